@@ -1,0 +1,253 @@
+"""Layers shared by every model, with a logical axis name on each parameter.
+
+Parameters are float32; `dtype` is what the arithmetic runs in.
+"""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+from flax.linen import partitioning
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+default_kernel_init = nn.initializers.variance_scaling(
+    1.0, 'fan_in', 'truncated_normal'
+)
+
+
+class Dense(nn.Module):
+  """A matrix product over the last axis, and a bias.
+
+  Attributes:
+    in_features: Size of the last axis of the input.
+    features: Size of the last axis of the output.
+    axes: Logical names of the two, e.g. ('embed', 'mlp').
+    use_bias: Whether to add a bias.
+    dtype: Of the arithmetic.
+    kernel_init: Initializer of the kernel.
+  """
+
+  in_features: int
+  features: int
+  axes: tuple[str, str]
+  use_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: nn.initializers.Initializer = default_kernel_init
+
+  def setup(self):
+    self.kernel = partitioning.param_with_axes(
+        'kernel',
+        self.kernel_init,
+        (self.in_features, self.features),
+        axes=self.axes,
+    )
+    if self.use_bias:
+      self.bias = partitioning.param_with_axes(
+          'bias', nn.initializers.zeros, (self.features,), axes=self.axes[1:]
+      )
+
+  def __call__(self, x: Float[Array, '*batch i']) -> Float[Array, '*batch o']:
+    y = x.astype(self.dtype) @ self.kernel.astype(self.dtype)
+    return y + self.bias.astype(self.dtype) if self.use_bias else y
+
+
+class Embed(nn.Module):
+  """A table of embeddings.
+
+  Attributes:
+    num_embeddings: Rows of the table.
+    features: Size of a row.
+    dtype: Of the output.
+  """
+
+  num_embeddings: int
+  features: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.embedding = partitioning.param_with_axes(
+        'embedding',
+        nn.initializers.normal(stddev=0.02),
+        (self.num_embeddings, self.features),
+        axes=('vocab', 'embed'),
+    )
+
+  def __call__(self, ids: Array) -> Float[Array, '... d']:
+    return self.embedding.astype(self.dtype)[ids]
+
+
+class LayerNorm(nn.Module):
+  """Layer normalization over the last axis, in float32.
+
+  Attributes:
+    features: Size of the last axis.
+    epsilon: Added to the variance.
+    use_bias: Whether to add a bias.
+    dtype: Of the output.
+  """
+
+  features: int
+  epsilon: float = 1e-6
+  use_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.scale = partitioning.param_with_axes(
+        'scale', nn.initializers.ones, (self.features,), axes=('embed',)
+    )
+    if self.use_bias:
+      self.bias = partitioning.param_with_axes(
+          'bias', nn.initializers.zeros, (self.features,), axes=('embed',)
+      )
+
+  def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
+    x = x.astype(jnp.float32)
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
+    y = (x - mean) * jax.lax.rsqrt(variance + self.epsilon) * self.scale
+    return (y + self.bias if self.use_bias else y).astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+  """T5's layer norm: no mean subtracted, no bias; in float32.
+
+  Attributes:
+    features: Size of the last axis.
+    epsilon: Added to the mean square.
+    dtype: Of the output.
+  """
+
+  features: int
+  epsilon: float = 1e-6
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.scale = partitioning.param_with_axes(
+        'scale', nn.initializers.ones, (self.features,), axes=('embed',)
+    )
+
+  def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    y = x * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale
+    return y.astype(self.dtype)
+
+
+class Conv(nn.Module):
+  """A convolution over one or two spatial axes, channels last.
+
+  Attributes:
+    in_features: Channels of the input.
+    features: Channels of the output.
+    kernel_size: One number per spatial axis.
+    strides: Likewise; all 1 if None.
+    dilation: Likewise; all 1 if None.
+    padding: As in `jax.lax.conv_general_dilated`, or 'CAUSAL': all on the left.
+    groups: Channel groups; `in_features` for a depthwise convolution.
+    use_bias: Whether to add a bias.
+    dtype: Of the arithmetic.
+  """
+
+  in_features: int
+  features: int
+  kernel_size: tuple[int, ...]
+  strides: tuple[int, ...] | None = None
+  dilation: tuple[int, ...] | None = None
+  padding: str | Sequence[tuple[int, int]] = 'SAME'
+  groups: int = 1
+  use_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    spatial = tuple('kernel' if i == 0 else f'kernel_{i}'
+                    for i in range(len(self.kernel_size)))
+    self.kernel = partitioning.param_with_axes(
+        'kernel',
+        default_kernel_init,
+        (*self.kernel_size, self.in_features // self.groups, self.features),
+        axes=(*spatial, 'in_channels', 'channels'),
+    )
+    if self.use_bias:
+      self.bias = partitioning.param_with_axes(
+          'bias', nn.initializers.zeros, (self.features,), axes=('channels',)
+      )
+
+  def __call__(self, x: Float[Array, 'b *s i']) -> Float[Array, 'b *t o']:
+    ones = (1,) * len(self.kernel_size)
+    strides, dilation = self.strides or ones, self.dilation or ones
+    padding = self.padding
+    if padding == 'CAUSAL':
+      padding = [
+          ((k - 1) * d + 1 - s, 0)
+          for k, d, s in zip(self.kernel_size, dilation, strides, strict=True)
+      ]
+    spatial = 'HW'[: len(self.kernel_size)]
+    y = jax.lax.conv_general_dilated(
+        x.astype(self.dtype),
+        self.kernel.astype(self.dtype),
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
+        feature_group_count=self.groups,
+    )
+    return y + self.bias.astype(self.dtype) if self.use_bias else y
+
+
+class Attention(nn.Module):
+  """Bidirectional multi-head self-attention.
+
+  Attributes:
+    features: Size of the last axis of input and output.
+    num_heads: Attention heads.
+    head_dim: Size of a head; features // num_heads if None.
+    dtype: Of the arithmetic; the softmax is float32.
+  """
+
+  features: int
+  num_heads: int
+  head_dim: int | None = None
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.head_size = self.head_dim or self.features // self.num_heads
+    joined = self.num_heads * self.head_size
+
+    def project():
+      return Dense(self.features, joined, ('embed', 'heads'), dtype=self.dtype)
+
+    self.query, self.key, self.value = project(), project(), project()
+    self.out = Dense(joined, self.features, ('heads', 'embed'),
+                     dtype=self.dtype)
+
+  def __call__(
+      self,
+      x: Float[Array, 'b t d'],
+      bias: Array | None = None,
+      mask: Array | None = None,
+  ) -> Float[Array, 'b t d']:
+    """Attends from every position to every position.
+
+    Args:
+      x: [batch, length, features].
+      bias: Added to the logits; broadcasts to [batch, heads, length, length].
+      mask: [batch, length] bool, False where a key is padding.
+
+    Returns:
+      [batch, length, features].
+    """
+    split = lambda y: y.reshape(*y.shape[:-1], self.num_heads, self.head_size)
+    query, key, value = (
+        split(project(x)) for project in (self.query, self.key, self.value)
+    )
+    logits = jnp.einsum(
+        'bqnh,bknh->bnqk', query, key, preferred_element_type=jnp.float32
+    ) * self.head_size**-0.5
+    if bias is not None:
+      logits += bias
+    if mask is not None:
+      logits = jnp.where(mask[:, None, None, :], logits, -1e9)
+    weights = jax.nn.softmax(logits).astype(self.dtype)
+    y = jnp.einsum('bnqk,bknh->bqnh', weights, value)
+    return self.out(y.reshape(*y.shape[:2], -1))

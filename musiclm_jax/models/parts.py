@@ -1,0 +1,225 @@
+"""Reads and writes the trained parts of a model: safetensors beside JSON.
+
+A model is a folder. Each part of it (soundstream, w2v_bert, mulan, semantic,
+coarse, fine) is `<part>.safetensors`, its variables, and `<part>.json`, its
+config, the sha256 of its variables and the hashes of the parts it was trained
+on (its lineage).
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import ml_dtypes
+import numpy as np
+from safetensors import numpy as safetensors
+
+FORMAT = 1
+DTYPES = ('float32', 'bfloat16', 'int8')
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A trained part of a model.
+
+  Attributes:
+    name: Of the part.
+    config: Keyword arguments of the part's config class.
+    variables: The linen collections, e.g. {'params': …}; float32 arrays.
+    lineage: The sha256 of each part that this one was trained on.
+    sha256: Of this part's variables, as stored.
+  """
+
+  name: str
+  config: Mapping[str, Any]
+  variables: Mapping[str, Any]
+  lineage: Mapping[str, str]
+  sha256: str
+
+
+def _pack(array: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+  """Returns the tensors that hold `array`, by suffix of their names."""
+  if dtype == 'float32' or array.ndim < 2 or array.dtype != np.float32:
+    return {'': array}
+  if dtype == 'bfloat16':
+    return {'': array.astype(ml_dtypes.bfloat16)}
+  # One scale per output channel; the largest weight of each becomes ±127.
+  axes = tuple(range(array.ndim - 1))
+  scale = np.max(np.abs(array), axis=axes, keepdims=True) / 127
+  scale = np.where(scale == 0, 1, scale).astype(np.float32)
+  return {'': np.round(array / scale).astype(np.int8), ':scale': scale}
+
+
+def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  def restore(name, array):
+    if f'{name}:scale' in tensors:
+      return array.astype(np.float32) * tensors[f'{name}:scale']
+    if array.dtype == ml_dtypes.bfloat16:
+      return array.astype(np.float32)
+    return array
+
+  return {
+      name: restore(name, array)
+      for name, array in tensors.items()
+      if not name.endswith(':scale')
+  }
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file whole or not at all."""
+  temporary = path.with_suffix(path.suffix + '.tmp')
+  with open(temporary, 'wb') as f:
+    f.write(data)
+    f.flush()
+    os.fsync(f.fileno())
+  temporary.replace(path)
+
+
+def save(
+    directory: str | os.PathLike[str],
+    name: str,
+    config: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    lineage: Mapping[str, str] | None = None,
+    dtype: str = 'float32',
+) -> str:
+  """Writes a part.
+
+  Args:
+    directory: Of the model; made if missing.
+    name: Of the part.
+    config: Keyword arguments of the part's config class; JSON values.
+    variables: Linen collections of arrays.
+    lineage: The sha256 of each part that this one was trained on.
+    dtype: Storage of matrices: 'float32', 'bfloat16', or 'int8' with a float32
+      scale per output channel.
+
+  Returns:
+    The sha256 of the stored variables.
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  tensors = {}
+  for key, value in traverse_util.flatten_dict(variables, sep='/').items():
+    array = np.ascontiguousarray(value)
+    for suffix, tensor in _pack(array.reshape(np.shape(value)), dtype).items():
+      tensors[key + suffix] = tensor
+  data = safetensors.save(tensors)
+  sha256 = hashlib.sha256(data).hexdigest()
+  description = {
+      'format': FORMAT,
+      'config': dict(config),
+      'lineage': dict(lineage or {}),
+      'sha256': sha256,
+  }
+  _replace(directory / f'{name}.safetensors', data)
+  _replace(
+      directory / f'{name}.json', json.dumps(description, indent=2).encode()
+  )
+  return sha256
+
+
+def read_description(
+    directory: str | os.PathLike[str], name: str
+) -> dict[str, Any]:
+  """Returns the JSON of a part: format, config, lineage and sha256.
+
+  Raises:
+    FileNotFoundError: If the model has no such part.
+    ValueError: If the file is of another format.
+  """
+  path = pathlib.Path(directory) / f'{name}.json'
+  if not path.exists():
+    raise FileNotFoundError(
+        f"model '{directory}' must hold {name}.json and {name}.safetensors, but"
+        f' holds {sorted(p.name for p in path.parent.glob("*.json"))}. Train'
+        f" and export the part '{name}' first."
+    )
+  description = json.loads(path.read_text())
+  if description.get('format') != FORMAT:
+    raise ValueError(
+        f"{path} must have format {FORMAT}, but has"
+        f" {description.get('format')!r}. Export it again with this version."
+    )
+  return description
+
+
+def load(directory: str | os.PathLike[str], name: str) -> Part:
+  """Reads a part, and checks it against its hash.
+
+  Args:
+    directory: Of the model.
+    name: Of the part.
+
+  Raises:
+    FileNotFoundError: If the model has no such part.
+    ValueError: If the variables are not those that the JSON describes.
+  """
+  description = read_description(directory, name)
+  path = pathlib.Path(directory) / f'{name}.safetensors'
+  if not path.exists():
+    raise FileNotFoundError(f'{path} must exist beside {name}.json.')
+  data = path.read_bytes()
+  sha256 = hashlib.sha256(data).hexdigest()
+  if sha256 != description['sha256']:
+    raise ValueError(
+        f"{path} must have sha256 {description['sha256']}, but has {sha256}:"
+        ' the file is damaged or belongs to another export. Copy it again.'
+    )
+  return Part(
+      name=name,
+      config=description['config'],
+      variables=traverse_util.unflatten_dict(
+          _unpack(safetensors.load(data)), sep='/'
+      ),
+      lineage=description['lineage'],
+      sha256=sha256,
+  )
+
+
+def check_lineage(part: str, lineage: Mapping[str, str],
+                  hashes: Mapping[str, str]) -> None:
+  """Raises ValueError unless `part` was trained on the parts of `hashes`.
+
+  Args:
+    part: Name of the part, for the message.
+    lineage: The sha256 of each part that `part` was trained on.
+    hashes: The sha256 of each part at hand.
+  """
+  for name, expected in lineage.items():
+    if name in hashes and hashes[name] != expected:
+      raise ValueError(
+          f"'{part}' must be used with the {name} it was trained on, sha256"
+          f' {expected[:12]}, but was given {hashes[name][:12]}. Use the'
+          f" {name} of the same model, or train '{part}' on tokens of this one."
+      )
+
+
+def check_variables(
+    name: str, variables: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
+  """Raises ValueError unless shapes are as expected and all values finite.
+
+  Args:
+    name: Of the part, for the message.
+    variables: Linen collections of arrays.
+    expected: The same collections of anything with a shape, e.g. of
+      `jax.eval_shape(module.init, …)`.
+  """
+  flat = traverse_util.flatten_dict(variables, sep='/')
+  for key, value in traverse_util.flatten_dict(expected, sep='/').items():
+    if key not in flat or flat[key].shape != value.shape:
+      came = flat[key].shape if key in flat else 'nothing'
+      raise ValueError(
+          f"'{name}' must hold {key} of shape {value.shape}, but holds {came}."
+          ' Export it again from the config it was trained with.'
+      )
+    if flat[key].dtype.kind == 'f' and not np.isfinite(flat[key]).all():
+      raise ValueError(f"'{name}' must be finite, but {key} has NaN or inf.")

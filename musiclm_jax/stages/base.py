@@ -1,0 +1,93 @@
+"""What a stage reads and writes, and how its tokens become vocabulary ids."""
+
+from collections.abc import Mapping
+import dataclasses
+import importlib
+import pathlib
+
+from musiclm_jax.tokenizers import base
+import numpy as np
+
+NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence; 1 is unused.
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One language model of the cascade: it reads `inputs`, writes `targets`.
+
+  Attributes:
+    name: The module in `musiclm_jax.stages` that defines it.
+    inputs: Conditioning streams, in the order they are laid out.
+    targets: The stream it predicts.
+    crop_seconds: Length of a training example.
+  """
+
+  name: str
+  inputs: tuple[base.Stream, ...]
+  targets: base.Stream
+  crop_seconds: float
+
+  @property
+  def streams(self) -> tuple[base.Stream, ...]:
+    return (*self.inputs, self.targets)
+
+  @property
+  def vocab_size(self) -> int:
+    return NUM_RESERVED_IDS + sum(
+        s.num_quantizers * s.codebook_size for s in self.streams
+    )
+
+  @property
+  def feature_lengths(self) -> dict[str, int]:
+    def length(stream):
+      return stream.num_frames(self.crop_seconds) * stream.num_quantizers
+
+    return {
+        'inputs': sum(length(s) for s in self.inputs),
+        'targets': length(self.targets),
+    }
+
+  def offsets(self, stream: base.Stream) -> np.ndarray:
+    """Returns the [quantizers] id of token 0 of each quantizer of `stream`."""
+    start = NUM_RESERVED_IDS
+    for other in self.streams:
+      if other == stream:
+        return start + np.arange(stream.num_quantizers) * stream.codebook_size
+      start += other.num_quantizers * other.codebook_size
+    raise ValueError(
+        f"stage '{self.name}' has no stream '{stream.name}'; it has"
+        f' {[s.name for s in self.streams]}.'
+    )
+
+  def to_ids(self, tokens, stream: base.Stream):
+    """[..., frames, quantizers] tokens -> [..., frames, quantizers] ids."""
+    return tokens + self.offsets(stream)
+
+
+def names() -> list[str]:
+  """Returns the name of every stage: each module beside this one."""
+  modules = pathlib.Path(__file__).parent.glob('[a-z]*.py')
+  return sorted(m.stem for m in modules if m.stem != 'base')
+
+
+def get_stage(name: str, crop_seconds: float | None = None) -> Stage:
+  """Returns the STAGE of `musiclm_jax.stages.<name>`.
+
+  Args:
+    name: Of the stage.
+    crop_seconds: Overrides the paper's length of a training example.
+
+  Raises:
+    ValueError: If there is no such stage.
+  """
+  if name not in names():
+    raise ValueError(f"stage must be one of {names()}, but is '{name}'.")
+  stage = importlib.import_module(f'musiclm_jax.stages.{name}').STAGE
+  if crop_seconds is None:
+    return stage
+  return dataclasses.replace(stage, crop_seconds=crop_seconds)
+
+
+def feature_lengths(stage: Stage) -> Mapping[str, int]:
+  """Returns `stage.feature_lengths`; a function so that gin can call it."""
+  return stage.feature_lengths

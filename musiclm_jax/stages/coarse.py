@@ -1,0 +1,11 @@
+"""Coarse acoustic modeling: MuLan and semantic tokens -> quantizers 1-4."""
+
+from musiclm_jax.stages import base
+from musiclm_jax.tokenizers import base as tokenizers
+
+STAGE = base.Stage(
+    name='coarse',
+    inputs=(tokenizers.MULAN, tokenizers.SEMANTIC),
+    targets=tokenizers.COARSE,
+    crop_seconds=10.0,
+)

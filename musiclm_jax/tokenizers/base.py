@@ -1,0 +1,91 @@
+"""The interface of everything that turns audio into tokens."""
+
+import abc
+import dataclasses
+
+import numpy as np
+
+# Tokens of each stream, by its name: [batch, frames, quantizers] int32.
+Tokens = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """A named sequence of tokens, `num_quantizers` to a frame.
+
+  Attributes:
+    name: Key of the stream in every example and every `Tokens`.
+    num_quantizers: Tokens per frame.
+    codebook_size: Tokens are in [0, codebook_size).
+    frame_rate: Frames per second; None for one frame per clip.
+  """
+
+  name: str
+  num_quantizers: int
+  codebook_size: int
+  frame_rate: float | None = None
+
+  def num_frames(self, seconds: float) -> int:
+    """Returns the frames in `seconds` of audio."""
+    return 1 if self.frame_rate is None else round(seconds * self.frame_rate)
+
+
+# The streams of MusicLM (sections 3.1 and 3.2 of the paper).
+MULAN = Stream('mulan', num_quantizers=12, codebook_size=1024)
+SEMANTIC = Stream(
+    'semantic', num_quantizers=1, codebook_size=1024, frame_rate=25
+)
+COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50)
+FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50)
+
+
+class Tokenizer(abc.ABC):
+  """Turns audio into the tokens of its streams.
+
+  Attributes:
+    streams: What it writes.
+    sample_rate: Of the audio it reads, in Hz.
+  """
+
+  streams: tuple[Stream, ...]
+  sample_rate: int
+
+  @abc.abstractmethod
+  def tokenize(self, audio: np.ndarray) -> Tokens:
+    """Tokenizes mono audio.
+
+    Args:
+      audio: [batch, samples] floats in [-1, 1], at `self.sample_rate`.
+
+    Returns:
+      The tokens of each of `self.streams`.
+
+    Raises:
+      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+    """
+
+
+class Codec(Tokenizer):
+  """A tokenizer whose tokens can be turned back into audio."""
+
+  @abc.abstractmethod
+  def detokenize(self, tokens: Tokens) -> np.ndarray:
+    """Returns [batch, samples] audio, from some or all of `self.streams`."""
+
+
+def check_audio(audio: np.ndarray, sample_rate: int) -> None:
+  """Raises ValueError unless `audio` is [batch, samples] floats in [-1, 1]."""
+  if audio.ndim != 2:
+    raise ValueError(
+        f'audio must be [batch, samples], but has shape {audio.shape}. Add a'
+        ' batch axis to one clip with audio[np.newaxis]; mix stereo down with'
+        ' audio.mean(axis=-1).'
+    )
+  if not np.issubdtype(audio.dtype, np.floating):
+    raise ValueError(
+        f'audio must be floats in [-1, 1], but is {audio.dtype}. Read it with'
+        f' audio.io.read_audio(path, sample_rate={sample_rate}), which scales.'
+    )
+  peak = float(np.max(np.abs(audio), initial=0.0))
+  if not peak <= 1.0:
+    raise ValueError(f'audio must be in [-1, 1], but peaks at {peak:.3g}.')

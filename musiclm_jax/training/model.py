@@ -1,0 +1,87 @@
+"""What a trainer needs of a model: the contract of t5x, duck-typed."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+from clu import metrics as clu_metrics
+from flax import linen as nn
+import jax
+import numpy as np
+import optax
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, clu_metrics.Metric]
+Variables = Mapping[str, Any]
+
+
+class TrainableModel(abc.ABC):
+  """A linen module, its loss and its optimizer.
+
+  Collections other than 'params' and those that end in '_axes' are mutables:
+  state that the loss updates, e.g. codebook statistics.
+
+  Attributes:
+    name: Of the part that training makes, e.g. 'soundstream'.
+    config: The frozen dataclass that the module is made of.
+    module: The network.
+    optimizer_def: An optax transformation, or what t5x wraps one in.
+  """
+
+  name: str
+  config: Any
+  module: nn.Module
+
+  def __init__(self, optimizer_def: optax.GradientTransformation):
+    self.optimizer_def = optimizer_def
+
+  @property
+  def FEATURE_CONVERTER_CLS(self):  # pylint: disable=invalid-name
+    """The seqio feature converter: tasks already yield what models read."""
+    # Only t5x asks, and seqio imports TensorFlow.
+    from musiclm_jax.data import converters  # pylint: disable=g-import-not-at-top
+
+    return converters.FeatureConverter
+
+  @abc.abstractmethod
+  def get_initial_variables(
+      self,
+      rng: jax.Array,
+      input_shapes: Mapping[str, tuple[int, ...]],
+      input_types: Mapping[str, Any] | None = None,
+  ) -> Variables:
+    """Returns 'params', mutables, and the '<collection>_axes' of each."""
+
+  @abc.abstractmethod
+  def loss_fn(
+      self,
+      params: Variables,
+      batch: Batch,
+      dropout_rng: jax.Array | None,
+      flax_mutables: Variables | None = None,
+  ) -> tuple[jax.Array, Any]:
+    """Returns loss and metrics; with mutables, loss and (metrics, mutables)."""
+
+  @abc.abstractmethod
+  def eval_fn(
+      self,
+      params: Variables,
+      batch: Batch,
+      flax_mutables: Variables | None = None,
+  ) -> tuple[jax.Array, Metrics]:
+    """Returns loss and metrics, without dropout and without updates."""
+
+  def summaries(
+      self, variables: Variables, batch: Mapping[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Returns [samples] audio to hear in TensorBoard, by its tag."""
+    del variables, batch
+    return {}
+
+
+def average(**values: jax.Array) -> Metrics:
+  """Returns a metric for each scalar: its mean over steps and hosts."""
+  return {
+      name: clu_metrics.Average.from_model_output(value)
+      for name, value in values.items()
+  }
