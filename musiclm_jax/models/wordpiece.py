@@ -1,0 +1,140 @@
+"""Text to ids, as BERT reads them: WordPiece, lower-cased."""
+
+from collections.abc import Iterable, Sequence
+import os
+import pathlib
+import string
+
+from jaxtyping import Int
+import numpy as np
+import tokenizers
+
+PADDING, UNKNOWN, START, END = SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
+PADDING_ID = 0
+# Always in a trained vocabulary, so that any English prompt can be spelled.
+ALPHABET = string.ascii_lowercase + string.digits + string.punctuation
+
+
+class WordPiece:
+  """Splits text into pieces of words and numbers them.
+
+  Attributes:
+    vocab: The piece of each id; '[PAD]' is 0, and a piece that continues a word
+      starts with '##'.
+  """
+
+  def __init__(self, vocab: Sequence[str]):
+    """Makes a tokenizer.
+
+    Args:
+      vocab: The piece of each id.
+
+    Raises:
+      ValueError: If pieces repeat, or a special one is missing.
+    """
+    ids = {piece: i for i, piece in enumerate(vocab)}
+    if len(ids) != len(vocab):
+      repeated = next(p for i, p in enumerate(vocab) if ids[p] != i)
+      raise ValueError(
+          f'a vocabulary must hold each piece once, but {repeated!r} repeats'
+          f' in {len(vocab)} pieces. Remove one.'
+      )
+    missing = [piece for piece in SPECIALS if piece not in ids]
+    if missing or ids[PADDING] != PADDING_ID:
+      raise ValueError(
+          f'a vocabulary must start with {PADDING} and hold {SPECIALS}, but'
+          f' starts with {list(vocab[:1])} and lacks {missing}. Make one with'
+          ' wordpiece.train_wordpiece(texts, size).'
+      )
+    self.vocab = tuple(vocab)
+    self._tokenizer = tokenizers.BertWordPieceTokenizer(
+        vocab=ids, lowercase=True
+    )
+
+  @classmethod
+  def from_file(cls, path: str | os.PathLike[str]) -> 'WordPiece':
+    """Reads a vocabulary of one piece per line, as BERT's vocab.txt."""
+    path = pathlib.Path(path)
+    if not path.exists():
+      raise FileNotFoundError(
+          f"vocabulary '{path}' must exist. Make one of the corpus's captions"
+          ' with training.mulan.build_vocab(captions, path, size).'
+      )
+    return cls(path.read_text(encoding='utf-8').split('\n')[:-1])
+
+  def to_file(self, path: str | os.PathLike[str]) -> None:
+    """Writes what `from_file` reads."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(f'{p}\n' for p in self.vocab), encoding='utf-8')
+
+  def pieces(self, text: str) -> list[str]:
+    """Returns the pieces of `text`, without those that mark its ends."""
+    return self._tokenizer.encode(text, add_special_tokens=False).tokens
+
+  def encode(
+      self, texts: Sequence[str], max_length: int, truncate: bool = True
+  ) -> Int[np.ndarray, 'batch length']:
+    """Encodes texts, each between a '[CLS]' and a '[SEP]'.
+
+    Args:
+      texts: A batch of them.
+      max_length: Length of each row of ids, the two ends included.
+      truncate: Whether a longer text loses its end; else it is an error.
+
+    Returns:
+      [batch, max_length] int32 ids, padded with 0 on the right.
+
+    Raises:
+      ValueError: If a text is too long and `truncate` is False.
+    """
+    end = self._tokenizer.token_to_id(END)
+    rows = np.full((len(texts), max_length), PADDING_ID, np.int32)
+    encodings = self._tokenizer.encode_batch(list(texts))
+    for row, text, encoding in zip(rows, texts, encodings, strict=True):
+      ids = encoding.ids
+      if len(ids) > max_length:
+        if not truncate:
+          raise ValueError(
+              f'a text must have at most {max_length - 2} word pieces, but'
+              f' {text[:40]!r}… has {len(ids) - 2}. Shorten it.'
+          )
+        ids = [*ids[: max_length - 1], end]
+      row[: len(ids)] = ids
+    return rows
+
+
+def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:
+  """Learns a vocabulary.
+
+  Args:
+    texts: To learn from.
+    size: Of the vocabulary; less if the texts hold fewer pieces, more if the
+      characters alone are more.
+
+  Returns:
+    The pieces, '[PAD]' first.
+
+  Raises:
+    ValueError: If there is no text.
+  """
+  texts = sorted(texts)
+  if not any(text.strip() for text in texts):
+    raise ValueError(
+        f'a vocabulary must be learned from text, but all {len(texts)} texts'
+        ' are empty. Add captions to the corpus.'
+    )
+  tokenizer = tokenizers.BertWordPieceTokenizer(lowercase=True)
+  seen = set(ALPHABET).union(*map(tokenizer.normalize, texts))
+  characters = sorted(c for c in seen if not c.isspace())
+  tokenizer.train_from_iterator(
+      texts,
+      vocab_size=size,
+      min_frequency=1,
+      show_progress=False,
+      # Characters are named here because the trainer would number them, and
+      # so break ties, in an order that differs from run to run.
+      special_tokens=[*SPECIALS, *characters, *(f'##{c}' for c in characters)],
+  )
+  ids = tokenizer.get_vocab()
+  return sorted(ids, key=ids.__getitem__)
