@@ -160,8 +160,10 @@ class Conv(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    spatial = tuple('kernel' if i == 0 else f'kernel_{i}'
-                    for i in range(len(self.kernel_size)))
+    spatial = tuple(
+        'kernel' if i == 0 else f'kernel_{i}'
+        for i in range(len(self.kernel_size))
+    )
     self.kernel = partitioning.param_with_axes(
         'kernel',
         default_kernel_init,
@@ -218,8 +220,9 @@ class Attention(nn.Module):
       return Dense(self.features, joined, ('embed', 'heads'), dtype=self.dtype)
 
     self.query, self.key, self.value = project(), project(), project()
-    self.out = Dense(joined, self.features, ('heads', 'embed'),
-                     dtype=self.dtype)
+    self.out = Dense(
+        joined, self.features, ('heads', 'embed'), dtype=self.dtype
+    )
 
   def __call__(
       self,
@@ -241,9 +244,12 @@ class Attention(nn.Module):
     query, key, value = (
         split(project(x)) for project in (self.query, self.key, self.value)
     )
-    logits = jnp.einsum(
-        'bqnh,bknh->bnqk', query, key, preferred_element_type=jnp.float32
-    ) * self.head_size**-0.5
+    logits = (
+        jnp.einsum(
+            'bqnh,bknh->bnqk', query, key, preferred_element_type=jnp.float32
+        )
+        * self.head_size**-0.5
+    )
     if bias is not None:
       logits += bias
     if mask is not None:

@@ -96,8 +96,8 @@ def save(
     config: Keyword arguments of the part's config class; JSON values.
     variables: Linen collections of arrays.
     lineage: The sha256 of each part that this one was trained on.
-    dtype: Storage of matrices: 'float32', 'bfloat16', or 'int8' with a float32
-      scale per output channel.
+    dtype: Storage of the matrices in 'params': 'float32', 'bfloat16', or 'int8'
+      with a float32 scale per output channel.
 
   Returns:
     The sha256 of the stored variables.
@@ -109,7 +109,9 @@ def save(
   tensors = {}
   for key, value in traverse_util.flatten_dict(variables, sep='/').items():
     array = np.ascontiguousarray(value)
-    for suffix, tensor in _pack(array.reshape(np.shape(value)), dtype).items():
+    # Codebooks and statistics stay exact: tokens depend on every bit of them.
+    stored = dtype if key.startswith('params/') else 'float32'
+    for suffix, tensor in _pack(array.reshape(np.shape(value)), stored).items():
       tensors[key + suffix] = tensor
   data = safetensors.save(tensors)
   sha256 = hashlib.sha256(data).hexdigest()
@@ -145,7 +147,7 @@ def read_description(
   description = json.loads(path.read_text())
   if description.get('format') != FORMAT:
     raise ValueError(
-        f"{path} must have format {FORMAT}, but has"
+        f'{path} must have format {FORMAT}, but has'
         f" {description.get('format')!r}. Export it again with this version."
     )
   return description
@@ -184,8 +186,9 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   )
 
 
-def check_lineage(part: str, lineage: Mapping[str, str],
-                  hashes: Mapping[str, str]) -> None:
+def check_lineage(
+    part: str, lineage: Mapping[str, str], hashes: Mapping[str, str]
+) -> None:
   """Raises ValueError unless `part` was trained on the parts of `hashes`.
 
   Args:
