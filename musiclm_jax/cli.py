@@ -1,0 +1,286 @@
+"""The `musiclm` command: one verb per step, from data to music.
+
+Each verb imports what it needs and nothing else, so that `musiclm generate`
+starts without the training stack.
+"""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+import sys
+
+# What a user can mend: reported in one line, without a traceback.
+USER_ERRORS = (ValueError, OSError, FloatingPointError)
+AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
+
+
+def _positive(text: str) -> float:
+  value = float(text)
+  if not 0 < value < float('inf'):
+    raise argparse.ArgumentTypeError(
+        f'must be a number of seconds greater than 0, but is {text}.'
+    )
+  return value
+
+
+def _check_output(path: str) -> None:
+  """Raises ValueError, before the work, where audio can't be written."""
+  output = pathlib.Path(path)
+  if output.suffix.lower() not in AUDIO_FORMATS:
+    raise ValueError(
+        f"--output must end in one of {AUDIO_FORMATS}, but is '{path}'."
+    )
+  if not output.absolute().parent.is_dir():
+    raise ValueError(
+        f"--output must be in a folder that exists, but is '{path}'. Make"
+        f" '{output.parent}' first."
+    )
+
+
+def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  _no_more(rest)
+  _check_output(args.output)
+  from musiclm_jax.audio import io
+  from musiclm_jax.sampling import musiclm
+
+  model = musiclm.MusicLM.from_pretrained(args.model)
+  audio = model.generate([args.prompt], seconds=args.seconds, seed=args.seed)
+  io.write_audio(args.output, audio[0], model.sample_rate)
+  print(f'{args.output}: {audio.shape[1] / model.sample_rate:.2f} s')
+
+
+def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.data import folder
+
+  folder.build_folder(
+      args.audio_dir,
+      args.output,
+      captions=args.captions,
+      clip_seconds=args.clip_seconds,
+      runner=args.runner,
+      pipeline_options=rest,
+      skip_bad=args.skip_bad,
+  )
+
+
+def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.data import scores
+
+  scores.build_scores(
+      args.source,
+      args.output,
+      soundfont=args.soundfont,
+      variations=args.variations,
+      clip_seconds=args.clip_seconds,
+      max_seconds_per_work=args.max_seconds_per_work,
+      seed=args.seed,
+      runner=args.runner,
+      pipeline_options=rest,
+  )
+
+
+def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.data import musiccaps
+
+  musiccaps.build_musiccaps(
+      args.csv,
+      args.audio_dir,
+      args.output,
+      runner=args.runner,
+      pipeline_options=rest,
+  )
+
+
+def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  _no_more(rest)
+  from musiclm_jax.data import mutopia
+
+  mutopia.prepare_mutopia(args.source, args.output, limit=args.limit)
+
+
+def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  del args
+  from musiclm_jax.training import gin_flags
+
+  gin_flags.train_main(rest)
+
+
+def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.training import export
+
+  export.export_main(rest, output=args.output, dtype=args.dtype)
+
+
+def _tokenize(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.data import records
+
+  records.tokenize_corpus(
+      args.data, args.model, runner=args.runner, pipeline_options=rest
+  )
+
+
+def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax import recipe
+
+  recipe.recipe_main(
+      rest, data=args.data, output=args.output, soundfont=args.soundfont
+  )
+
+
+def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  _no_more(rest)
+  from musiclm_jax.metrics import report
+
+  table = report.evaluate(args.data, args.model, args.split)
+  print(report.render(table))
+
+
+def _no_more(rest: Sequence[str]) -> None:
+  if rest:
+    raise ValueError(
+        f'every argument must be one that --help lists, but got {rest[0]}.'
+    )
+
+
+def _add_runner(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+      '--runner',
+      help='Beam runner, e.g. FnApiRunner or DataflowRunner; further --flags'
+      ' are its pipeline options. Default: this machine, without Beam',
+  )
+
+
+def _add_data(verbs: argparse._SubParsersAction) -> None:
+  corpora = verbs.add_parser(
+      'data', help='make a corpus of clips with captions'
+  ).add_subparsers(dest='corpus', required=True)
+
+  folder = corpora.add_parser('folder', help='from a folder of audio')
+  folder.add_argument('audio_dir')
+  folder.add_argument('--captions', help='CSV or JSONL: path, caption, …')
+  folder.add_argument(
+      '--skip_bad',
+      action='store_true',
+      help="leave out files that can't be read, and say so",
+  )
+  folder.set_defaults(run=_data_folder)
+
+  scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')
+  scores.add_argument(
+      'source', nargs='+', help='folder or zip of scores, or music21:<composer>'
+  )
+  scores.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
+  scores.add_argument(
+      '--variations', type=int, default=2, help='instrumentations of each score'
+  )
+  scores.add_argument('--max_seconds_per_work', type=_positive)
+  scores.add_argument('--seed', type=int, default=0)
+  scores.set_defaults(run=_data_scores)
+
+  musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')
+  musiccaps.add_argument('csv')
+  musiccaps.add_argument('audio_dir')
+  musiccaps.set_defaults(run=_data_musiccaps)
+
+  for parser in (folder, scores, musiccaps):
+    parser.add_argument('--output', required=True, help='tfds data directory')
+    _add_runner(parser)
+  for parser in (folder, scores):
+    parser.add_argument('--clip_seconds', type=_positive, default=30.0)
+
+  mutopia = corpora.add_parser(
+      'mutopia', help='compile Mutopia LilyPond sources to MIDI'
+  )
+  mutopia.add_argument('source', help='folder or zip of LilyPond sources')
+  mutopia.add_argument('--output', required=True, help='folder of MIDI')
+  mutopia.add_argument('--limit', type=int, help='stop after so many pieces')
+  mutopia.set_defaults(run=_data_mutopia)
+
+
+def _add_training(verbs: argparse._SubParsersAction) -> None:
+  gin_help = 'takes --gin_file=FILE, --gin.NAME=VALUE, --gin_search_paths=…'
+  train = verbs.add_parser('train', help=f'train one part; {gin_help}')
+  train.set_defaults(run=_train)
+
+  export = verbs.add_parser(
+      'export', help=f'write a trained part for inference; {gin_help}'
+  )
+  export.add_argument('--output', required=True, help='model directory')
+  export.add_argument(
+      '--dtype', default='float32', choices=('float32', 'bfloat16', 'int8')
+  )
+  export.set_defaults(run=_export)
+
+  tokenize = verbs.add_parser('tokenize', help='write token records')
+  tokenize.add_argument('--data', required=True, help='tfds data directory')
+  tokenize.add_argument('--model', required=True, help='model directory')
+  _add_runner(tokenize)
+  tokenize.set_defaults(run=_tokenize)
+
+  recipe = verbs.add_parser(
+      'recipe', help=f'train every part, in order; {gin_help}'
+  )
+  recipe.add_argument(
+      '--data',
+      required=True,
+      help='folder of audio or scores, or a data directory',
+  )
+  recipe.add_argument('--output', required=True)
+  recipe.add_argument('--soundfont', help='renders scores')
+  recipe.set_defaults(run=_recipe)
+
+
+def _add_use(verbs: argparse._SubParsersAction) -> None:
+  generate = verbs.add_parser('generate', help='make music from text')
+  generate.add_argument('prompt')
+  generate.add_argument('--seconds', type=_positive, default=10.0)
+  generate.add_argument(
+      '--output', default='music.wav', help='.wav, .flac, .ogg or .mp3 file'
+  )
+  generate.add_argument(
+      '--model',
+      help='model directory or hub id; default:'
+      ' the small model in the package',
+  )
+  generate.add_argument('--seed', type=int, default=0)
+  generate.set_defaults(run=_generate)
+
+  evaluate = verbs.add_parser('evaluate', help='measure a model on a corpus')
+  evaluate.add_argument('--data', required=True, help='tfds data directory')
+  evaluate.add_argument(
+      '--model', help='model directory; default: the one in' ' the package'
+  )
+  evaluate.add_argument('--split', default='test')
+  evaluate.set_defaults(run=_evaluate)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(prog='musiclm', description=__doc__)
+  verbs = parser.add_subparsers(dest='verb', required=True)
+  _add_use(verbs)
+  _add_data(verbs)
+  _add_training(verbs)
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs a verb; returns the exit status, 2 for what the user can mend."""
+  args, rest = _parser().parse_known_args(argv)
+  try:
+    args.run(args, rest)
+  except USER_ERRORS as e:
+    message = ' '.join(str(e).split())
+    print(f'musiclm: {message}', file=sys.stderr)
+    return 2
+  except ModuleNotFoundError as e:
+    print(
+        f'musiclm: {e.name} must be installed for this; run pip install'
+        " 'musiclm_jax[train,eval]'.",
+        file=sys.stderr,
+    )
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
