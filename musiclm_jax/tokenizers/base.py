@@ -33,10 +33,10 @@ class Stream:
 # The streams of MusicLM (sections 3.1 and 3.2 of the paper).
 MULAN = Stream('mulan', num_quantizers=12, codebook_size=1024)
 SEMANTIC = Stream(
-    'semantic', num_quantizers=1, codebook_size=1024, frame_rate=25
+    'semantic', num_quantizers=1, codebook_size=1024, frame_rate=25.0
 )
-COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50)
-FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50)
+COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50.0)
+FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50.0)
 
 
 class Tokenizer(abc.ABC):
