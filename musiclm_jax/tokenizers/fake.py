@@ -66,7 +66,7 @@ class FakeCodec(base.Codec):
   def __init__(self):
     num_quantizers = sum(s.num_quantizers for s in self.streams)
     joined = base.Stream(
-        'joined', num_quantizers, base.COARSE.codebook_size, 50
+        'joined', num_quantizers, base.COARSE.codebook_size, 50.0
     )
     self._tokenizer = FakeTokenizer(joined, self.sample_rate)
 
