@@ -1,0 +1,356 @@
+"""The decoder-only transformer of every stage (MusicLM 4.1, AudioLM 4.2)."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+from flax.linen import partitioning
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.models import layers
+import numpy as np
+
+NO_FRAME = -1  # Of tokens that describe the whole clip.
+MASKED = -1e9  # Added to the logits of keys that must not be seen.
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """Sizes of a stage's network.
+
+  Attributes:
+    num_layers: Transformer layers.
+    num_heads: Attention heads.
+    head_dim: Size of a head.
+    embed_dim: Width of the residual stream.
+    mlp_dim: Hidden size of the gated feed-forward networks.
+    dropout: Rate, on the embeddings and on what each block adds.
+    num_buckets: Of relative distance, in the position bias of T5.
+    max_distance: Distances beyond it share a bucket.
+    frame_bias: Whether attention also sees the distance in time, with which a
+      small model lines up streams of different rates much sooner. Not in the
+      paper.
+    remat: Whether the backward pass recomputes activations to save memory.
+    dtype: Of the arithmetic; parameters, norms and softmax are float32.
+  """
+
+  num_layers: int
+  num_heads: int
+  head_dim: int
+  embed_dim: int
+  mlp_dim: int
+  dropout: float = 0.1
+  num_buckets: int = 32
+  max_distance: int = 1024
+  frame_bias: bool = False
+  remat: bool = False
+  dtype: str = 'float32'
+
+
+def relative_buckets(
+    relative: Int[Array, '*shape'],
+    num_buckets: int,
+    max_distance: int,
+    bidirectional: bool = False,
+) -> Int[Array, '*shape']:
+  """Sorts distances into buckets, the far ones by their logarithm (T5 2.1).
+
+  Args:
+    relative: Position of the key less position of the query.
+    num_buckets: Buckets; half of them are for one distance each.
+    max_distance: From here on, all share the last bucket.
+    bidirectional: Whether keys after the query get half of the buckets; else
+      they share bucket 0.
+
+  Returns:
+    Buckets in [0, num_buckets).
+  """
+  start = jnp.zeros_like(relative)
+  if bidirectional:
+    num_buckets //= 2
+    start = jnp.where(relative > 0, num_buckets, 0)
+    distance = jnp.abs(relative)
+  else:
+    distance = jnp.maximum(-relative, 0)
+  exact = num_buckets // 2
+  # Rounding must not drop powers into the bucket below, hence the epsilon.
+  ratio = distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps
+  far = exact + (
+      jnp.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
+  ).astype(jnp.int32)
+  far = jnp.minimum(far, num_buckets - 1)
+  return start + jnp.where(distance < exact, distance, far)
+
+
+def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
+  """Returns the time of each token, in frames of the stage's fastest stream.
+
+  Args:
+    stage: Says which streams are laid out, as `stages.base.Stage` does.
+    input_length: Tokens of all inputs together.
+    target_length: Tokens of the targets.
+
+  Returns:
+    [input_length + target_length] int32; NO_FRAME for tokens of the whole clip.
+  """
+  rate = max(s.frame_rate or 0 for s in (*stage.inputs, stage.targets))
+  timed = [s for s in stage.inputs if s.frame_rate]
+  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
+  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
+  seconds = (input_length - once) / per_second if timed else 0
+
+  def times(stream, num_frames):
+    if stream.frame_rate is None:
+      return np.full(stream.num_quantizers, NO_FRAME)
+    steps = np.arange(num_frames) * rate / stream.frame_rate
+    return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
+
+  targets = stage.targets
+  streams = [times(s, s.num_frames(seconds)) for s in stage.inputs]
+  streams.append(times(targets, target_length // targets.num_quantizers))
+  return np.concatenate(streams).astype(np.int32)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention, in pieces that a key-value cache can reuse.
+
+  Attributes:
+    config: Sizes.
+  """
+
+  config: TransformerConfig
+
+  def setup(self):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    joined = c.num_heads * c.head_dim
+    # Heads outermost, so that sharding them keeps each one's q, k, v together.
+    self.qkv = layers.Dense(
+        c.embed_dim, 3 * joined, ('embed', 'heads'), use_bias=False, dtype=dtype
+    )
+    self.out = layers.Dense(
+        joined, c.embed_dim, ('heads', 'embed'), use_bias=False, dtype=dtype
+    )
+
+  def project(
+      self, x: Float[Array, 'b t d']
+  ) -> tuple[
+      Float[Array, 'b t n h'], Float[Array, 'b t n h'], Float[Array, 'b t n h']
+  ]:
+    """Returns queries, keys and values, [batch, length, heads, head_dim]."""
+    c = self.config
+    qkv = self.qkv(x).reshape(*x.shape[:2], c.num_heads, 3, c.head_dim)
+    return qkv[..., 0, :] * c.head_dim**-0.5, qkv[..., 1, :], qkv[..., 2, :]
+
+  def attend(
+      self,
+      query: Float[Array, 'b t n h'],
+      key: Float[Array, 'b s n h'],
+      value: Float[Array, 'b s n h'],
+      bias: Float[Array, '#b #n #t s'],
+  ) -> Float[Array, 'b t d']:
+    """Mixes the values by how well keys match queries, in float32 softmax."""
+    logits = jnp.einsum(
+        'btnh,bsnh->bnts', query, key, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(logits + bias).astype(value.dtype)
+    y = jnp.einsum('bnts,bsnh->btnh', weights, value)
+    return self.out(y.reshape(*y.shape[:2], -1))
+
+
+class FeedForward(nn.Module):
+  """A feed-forward network with a gated GELU, as in T5 1.1.
+
+  Attributes:
+    config: Sizes.
+  """
+
+  config: TransformerConfig
+
+  def setup(self):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+
+    def dense(in_features, features, axes):
+      return layers.Dense(
+          in_features, features, axes, use_bias=False, dtype=dtype
+      )
+
+    self.gate = dense(c.embed_dim, c.mlp_dim, ('embed', 'mlp'))
+    self.up = dense(c.embed_dim, c.mlp_dim, ('embed', 'mlp'))
+    self.down = dense(c.mlp_dim, c.embed_dim, ('mlp', 'embed'))
+
+  def __call__(self, x: Float[Array, 'b t d']) -> Float[Array, 'b t d']:
+    return self.down(nn.gelu(self.gate(x)) * self.up(x))
+
+
+class Layer(nn.Module):
+  """A transformer layer: attention, then feed-forward, each added to its input.
+
+  Attributes:
+    config: Sizes.
+  """
+
+  config: TransformerConfig
+
+  def setup(self):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    self.attention_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
+    self.attention = Attention(c)
+    self.mlp_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
+    self.mlp = FeedForward(c)
+    self.dropout = nn.Dropout(c.dropout)
+
+  def __call__(
+      self,
+      x: Float[Array, 'b t d'],
+      bias: Float[Array, '#b #n t t'],
+      train: bool = False,
+  ) -> Float[Array, 'b t d']:
+    qkv = self.attention.project(self.attention_norm(x))
+    y = self.attention.attend(*qkv, bias)
+    x = x + self.dropout(y, deterministic=not train)
+    y = self.mlp(self.mlp_norm(x))
+    return x + self.dropout(y, deterministic=not train)
+
+
+class StageTransformer(nn.Module):
+  """Predicts each target token of a stage from the inputs and those before it.
+
+  The sequence is inputs, then targets. Position i reads token i - 1 (0 at the
+  start) and predicts token i. Each position has logits over the codes of its
+  own quantizer only.
+
+  Attributes:
+    config: Sizes.
+    stage: A `stages.base.Stage`, or what has its inputs, targets, vocab_size.
+  """
+
+  config: TransformerConfig
+  stage: Any
+
+  def setup(self):
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    # Accelerators tile by 128, and shards must be of equal size.
+    rows = -(-self.stage.vocab_size // 128) * 128
+    self.token_embed = layers.Embed(rows, c.embed_dim, dtype=dtype)
+    layer = nn.remat(Layer, static_argnums=(3,)) if c.remat else Layer
+    self.layers = [layer(c) for _ in range(c.num_layers)]
+    self.final_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
+    self.dropout = nn.Dropout(c.dropout)
+    self.position_bias = self._bias_table('position_bias')
+    if c.frame_bias:
+      self.frame_bias = self._bias_table('frame_bias')
+    targets = self.stage.targets
+    # Small, so that training starts from equal chances: a loss of ln(codes).
+    self.head = partitioning.param_with_axes(
+        'head',
+        nn.initializers.variance_scaling(
+            0.01, 'fan_in', 'truncated_normal', -1, -2, batch_axis=(0,)
+        ),
+        (targets.num_quantizers, targets.codebook_size, c.embed_dim),
+        axes=('quantizers', 'codes', 'embed'),
+    )
+
+  def _bias_table(self, name):
+    return partitioning.param_with_axes(
+        name,
+        nn.initializers.normal(stddev=0.02),
+        (self.config.num_heads, self.config.num_buckets),
+        axes=('heads', 'buckets'),
+    )
+
+  def embed(self, ids: Int[Array, 'b t']) -> Float[Array, 'b t d']:
+    """Returns the embeddings of ids, on the scale of what layers add."""
+    return self.token_embed(ids) * self.config.embed_dim**0.5
+
+  def bias(
+      self,
+      query_positions: Int[Array, ' t'],
+      key_positions: Int[Array, ' s'],
+      token_frames: Int[Array, ' length'],
+  ) -> Float[Array, '1 n t s']:
+    """Computes what is added to the logits of attention, in every layer.
+
+    Args:
+      query_positions: Positions in the sequence that attend.
+      key_positions: Positions that are attended to.
+      token_frames: Of the tokens of the whole sequence, from `frames`.
+
+    Returns:
+      [1, heads, queries, keys] biases by distance; MASKED for later keys.
+    """
+    c = self.config
+    relative = key_positions[None, :] - query_positions[:, None]
+    bias = self.position_bias[
+        :, relative_buckets(relative, c.num_buckets, c.max_distance)
+    ]
+    if c.frame_bias:
+      # A position asks for the frame it predicts and holds the one it read.
+      read = jnp.pad(token_frames, (1, 0), constant_values=NO_FRAME)
+      query, key = token_frames[query_positions], read[key_positions]
+      buckets = relative_buckets(
+          key[None, :] - query[:, None], c.num_buckets, c.max_distance, True
+      )
+      timed = (key[None, :] != NO_FRAME) & (query[:, None] != NO_FRAME)
+      bias += jnp.where(timed, self.frame_bias[:, buckets], 0)
+    return jnp.where(relative <= 0, bias, MASKED)[None]
+
+  def logits(
+      self,
+      x: Float[Array, 'b t d'],
+      quantizers: Int[Array, ' t'] | None = None,
+  ) -> Float[Array, 'b t c']:
+    """Scores the codes of each position's quantizer.
+
+    Args:
+      x: [batch, length, embed] outputs of the last layer.
+      quantizers: [length] quantizer of each position's target; None for whole
+        frames, quantizers innermost.
+
+    Returns:
+      [batch, length, codes] float32 logits.
+    """
+    head = self.head.astype(self.config.dtype)
+    x = self.final_norm(x)
+    if quantizers is not None:
+      return jnp.einsum(
+          'btd,tcd->btc', x, head[quantizers],
+          preferred_element_type=jnp.float32,
+      )  # fmt: skip
+    batch, length, embed = x.shape
+    x = x.reshape(batch, -1, head.shape[0], embed)
+    y = jnp.einsum(
+        'bfqd,qcd->bfqc', x, head, preferred_element_type=jnp.float32
+    )
+    return y.reshape(batch, length, -1)
+
+  def __call__(
+      self,
+      inputs: Int[Array, 'b i'],
+      targets: Int[Array, 'b t'],
+      train: bool = False,
+  ) -> Float[Array, 'b t c']:
+    """Predicts each target from the inputs and the targets before it.
+
+    Args:
+      inputs: [batch, length] ids; 0, padding, is not attended to.
+      targets: [batch, length] ids of whole frames, quantizers innermost.
+      train: Whether to drop out; needs the rng 'dropout'.
+
+    Returns:
+      [batch, target length, codes] float32 logits.
+    """
+    ids = jnp.concatenate([inputs, targets[:, :-1]], axis=1)
+    ids = jnp.pad(ids, ((0, 0), (1, 0)))
+    positions = jnp.arange(ids.shape[1])
+    token_frames = frames(self.stage, inputs.shape[1], targets.shape[1])
+    bias = self.bias(positions, positions, jnp.asarray(token_frames))
+    bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
+    x = self.dropout(self.embed(ids), deterministic=not train)
+    for layer in self.layers:
+      x = layer(x, bias, train)
+    return self.logits(x[:, inputs.shape[1] :])
+
+  def _seen(self, ids: Int[Array, 'b t']) -> Bool[Array, 'b t']:
+    """Returns which positions are not padding; the start is none."""
+    return (ids != 0) | (jnp.arange(ids.shape[1]) == 0)
