@@ -1,0 +1,91 @@
+"""A clip of music and what is known of it: the element of every corpus."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+SAMPLE_RATE = 24000
+MELODY_RATE = 50  # Frames of the melody per second.
+MAX_SECONDS = 30.0
+MIN_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A piece of a work.
+
+  Attributes:
+    audio: [samples] float32 in [-1, 1], 24 kHz mono.
+    captions: Texts that describe it, at least one.
+    id: Its name, of its own in the corpus: '<work>/<index>'.
+    work: Name of the work it is from; clips of a work share a split.
+    title: Of the work.
+    source: Where the work is from, e.g. a file or a collection.
+    license: Of the work; empty if unknown.
+    start: Seconds from the start of the work.
+    melody: [frames] int8 MIDI pitches at 50 Hz, -1 in rests; empty if unknown.
+  """
+
+  audio: np.ndarray
+  captions: tuple[str, ...]
+  id: str
+  work: str
+  title: str
+  source: str
+  license: str = ''
+  start: float = 0.0
+  melody: np.ndarray = dataclasses.field(
+      default_factory=lambda: np.zeros(0, np.int8)
+  )
+
+  def to_example(self) -> dict[str, Any]:
+    """Returns the clip as an example of the `music` dataset."""
+    return {
+        'audio': np.round(np.clip(self.audio, -1, 1) * 32767).astype(np.int16),
+        'captions': list(self.captions),
+        'id': self.id,
+        'work': self.work,
+        'title': self.title,
+        'source': self.source,
+        'license': self.license,
+        'start': np.float32(self.start),
+        'melody': np.asarray(self.melody, np.int8),
+    }
+
+
+def check_clip(clip: Clip) -> None:
+  """Raises ValueError unless the clip is one that parts can be trained on."""
+  if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * SAMPLE_RATE:
+    raise ValueError(
+        f"clip '{clip.id}' must be at least {MIN_SECONDS:g} s of mono audio,"
+        f' but has shape {clip.audio.shape} at {SAMPLE_RATE} Hz.'
+    )
+  if not np.isfinite(clip.audio).all():
+    raise ValueError(f"clip '{clip.id}' must be finite, but has NaN or inf.")
+  if not clip.captions or not all(text.strip() for text in clip.captions):
+    raise ValueError(
+        f"clip '{clip.id}' must have captions that are not empty, but has"
+        f' {clip.captions}.'
+    )
+
+
+def split_audio(
+    audio: np.ndarray, clip_seconds: float
+) -> Iterator[tuple[float, np.ndarray]]:
+  """Cuts a work into clips.
+
+  Args:
+    audio: [samples] at 24 kHz.
+    clip_seconds: Length of a clip.
+
+  Yields:
+    Start in seconds and [samples] audio of each clip. The last one is shorter,
+    and left out if it is under a second and not the only one.
+  """
+  length = round(clip_seconds * SAMPLE_RATE)
+  for start in range(0, max(1, len(audio)), length):
+    clip = audio[start : start + length]
+    if start == 0 or len(clip) >= MIN_SECONDS * SAMPLE_RATE:
+      yield start / SAMPLE_RATE, clip
