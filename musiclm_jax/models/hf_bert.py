@@ -1,0 +1,269 @@
+"""Reads and writes BERT checkpoints of Hugging Face, without torch.
+
+Such a checkpoint is a folder: config.json, model.safetensors and vocab.txt (or
+tokenizer.json). To start a small text tower from a big model:
+
+  hf_bert.shrink('all-MiniLM-L6-v2', 'text_init', texts=captions,
+                 num_layers=4, vocab_size=6144)
+
+and bind `mulan.MuLanModel.text_init = 'text_init'`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import ml_dtypes
+from musiclm_jax.models import bert
+from musiclm_jax.models import wordpiece
+import numpy as np
+from safetensors import numpy as safetensors
+
+Params = Mapping[str, Any]
+
+_TOKENS = 'embeddings.word_embeddings.weight'
+_POSITIONS = 'embeddings.position_embeddings.weight'
+_TYPES = 'embeddings.token_type_embeddings.weight'
+# Modules of a layer: our path and theirs.
+_LAYER = {
+    'attention/query': 'attention.self.query',
+    'attention/key': 'attention.self.key',
+    'attention/value': 'attention.self.value',
+    'attention/out': 'attention.output.dense',
+    'attention_norm': 'attention.output.LayerNorm',
+    'mlp_in': 'intermediate.dense',
+    'mlp_out': 'output.dense',
+    'mlp_norm': 'output.LayerNorm',
+}
+# Our name of a size, and theirs.
+_SIZES = {
+    'vocab_size': 'vocab_size',
+    'num_layers': 'num_hidden_layers',
+    'num_heads': 'num_attention_heads',
+    'embed_dim': 'hidden_size',
+    'mlp_dim': 'intermediate_size',
+    'max_length': 'max_position_embeddings',
+    'dropout_rate': 'hidden_dropout_prob',
+}
+# What our module computes; a checkpoint must ask for the same.
+_REQUIRED = {
+    'model_type': 'bert',
+    'hidden_act': 'gelu',
+    'layer_norm_eps': 1e-12,
+    'position_embedding_type': 'absolute',
+}
+
+
+def _names(num_layers: int) -> dict[str, str]:
+  """Returns our '/'-joined path of each norm and dense layer -> theirs."""
+  names = {'norm': 'embeddings.LayerNorm'}
+  for i in range(num_layers):
+    for ours, theirs in _LAYER.items():
+      names[f'layers_{i}/{ours}'] = f'encoder.layer.{i}.{theirs}'
+  return names
+
+
+def _read_config(path: pathlib.Path) -> bert.BertConfig:
+  """Returns the sizes that config.json gives."""
+  given = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+  for key, value in _REQUIRED.items():
+    if given.get(key, value) != value:
+      raise ValueError(
+          f"{path / 'config.json'} must have {key} {value!r}, but has"
+          f' {given[key]!r}. Choose a checkpoint of the BERT family.'
+      )
+  return bert.BertConfig(
+      **{ours: given[hf] for ours, hf in _SIZES.items() if hf in given}
+  )
+
+
+def _read_vocab(path: pathlib.Path) -> list[str]:
+  """Returns the word pieces of a checkpoint, in the order of their ids."""
+  options = path / 'tokenizer_config.json'
+  if options.exists():
+    if not json.loads(options.read_text()).get('do_lower_case', True):
+      raise ValueError(
+          f"checkpoint '{path}' must be uncased, but has do_lower_case false."
+          ' Choose its uncased sibling.'
+      )
+  if (path / 'vocab.txt').exists():
+    return list(wordpiece.WordPiece.from_file(path / 'vocab.txt').vocab)
+  tokenizer = json.loads((path / 'tokenizer.json').read_text(encoding='utf-8'))
+  ids = tokenizer['model']['vocab']
+  return sorted(ids, key=ids.__getitem__)
+
+
+def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Returns float32 tensors, by the names that BertModel has given them."""
+  tensors = {}
+  for name, tensor in safetensors.load_file(path / 'model.safetensors').items():
+    name = name.removeprefix('bert.')
+    # Checkpoints that were converted from TensorFlow.
+    name = name.replace('LayerNorm.gamma', 'LayerNorm.weight')
+    name = name.replace('LayerNorm.beta', 'LayerNorm.bias')
+    tensors[name] = tensor.astype(np.float32)
+  return tensors
+
+
+def load_hf_bert(
+    path: str | os.PathLike[str],
+    num_layers: int | None = None,
+    max_length: int | None = None,
+) -> tuple[bert.BertConfig, dict[str, Any], list[str]]:
+  """Reads a checkpoint of the BERT family.
+
+  Args:
+    path: Of its folder.
+    num_layers: How many layers to keep, from the first; all by default.
+    max_length: How many positions to keep; all by default.
+
+  Returns:
+    The sizes, the 'params' of `bert.Bert`, and the word piece of each id.
+
+  Raises:
+    FileNotFoundError: If the folder lacks a file.
+    ValueError: If the checkpoint is not what `bert.Bert` computes.
+  """
+  path = pathlib.Path(path)
+  for name in ('config.json', 'model.safetensors'):
+    if not (path / name).exists():
+      raise FileNotFoundError(
+          f"BERT checkpoint '{path}' must hold {name}. Download the"
+          ' safetensors version of the model.'
+      )
+  config = _read_config(path)
+  config = dataclasses.replace(
+      config,
+      num_layers=min(num_layers or config.num_layers, config.num_layers),
+      max_length=min(max_length or config.max_length, config.max_length),
+  )
+  tensors = _read_tensors(path)
+  positions = tensors[_POSITIONS] + tensors[_TYPES][0]
+  flat = {
+      'tokens/embedding': _pad_rows(tensors[_TOKENS], config.table_size),
+      'positions': positions[: config.max_length],
+  }
+  for ours, theirs in _names(config.num_layers).items():
+    weight, bias = tensors[f'{theirs}.weight'], tensors[f'{theirs}.bias']
+    # Torch keeps matrices as [out, in]; the scale of a norm is a vector.
+    flat[f'{ours}/kernel' if weight.ndim == 2 else f'{ours}/scale'] = weight.T
+    flat[f'{ours}/bias'] = bias
+  vocab = _read_vocab(path)
+  return config, traverse_util.unflatten_dict(flat, sep='/'), vocab
+
+
+def save_hf_bert(
+    path: str | os.PathLike[str],
+    config: bert.BertConfig,
+    params: Params,
+    vocab: Sequence[str],
+    dtype: str = 'bfloat16',
+) -> None:
+  """Writes a checkpoint that `load_hf_bert` and transformers read."""
+  path = pathlib.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  flat = traverse_util.flatten_dict(params, sep='/')
+  tensors = {
+      _TOKENS: flat['tokens/embedding'][: config.vocab_size],
+      _POSITIONS: flat['positions'],
+      # Part of the positions already.
+      _TYPES: np.zeros((2, config.embed_dim), np.float32),
+  }
+  for ours, theirs in _names(config.num_layers).items():
+    weight = flat.get(f'{ours}/kernel', flat.get(f'{ours}/scale'))
+    tensors[f'{theirs}.weight'] = np.asarray(weight).T
+    tensors[f'{theirs}.bias'] = flat[f'{ours}/bias']
+  tensors = {
+      name: np.ascontiguousarray(tensor, dtype=ml_dtypes.bfloat16)
+      if dtype == 'bfloat16'
+      else np.ascontiguousarray(tensor, dtype=dtype)
+      for name, tensor in tensors.items()
+  }
+  sizes = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()}
+  description = (
+      _REQUIRED
+      | sizes
+      | {'architectures': ['BertModel'], 'type_vocab_size': 2, 'dtype': dtype}
+  )
+  data = safetensors.save(tensors, metadata={'format': 'pt'})
+  (path / 'model.safetensors').write_bytes(data)
+  (path / 'config.json').write_text(json.dumps(description, indent=2))
+  wordpiece.WordPiece(vocab).to_file(path / 'vocab.txt')
+
+
+def _pad_rows(table: np.ndarray, rows: int) -> np.ndarray:
+  return np.pad(table, ((0, rows - table.shape[0]), (0, 0)))
+
+
+def prune_vocab(
+    params: Params, vocab: Sequence[str], texts: Iterable[str], size: int
+) -> tuple[dict[str, Any], list[str]]:
+  """Keeps the word pieces that matter; `texts` are encoded as before.
+
+  Kept are the special pieces, those that are one ASCII character, and those
+  that `texts` have; and then, up to `size`, the first of the others, which in
+  BERT's vocabularies are the most frequent.
+
+  Args:
+    params: Of `bert.Bert`.
+    vocab: The word piece of each id.
+    texts: What must be encoded as before.
+    size: Of the new vocabulary; larger if what must be kept is more.
+
+  Returns:
+    The new params and vocabulary.
+  """
+  tokenizer = wordpiece.WordPiece(vocab)
+  seen = set().union(*(tokenizer.pieces(text) for text in texts))
+
+  def must_stay(piece):
+    character = piece.removeprefix('##')
+    return (
+        piece in seen
+        or piece in wordpiece.SPECIALS
+        or (len(character) == 1 and character.isascii())
+    )
+
+  def may_stay(piece):
+    word = piece.removeprefix('##')  # '[unused1]' and its like are no words.
+    return not must_stay(piece) and word.isascii() and word.isalnum()
+
+  stay = [i for i, piece in enumerate(vocab) if must_stay(piece)]
+  others = [i for i, piece in enumerate(vocab) if may_stay(piece)]
+  kept = sorted(stay + others[: max(0, size - len(stay))])
+  table = np.asarray(params['tokens']['embedding'])[kept]
+  rows = bert.BertConfig(vocab_size=len(kept)).table_size
+  tokens = {'embedding': _pad_rows(table, rows)}
+  return {**params, 'tokens': tokens}, [vocab[i] for i in kept]
+
+
+def shrink(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    texts: Iterable[str],
+    num_layers: int,
+    vocab_size: int,
+    max_length: int | None = None,
+) -> bert.BertConfig:
+  """Writes a checkpoint with the first layers and fewer word pieces.
+
+  Args:
+    source: Folder of a checkpoint of the BERT family.
+    destination: Folder to write, in bfloat16.
+    texts: As in `prune_vocab`.
+    num_layers: How many layers to keep.
+    vocab_size: Word pieces to keep.
+    max_length: Positions to keep; all by default.
+
+  Returns:
+    The sizes of what was written.
+  """
+  config, params, vocab = load_hf_bert(source, num_layers, max_length)
+  params, vocab = prune_vocab(params, vocab, texts, vocab_size)
+  config = dataclasses.replace(config, vocab_size=len(vocab))
+  save_hf_bert(destination, config, params, vocab)
+  return config
