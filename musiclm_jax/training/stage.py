@@ -1,0 +1,188 @@
+"""Trains a stage: the next token, given all before it (MusicLM 3.2)."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.models import parts
+from musiclm_jax.models import transformer
+from musiclm_jax.stages import base as stages
+from musiclm_jax.training import model as model_lib
+import optax
+
+
+class StageModel(model_lib.TrainableModel):
+  """The transformer of a stage, and its cross entropy.
+
+  Batches hold 'inputs' and 'targets', [batch, length] int32 ids, 0 = padding.
+
+  Attributes:
+    stage: What it reads and writes.
+  """
+
+  def __init__(
+      self,
+      stage: stages.Stage,
+      config: transformer.TransformerConfig,
+      optimizer_def: optax.GradientTransformation,
+  ):
+    super().__init__(optimizer_def)
+    self.name = stage.name
+    self.stage = stage
+    self.config = config
+    self.module = transformer.StageTransformer(config, stage)
+
+  def get_initial_variables(
+      self,
+      rng: jax.Array,
+      input_shapes: Mapping[str, tuple[int, ...]],
+      input_types: Mapping[str, Any] | None = None,
+  ) -> model_lib.Variables:
+    del input_types
+    inputs, targets = (
+        jnp.zeros(input_shapes[k], jnp.int32) for k in ('inputs', 'targets')
+    )
+    return self.module.init(rng, inputs, targets)
+
+  def loss_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, Any]:
+    """Returns the mean negative log likelihood, in nats, and metrics."""
+    del flax_mutables
+    train = dropout_rng is not None
+    logits = self.module.apply(
+        {'params': params},
+        batch['inputs'],
+        batch['targets'],
+        train=train,
+        rngs={'dropout': dropout_rng} if train else None,
+    )
+    nats, seen = self._nats(logits, batch['targets'])
+    loss = jnp.mean(nats, where=seen)
+    hits = jnp.argmax(logits, axis=-1) == self._codes(batch['targets'])
+    metrics = {'loss': loss, 'accuracy': jnp.mean(hits, where=seen)}
+    num_quantizers = self.stage.targets.num_quantizers
+    for q in range(num_quantizers) if num_quantizers > 1 else ():
+      each = slice(q, None, num_quantizers)
+      metrics[f'loss_q{q + 1}'] = jnp.mean(nats[:, each], where=seen[:, each])
+    return loss, model_lib.average(**metrics)
+
+  def eval_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    return self.loss_fn(params, batch, None, flax_mutables)
+
+  def score_batch(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> Float[Array, ' batch']:
+    """Returns the log likelihood of each example's targets, in nats."""
+    del flax_mutables
+    logits = self.module.apply(
+        {'params': params}, batch['inputs'], batch['targets']
+    )
+    nats, seen = self._nats(logits, batch['targets'])
+    return -jnp.sum(nats, axis=-1, where=seen)
+
+  def predict_batch(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      rng: jax.Array | None = None,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> Int[Array, 'batch length']:
+    """Returns target ids, sampled with `rng`, or the likeliest without it.
+
+    Each step runs the whole network, so this is for evaluation of a few
+    examples during training; `sampling` has a cache.
+    """
+    del flax_mutables
+    offsets = self._offsets(batch['targets'])
+
+    def write(i, targets):
+      logits = self.module.apply({'params': params}, batch['inputs'], targets)
+      logits = logits[:, i]
+      codes = (
+          jnp.argmax(logits, axis=-1)
+          if rng is None
+          else jax.random.categorical(jax.random.fold_in(rng, i), logits)
+      )
+      return targets.at[:, i].set(codes.astype(targets.dtype) + offsets[i])
+
+    empty = jnp.zeros_like(batch['targets'])
+    return jax.lax.fori_loop(0, empty.shape[1], write, empty)
+
+  def predict_batch_with_aux(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      rng: jax.Array | None = None,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[Int[Array, 'batch length'], dict[str, Float[Array, ' batch']]]:
+    """Returns `predict_batch`, and the log likelihoods as 'scores'."""
+    ids = self.predict_batch(params, batch, rng, flax_mutables)
+    return ids, {'scores': self.score_batch(params, {**batch, 'targets': ids})}
+
+  def _offsets(self, targets) -> Int[Array, ' length']:
+    """Returns the id of code 0 at each position of the targets."""
+    offsets = self.stage.offsets(self.stage.targets).astype(jnp.int32)
+    return jnp.tile(offsets, targets.shape[1] // len(offsets))
+
+  def _codes(self, targets) -> Int[Array, 'batch length']:
+    return jnp.maximum(targets - self._offsets(targets), 0)
+
+  def _nats(
+      self, logits: Float[Array, 'b t c'], targets: Int[Array, 'b t']
+  ) -> tuple[Float[Array, 'b t'], Bool[Array, 'b t']]:
+    """Returns the surprise of each target, and which are not padding."""
+    nats = optax.softmax_cross_entropy_with_integer_labels(
+        logits, self._codes(targets)
+    )
+    return nats, targets != 0
+
+
+def part_config(model: StageModel) -> dict[str, Any]:
+  """Returns the JSON of a stage: its name, its crop and its network's sizes."""
+  return {
+      'stage': model.stage.name,
+      'crop_seconds': model.stage.crop_seconds,
+      'transformer': dataclasses.asdict(model.config),
+  }
+
+
+def export(
+    model: StageModel,
+    variables: model_lib.Variables,
+    directory: str | os.PathLike[str],
+    lineage: Mapping[str, str],
+    dtype: str = 'float32',
+) -> str:
+  """Writes a trained stage to a model directory, for `sampling`.
+
+  Args:
+    model: The stage.
+    variables: At least its 'params'.
+    directory: Of the model; made if missing.
+    lineage: The sha256 of the tokenizers that wrote its training tokens.
+    dtype: Of the stored matrices, see `models.parts.save`.
+
+  Returns:
+    The sha256 of the stored variables.
+  """
+  variables = {'params': jax.device_get(variables['params'])}
+  return parts.save(
+      directory, model.name, part_config(model), variables, lineage, dtype
+  )
