@@ -1,0 +1,337 @@
+"""w2v-BERT: contrastive learning and masked prediction (arXiv 2108.06209)."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import NamedTuple
+
+from flax import linen as nn
+from flax.linen import partitioning
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Shaped
+import numpy as np
+
+from musiclm_jax.audio import dsp
+from musiclm_jax.models import conformer
+from musiclm_jax.models import layers
+
+SAMPLE_RATE = 16000
+WINDOW_LENGTH = 400  # 25 ms, in samples
+HOP_LENGTH = 160  # 10 ms, in samples
+SUBSAMPLING = 4  # Log-mel frames to a frame of the Conformer: 25 Hz.
+FRAME_LENGTH = HOP_LENGTH * SUBSAMPLING  # in samples
+WINDOW_FRAMES = 750  # 30 s: what long audio is cut into
+BUCKET_FRAMES = 125  # 5 s: what short audio is padded to a multiple of
+
+
+@dataclasses.dataclass(frozen=True)
+class W2vBertConfig:
+  """The architecture; the defaults are w2v-BERT XL, 600M parameters.
+
+  Attributes:
+    num_mels: Bands of the log-mel spectrogram.
+    log_mel_mean: What is subtracted from it: the mean over music (ours; fixed,
+      so that a token does not depend on what is far away).
+    log_mel_std: What it is then divided by.
+    conv_channels: Channels of the two convolutions that halve the frame rate.
+    embed_dim: Width of the Conformer.
+    num_heads: Attention heads.
+    mlp_dim: Hidden size of its perceptrons.
+    kernel_size: Frames that its depthwise convolution spans.
+    contrastive_layers: Conformer blocks of the contrastive module.
+    masked_prediction_layers: Conformer blocks of the masked prediction module.
+    semantic_layer: The masked prediction block, counted from 1, whose output
+      semantic tokens are made of (MusicLM, section 4.1).
+    codebook_size: Codes of the contrastive codebook.
+    codebook_dim: Width of a code.
+    dropout_rate: Of every residual branch.
+    dtype: Of the arithmetic, 'float32' or 'bfloat16'.
+  """
+
+  num_mels: int = 80
+  log_mel_mean: float = -4.0
+  log_mel_std: float = 3.0
+  conv_channels: Sequence[int] = (128, 32)
+  embed_dim: int = 1024
+  num_heads: int = 8
+  mlp_dim: int = 4096
+  kernel_size: int = 5
+  contrastive_layers: int = 12
+  masked_prediction_layers: int = 12
+  semantic_layer: int = 7
+  codebook_size: int = 1024
+  codebook_dim: int = 1024
+  dropout_rate: float = 0.1
+  dtype: str = 'float32'
+
+  def __post_init__(self):
+    # JSON has no tuples, and linen needs hashable attributes.
+    object.__setattr__(self, 'conv_channels', tuple(self.conv_channels))
+    if not 1 <= self.semantic_layer <= self.masked_prediction_layers:
+      raise ValueError(
+          'semantic_layer must be in [1, masked_prediction_layers ='
+          f' {self.masked_prediction_layers}], but is {self.semantic_layer}.'
+      )
+    if self.embed_dim % self.num_heads:
+      raise ValueError(
+          f'embed_dim must be a multiple of num_heads {self.num_heads}, but is'
+          f' {self.embed_dim}.'
+      )
+
+  @property
+  def feature_dim(self) -> int:
+    """Width of a frame behind the convolutions, each of which halves bands."""
+    bands = self.num_mels
+    for _ in self.conv_channels:
+      bands = -(-bands // 2)
+    return bands * self.conv_channels[-1]
+
+
+class FeatureEncoder(nn.Module):
+  """Log-mel frames and two strided convolutions: audio to features at 25 Hz.
+
+  Attributes:
+    config: See W2vBertConfig.
+  """
+
+  config: W2vBertConfig
+
+  def setup(self):
+    dtype = jnp.dtype(self.config.dtype)
+    channels = (1, *self.config.conv_channels)
+    self.convs = [
+        layers.Conv(i, o, (3, 3), (2, 2), dtype=dtype)
+        for i, o in zip(channels[:-1], channels[1:], strict=True)
+    ]
+    self.norm = layers.LayerNorm(self.config.feature_dim, dtype=dtype)
+
+  def __call__(
+      self,
+      audio: Float[Array, 'batch samples'],
+      valid: Bool[Array, 'batch frames'],
+  ) -> Float[Array, 'batch frames features']:
+    log_mel = dsp.log_mel(
+        audio, SAMPLE_RATE, WINDOW_LENGTH, HOP_LENGTH, self.config.num_mels
+    )
+    # The last log-mel frame is centered on the end of the audio.
+    x = (log_mel[:, :-1] - self.config.log_mel_mean) / self.config.log_mel_std
+    x = x[..., None]
+    for conv in self.convs:
+      # Behind the end must be what a convolution pads with.
+      kept = jnp.repeat(valid, x.shape[1] // valid.shape[1], axis=1)
+      x = nn.relu(conv(jnp.where(kept[..., None, None], x, 0)))
+    return self.norm(x.reshape(*x.shape[:2], -1))
+
+
+class W2vBertEncoder(nn.Module):
+  """From audio to embeddings at 25 Hz: the part that tokens need.
+
+  Attributes:
+    config: See W2vBertConfig.
+  """
+
+  config: W2vBertConfig
+
+  def setup(self):
+    config, dtype = self.config, jnp.dtype(self.config.dtype)
+    self.feature_encoder = FeatureEncoder(config)
+    self.project = layers.Dense(
+        config.feature_dim,
+        config.embed_dim,
+        ('in_channels', 'embed'),
+        dtype=dtype,
+    )
+    self.bias = conformer.RelativeBias(config.num_heads)
+    self.blocks = [
+        conformer.ConformerBlock(
+            config.embed_dim,
+            config.num_heads,
+            config.kernel_size,
+            config.mlp_dim,
+            dropout_rate=config.dropout_rate,
+            dtype=dtype,
+        )
+        for _ in range(
+            config.contrastive_layers + config.masked_prediction_layers
+        )
+    ]
+
+  def encode_features(
+      self,
+      audio: Float[Array, 'batch samples'],
+      valid: Bool[Array, 'batch frames'],
+  ) -> Float[Array, 'batch frames features']:
+    """Encodes each 40 ms: what is masked, and what targets are made of."""
+    return self.feature_encoder(audio, valid)
+
+  def contextualize(
+      self,
+      features: Float[Array, 'batch frames features'],
+      valid: Bool[Array, 'batch frames'],
+      deterministic: bool = True,
+  ) -> list[Float[Array, 'batch frames embed']]:
+    """Returns the output of every Conformer block."""
+    x = self.project(features)
+    bias = self.bias(x.shape[1])
+    outputs = []
+    for block in self.blocks:
+      x = block(x, bias, valid, deterministic)
+      outputs.append(x)
+    return outputs
+
+  def __call__(
+      self,
+      audio: Float[Array, 'batch samples'],
+      valid: Bool[Array, 'batch frames'],
+  ) -> Float[Array, 'batch frames embed']:
+    """Embeds each 40 ms of audio in its context.
+
+    Args:
+      audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
+      valid: [batch, frames], False where audio is padding: it then has no
+        influence on the other frames.
+
+    Returns:
+      [batch, frames, embed] outputs of block `semantic_layer` of the masked
+      prediction module.
+    """
+    outputs = self.contextualize(self.encode_features(audio, valid), valid)
+    layer = self.config.contrastive_layers + self.config.semantic_layer
+    return outputs[layer - 1].astype(jnp.float32)
+
+
+class Predictions(NamedTuple):
+  """What the losses of pre-training read.
+
+  Attributes:
+    context: [batch, frames, code_embed] guesses of `quantized`.
+    quantized: [batch, frames, code_embed] codes of the unmasked features.
+    code_logits: [batch, frames, codes] of the unmasked features.
+    logits: [batch, frames, codes] guesses of the argmax of `code_logits`.
+  """
+
+  context: Float[Array, 'batch frames code_embed']
+  quantized: Float[Array, 'batch frames code_embed']
+  code_logits: Float[Array, 'batch frames codes']
+  logits: Float[Array, 'batch frames codes']
+
+
+class W2vBert(nn.Module):
+  """The encoder, and the heads that pre-training puts on it.
+
+  Attributes:
+    config: See W2vBertConfig.
+    gumbel_temperature: Of the softmax through which the choice of a code is
+      differentiated.
+  """
+
+  config: W2vBertConfig
+  gumbel_temperature: float = 2.0
+
+  def setup(self):
+    config = self.config
+    self.encoder = W2vBertEncoder(config)
+    # As in wav2vec 2.0: logits that tower over the Gumbel noise from the start.
+    self.code_logits = layers.Dense(
+        config.feature_dim,
+        config.codebook_size,
+        ('in_channels', 'codes'),
+        kernel_init=nn.initializers.normal(stddev=1.0),
+    )
+    self.codebook = partitioning.param_with_axes(
+        'codebook',
+        nn.initializers.normal(stddev=1.0),
+        (config.codebook_size, config.codebook_dim),
+        axes=('codes', 'code_embed'),
+    )
+    self.context = layers.Dense(
+        config.embed_dim, config.codebook_dim, ('embed', 'code_embed')
+    )
+    self.prediction = layers.Dense(
+        config.embed_dim, config.codebook_size, ('embed', 'codes')
+    )
+
+  def quantize(
+      self,
+      code_logits: Float[Array, 'batch frames codes'],
+      rng: jax.Array | None,
+  ) -> Float[Array, 'batch frames code_embed']:
+    """Picks a code per frame; differentiable as if by a softmax.
+
+    Args:
+      code_logits: [batch, frames, codes].
+      rng: Of the Gumbel noise; the most likely code is picked if None.
+
+    Returns:
+      [batch, frames, code_embed].
+    """
+    if rng is not None:
+      code_logits += jax.random.gumbel(rng, code_logits.shape)
+    soft = jax.nn.softmax(code_logits / self.gumbel_temperature)
+    hard = jax.nn.one_hot(jnp.argmax(code_logits, -1), soft.shape[-1])
+    return (hard + soft - jax.lax.stop_gradient(soft)) @ self.codebook
+
+  def __call__(
+      self,
+      audio: Float[Array, 'batch samples'],
+      mask: Bool[Array, 'batch frames'],
+      rng: jax.Array,
+      deterministic: bool = True,
+  ) -> Predictions:
+    """Guesses the codes of masked frames.
+
+    Args:
+      audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
+      mask: [batch, frames], True where features are replaced by noise.
+      rng: Of that noise, and of the choice of codes.
+      deterministic: Whether to leave out dropout, and to pick the most likely
+        codes.
+    """
+    valid = jnp.ones_like(mask)
+    features = self.encoder.encode_features(audio, valid)
+    noise_rng, code_rng = jax.random.split(rng)
+    code_logits = self.code_logits(features.astype(jnp.float32))
+    noise = jax.random.normal(noise_rng, features.shape, features.dtype)
+    outputs = self.encoder.contextualize(
+        jnp.where(mask[..., None], noise, features), valid, deterministic
+    )
+    context = outputs[self.config.contrastive_layers - 1]
+    return Predictions(
+        context=self.context(context.astype(jnp.float32)),
+        quantized=self.quantize(
+            code_logits, None if deterministic else code_rng
+        ),
+        code_logits=code_logits,
+        logits=self.prediction(outputs[-1].astype(jnp.float32)),
+    )
+
+
+def in_windows(
+    fn: Callable[..., Array],
+    audio: Float[np.ndarray, 'batch samples'],
+    num_frames: int,
+) -> Shaped[np.ndarray, 'batch frames ...']:
+  """Applies `fn` to audio of any length, window by window.
+
+  Memory does not grow with the length, and `fn` sees few shapes: a multiple of
+  BUCKET_FRAMES, at most WINDOW_FRAMES.
+
+  Args:
+    fn: Of audio [batch, samples] and valid [batch, frames], to [batch, frames,
+      …]; jitted.
+    audio: [batch, samples] at 16 kHz.
+    num_frames: To return; at 25 Hz. Audio is cut or padded with zeros to them.
+
+  Returns:
+    [batch, num_frames, …].
+  """
+  outputs = []
+  for start in range(0, num_frames, WINDOW_FRAMES):
+    frames = min(WINDOW_FRAMES, num_frames - start)
+    bucket = -(-frames // BUCKET_FRAMES) * BUCKET_FRAMES
+    window = audio[:, start * FRAME_LENGTH : (start + frames) * FRAME_LENGTH]
+    padding = bucket * FRAME_LENGTH - window.shape[1]
+    valid = np.broadcast_to(np.arange(bucket) < frames, (len(audio), bucket))
+    output = fn(np.pad(window, ((0, 0), (0, padding))), valid)
+    outputs.append(np.asarray(output)[:, :frames])
+  return np.concatenate(outputs, axis=1)
