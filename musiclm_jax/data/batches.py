@@ -1,0 +1,251 @@
+"""Batches of training examples, at any position, in any process.
+
+Both classes speak the same protocol: an endless (or one epoch long) iterator
+of dicts of arrays, whose `position` can be read and set to resume exactly.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import jax
+import numpy as np
+
+NUM_WORKERS = 2
+NUM_PREFETCHED = 4
+
+Batch = dict[str, np.ndarray]
+
+
+def _rows_of_process(batch_size: int) -> range:
+  """Returns the rows of a global batch that this process makes."""
+  num_processes = jax.process_count()
+  if batch_size < 1 or batch_size % num_processes:
+    raise ValueError(
+        'batch_size must be a positive multiple of the number of processes,'
+        f' {num_processes}, but is {batch_size}.'
+    )
+  size = batch_size // num_processes
+  start = jax.process_index() * size
+  return range(start, start + size)
+
+
+class Batches(Iterator[Batch]):
+  """Batches of a source with random access.
+
+  Batch i is a function of (seed, i) alone. Threads make the next few batches
+  while one is used.
+
+  Attributes:
+    position: Of the next batch; set it to go there.
+  """
+
+  def __init__(
+      self,
+      source: Sequence[Any],
+      make_example: Callable[[Any, np.random.Generator], Batch],
+      batch_size: int,
+      seed: int = 0,
+      shuffle: bool = True,
+  ):
+    """Initializes at position 0.
+
+    Args:
+      source: The records.
+      make_example: Makes arrays of fixed shapes of a record; what it chooses
+        (a crop), it draws from the generator.
+      batch_size: Over all processes.
+      seed: Of the order and the crops.
+      shuffle: Whether to go on for ever, in another order every epoch, or to
+        end after one epoch in the order of the source; its last batch is
+        filled up from the start.
+
+    Raises:
+      ValueError: If the source is empty or the batch size does not fit.
+    """
+    if not len(source):
+      raise ValueError('the source of batches must hold records, but is empty.')
+    self._source = source
+    self._make_example = make_example
+    self._batch_size = batch_size
+    self._rows = _rows_of_process(batch_size)
+    self._seed = seed
+    self._shuffle = shuffle
+    self._order: tuple[int, np.ndarray] = (-1, np.arange(len(source)))
+    self._position = 0
+    self._pending: deque[futures.Future[Batch]] = deque()
+    self._workers: futures.ThreadPoolExecutor | None = None
+
+  @property
+  def position(self) -> int:
+    return self._position
+
+  @position.setter
+  def position(self, position: int) -> None:
+    self._cancel()
+    self._position = position
+
+  def batch_at(self, position: int) -> Batch:
+    """Returns this process's rows of the batch at `position`."""
+    rows = [self._example_at(position, row) for row in self._rows]
+    return {name: np.stack([r[name] for r in rows]) for name in rows[0]}
+
+  def __next__(self) -> Batch:
+    if self._is_over(self._position):
+      raise StopIteration
+    if self._workers is None:
+      self._workers = futures.ThreadPoolExecutor(NUM_WORKERS)
+    while len(self._pending) < NUM_PREFETCHED:
+      following = self._position + len(self._pending)
+      if self._is_over(following):
+        break
+      self._pending.append(self._workers.submit(self.batch_at, following))
+    batch = self._pending.popleft().result()
+    self._position += 1
+    return batch
+
+  def close(self) -> None:
+    """Ends the threads; the next batch starts new ones."""
+    self._cancel()
+    if self._workers is not None:
+      self._workers.shutdown()
+      self._workers = None
+
+  def _cancel(self) -> None:
+    for future in self._pending:
+      future.cancel()
+    self._pending.clear()
+
+  def _is_over(self, position: int) -> bool:
+    return not self._shuffle and (
+        position * self._batch_size >= len(self._source)
+    )
+
+  def _order_of(self, epoch: int) -> np.ndarray:
+    if not self._shuffle:
+      return self._order[1]
+    known_epoch, order = self._order  # Read at once: threads replace it.
+    if known_epoch != epoch:
+      rng = np.random.default_rng((self._seed, epoch))
+      order = rng.permutation(len(self._source))
+      self._order = (epoch, order)
+    return order
+
+  def _example_at(self, position: int, row: int) -> Batch:
+    epoch, index = divmod(position * self._batch_size + row, len(self._source))
+    record = self._source[int(self._order_of(epoch)[index])]
+    rng = np.random.default_rng((self._seed, position, row))
+    return self._make_example(record, rng)
+
+
+def task_batches(
+    task: str,
+    feature_lengths: Mapping[str, int],
+    split: str,
+    batch_size: int,
+    data_dir: str,
+    seed: int = 0,
+    shuffle: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> Batches:
+  """Returns the batches of a task, read without TensorFlow.
+
+  Args:
+    task: One of `examples.TASKS`.
+    feature_lengths: Length of each feature of an example.
+    split: Of the task's dataset, e.g. 'train'.
+    batch_size: Over all processes.
+    data_dir: That holds the dataset.
+    seed: Of the order and the crops.
+    shuffle: See `Batches`.
+    options: Of the task, see the `context` of each of `examples.TASKS`.
+
+  Raises:
+    ValueError: If there is no such task or split.
+    FileNotFoundError: If there is no such dataset.
+  """
+  from musiclm_jax.data import datasets  # pylint: disable=g-import-not-at-top
+  from musiclm_jax.data import examples  # pylint: disable=g-import-not-at-top
+
+  if task not in examples.TASKS:
+    raise ValueError(
+        f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)}, but is'
+        f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
+    )
+  make = examples.TASKS[task]
+  source = datasets.open_dataset(make.dataset, data_dir, split)
+  context = make.context(data_dir, **(options or {}))
+  return Batches(
+      source,
+      lambda record, rng: make(record, feature_lengths, rng, **context),
+      batch_size,
+      seed,
+      shuffle,
+  )
+
+
+class SeqioBatches(Iterator[Batch]):
+  """Batches of a seqio task or mixture; needs TensorFlow.
+
+  Attributes:
+    position: Of the next batch; to set it reads what lies before it.
+  """
+
+  def __init__(
+      self,
+      mixture_or_task_name: str,
+      feature_lengths: Mapping[str, int],
+      split: str,
+      batch_size: int,
+      seed: int = 0,
+      shuffle: bool = True,
+      use_cached: bool = False,
+      module: str | None = None,
+  ):
+    """Initializes at position 0.
+
+    Args:
+      mixture_or_task_name: As registered.
+      feature_lengths: Length of each feature of an example.
+      split: Of the task.
+      batch_size: Over all processes.
+      seed: Of the order and the crops.
+      shuffle: Whether to go on for ever in shuffled order, or for one epoch.
+      use_cached: Whether to read what `seqio.cache_tasks_main` wrote.
+      module: That registers the task, if it is not one of ours.
+    """
+    import importlib  # pylint: disable=g-import-not-at-top
+
+    importlib.import_module(module or 'musiclm_jax.tasks.music')
+    import seqio  # pylint: disable=g-import-not-at-top
+
+    rows = _rows_of_process(batch_size)
+    self._dataset = seqio.get_mixture_or_task(mixture_or_task_name).get_dataset(
+        feature_lengths,
+        split=split,
+        shuffle=shuffle,
+        seed=seed,
+        use_cached=use_cached,
+        num_epochs=None if shuffle else 1,
+        shard_info=seqio.ShardInfo(jax.process_index(), jax.process_count()),
+    )
+    self._dataset = self._dataset.batch(len(rows), drop_remainder=True)
+    self.position = 0
+
+  @property
+  def position(self) -> int:
+    return self._position
+
+  @position.setter
+  def position(self, position: int) -> None:
+    self._position = position
+    self._iterator = self._dataset.skip(position).as_numpy_iterator()
+
+  def __next__(self) -> Batch:
+    batch = next(self._iterator)
+    self._position += 1
+    return batch
+
+  def close(self) -> None:
+    """Does nothing: TensorFlow ends its own threads."""

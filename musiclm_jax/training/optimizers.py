@@ -1,0 +1,97 @@
+"""AdamW and its learning rate schedules."""
+
+import jax
+import optax
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):
+  """An optax transformation that can tell its learning rate.
+
+  Attributes:
+    learning_rate: Of each step; what is logged.
+  """
+
+  learning_rate: optax.Schedule
+
+
+def schedule(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    train_steps: int,
+    name: str = 'cosine',
+) -> optax.Schedule:
+  """Returns a linear warm-up to the peak, and what follows it.
+
+  Args:
+    peak_learning_rate: At the end of the warm-up.
+    warmup_steps: Steps from 0 to the peak.
+    train_steps: Steps in all; the warm-up takes at most half of them.
+    name: 'cosine' falls to a hundredth of the peak at `train_steps`, 'rsqrt'
+      with the square root of the step, 'constant' not at all.
+
+  Raises:
+    ValueError: If there is no schedule of that name.
+  """
+  warmup_steps = min(warmup_steps, train_steps // 2)
+  after: optax.Schedule
+  if name == 'cosine':
+    after = optax.cosine_decay_schedule(
+        peak_learning_rate, max(train_steps - warmup_steps, 1), alpha=0.01
+    )
+  elif name == 'rsqrt':
+    start = max(warmup_steps, 1)
+    after = lambda step: peak_learning_rate * (start / (start + step)) ** 0.5
+  elif name == 'constant':
+    after = optax.constant_schedule(peak_learning_rate)
+  else:
+    raise ValueError(
+        "schedule must be 'cosine', 'rsqrt' or 'constant', but is" f" '{name}'."
+    )
+  if not warmup_steps:
+    return after
+  # The first step already moves: at 0 it would be wasted.
+  warmup = optax.linear_schedule(
+      peak_learning_rate / warmup_steps, peak_learning_rate, warmup_steps - 1
+  )
+  return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def _is_matrix(params):
+  return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def adamw(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    train_steps: int,
+    schedule_name: str = 'cosine',
+    b1: float = 0.9,
+    b2: float = 0.98,
+    weight_decay: float = 0.01,
+    clip_norm: float | None = 1.0,
+) -> Optimizer:
+  """Returns AdamW (arXiv 1711.05101) with a schedule and gradient clipping.
+
+  Args:
+    peak_learning_rate: See `schedule`.
+    warmup_steps: See `schedule`.
+    train_steps: See `schedule`.
+    schedule_name: See `schedule`.
+    b1: Decay of the mean of the gradients.
+    b2: Decay of the mean of their squares.
+    weight_decay: Of matrices; biases, scales and scalars do not decay.
+    clip_norm: Largest global norm of the gradients; None for no limit.
+  """
+  learning_rate = schedule(
+      peak_learning_rate, warmup_steps, train_steps, schedule_name
+  )
+  transforms: list[optax.GradientTransformation] = [
+      optax.adamw(
+          learning_rate, b1, b2, weight_decay=weight_decay, mask=_is_matrix
+      )
+  ]
+  if clip_norm is not None:
+    transforms.insert(0, optax.clip_by_global_norm(clip_norm))
+  optimizer = Optimizer(*optax.chain(*transforms))
+  optimizer.learning_rate = learning_rate
+  return optimizer

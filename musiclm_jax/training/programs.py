@@ -1,0 +1,103 @@
+"""The steps of a model, compiled for a mesh."""
+
+from collections.abc import Mapping
+
+import jax
+from jax.sharding import Mesh
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import sharding
+from musiclm_jax.training import steps
+import numpy as np
+
+
+class Program:
+  """Compiled steps, and where their state lies.
+
+  Attributes:
+    abstract_state: ShapeDtypeStructs of the state, with shardings.
+  """
+
+  def __init__(
+      self,
+      model: model_lib.TrainableModel,
+      mesh: Mesh,
+      batch: Mapping[str, np.ndarray],
+      num_microbatches: int,
+      random_seed: int,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      model: See `TrainableModel`.
+      mesh: Of `sharding.make_mesh`.
+      batch: This process's rows of any batch.
+      num_microbatches: Parts of a batch whose gradients are taken in turn.
+      random_seed: Of initialization and dropout.
+
+    Raises:
+      ValueError: If the batch cannot be divided so.
+    """
+    shapes = {
+        name: (x.shape[0] * jax.process_count(), *x.shape[1:])
+        for name, x in batch.items()
+    }
+    _check_batch_size(next(iter(shapes.values()))[0], mesh, num_microbatches)
+    self._mesh = mesh
+    self._init_rng, self._step_rng = jax.random.split(
+        jax.random.key(random_seed)
+    )
+    types = {name: x.dtype for name, x in batch.items()}
+    self._initialize = steps.with_rules(
+        mesh, steps.make_initializer(model, shapes, types)
+    )
+    state, variables = jax.eval_shape(self._initialize, self._init_rng)
+    self._shardings = steps.shard_state(mesh, state, variables)
+    self.abstract_state = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        state,
+        self._shardings,
+    )
+    whole, rows = sharding.replicated(mesh), sharding.by_row(mesh)
+    self._train_step = jax.jit(
+        steps.with_rules(mesh, steps.make_train_step(model, num_microbatches)),
+        in_shardings=(self._shardings, rows, whole),
+        out_shardings=(self._shardings, whole, whole),
+        donate_argnums=0,
+    )
+    self._eval_step = jax.jit(
+        steps.with_rules(mesh, steps.make_eval_step(model)),
+        in_shardings=(self._shardings.params, self._shardings.mutables, rows),
+        out_shardings=whole,
+    )
+
+  def initial_state(self) -> steps.TrainState:
+    """Returns the state before the first step."""
+    return jax.jit(
+        lambda rng: self._initialize(rng)[0], out_shardings=self._shardings
+    )(self._init_rng)
+
+  def train_step(
+      self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
+  ) -> tuple[steps.TrainState, model_lib.Metrics, jax.Array]:
+    """Returns what `steps.make_train_step` describes; consumes `state`."""
+    batch = sharding.put_batch(self._mesh, batch)
+    return self._train_step(state, batch, self._step_rng)
+
+  def eval_step(
+      self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
+  ) -> model_lib.Metrics:
+    """Returns the metrics of a batch."""
+    batch = sharding.put_batch(self._mesh, batch)
+    return self._eval_step(state.params, state.mutables, batch)
+
+
+def _check_batch_size(
+    batch_size: int, mesh: Mesh, num_microbatches: int
+) -> None:
+  divisor = mesh.shape['data'] * num_microbatches
+  if batch_size % divisor:
+    raise ValueError(
+        f'BATCH_SIZE must be a multiple of {divisor} ({mesh.shape["data"]} on'
+        f' the data axis of the mesh × {num_microbatches} microbatches), but'
+        f' is {batch_size}.'
+    )

@@ -1,0 +1,143 @@
+"""Where arrays live: a (data, model) mesh and rules from axis names to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+# Mesh axis of each logical axis; an axis that is not listed is not split.
+RULES = (
+    ('batch', 'data'),
+    ('vocab', 'model'),
+    ('heads', 'model'),
+    ('mlp', 'model'),
+)
+
+
+def make_mesh(num_model_partitions: int = 1) -> Mesh:
+  """Returns a (data, model) mesh of all devices.
+
+  Args:
+    num_model_partitions: Devices that share one copy of the parameters.
+
+  Raises:
+    ValueError: If the devices cannot be divided so.
+  """
+  num_devices = jax.device_count()
+  if num_model_partitions < 1 or num_devices % num_model_partitions:
+    raise ValueError(
+        f'num_model_partitions must divide the {num_devices} devices, but is'
+        f' {num_model_partitions}. Set it to 1, or to another divisor.'
+    )
+  shape = (num_devices // num_model_partitions, num_model_partitions)
+  return Mesh(mesh_utils.create_device_mesh(shape), ('data', 'model'))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of what every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of batches: rows split over the data axis."""
+  return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def _place(mesh: Mesh, shape: tuple[int, ...], names) -> NamedSharding:
+  axes = nn.logical_to_mesh_axes(names, RULES)
+  # What a mesh axis does not divide is held whole.
+  return NamedSharding(
+      mesh,
+      PartitionSpec(
+          *(
+              axis if axis and size % mesh.shape[axis] == 0 else None
+              for size, axis in zip(shape, axes, strict=True)
+          )
+      ),
+  )
+
+
+def shard_variables(mesh: Mesh, variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the sharding of each variable, by its logical axes.
+
+  Args:
+    mesh: Of `make_mesh`.
+    variables: Linen collections of anything with a shape, and the
+      '<collection>_axes' of each.
+
+  Raises:
+    ValueError: If a variable has no logical axes.
+  """
+  shardings = {}
+  for collection, tree in variables.items():
+    if collection.endswith('_axes'):
+      continue
+    axes = traverse_util.flatten_dict(variables.get(f'{collection}_axes', {}))
+    flat = {}
+    for path, value in traverse_util.flatten_dict(tree).items():
+      metadata = axes.get((*path[:-1], f'{path[-1]}_axes'))
+      if metadata is None:
+        raise ValueError(
+            f"every variable must have logical axes, but {'/'.join(path)} of"
+            f" '{collection}' has none. Make it with param_with_axes or"
+            ' variable_with_axes.'
+        )
+      flat[path] = _place(mesh, value.shape, metadata.names)
+    shardings[collection] = traverse_util.unflatten_dict(flat)
+  return shardings
+
+
+def _path(keys) -> tuple[str, ...]:
+  """Returns the names in a key path, whatever the containers are."""
+  return tuple(
+      str(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))))
+      for k in keys
+  )
+
+
+def shard_optimizer(
+    mesh: Mesh, opt_state: Any, params: Any, param_shardings: Any
+) -> Any:
+  """Returns the sharding of each leaf of an optimizer's state.
+
+  A leaf that is a statistic of a parameter (its path ends in the parameter's,
+  and their shapes are the same) lies as the parameter does.
+
+  Args:
+    mesh: Of `make_mesh`.
+    opt_state: Of anything with a shape.
+    params: Of anything with a shape.
+    param_shardings: The sharding of each of `params`.
+  """
+  flat_params = jax.tree_util.tree_flatten_with_path(params)[0]
+  by_path = {
+      _path(keys): (param.shape, sharding)
+      for (keys, param), sharding in zip(
+          flat_params, jax.tree.leaves(param_shardings), strict=True
+      )
+  }
+
+  def place(keys, leaf):
+    path = _path(keys)
+    for start in range(len(path)):
+      shape, sharding = by_path.get(path[start:], (None, None))
+      if shape == leaf.shape:
+        return sharding
+    return replicated(mesh)
+
+  return jax.tree_util.tree_map_with_path(place, opt_state)
+
+
+def put_batch(
+    mesh: Mesh, batch: Mapping[str, np.ndarray]
+) -> dict[str, jax.Array]:
+  """Returns the global batch of which this process holds the rows `batch`."""
+  return {
+      name: jax.make_array_from_process_local_data(by_row(mesh), rows)
+      for name, rows in batch.items()
+  }

@@ -1,0 +1,220 @@
+"""The train and eval steps: what is compiled."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clu import metrics as clu_metrics
+from flax import core
+from flax import linen as nn
+from flax import struct
+import jax
+from jax.sharding import Mesh
+import jax.numpy as jnp
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import sharding
+import optax
+
+
+@struct.dataclass
+class TrainState:
+  """What a step reads and replaces.
+
+  Attributes:
+    step: Steps taken, skipped ones included.
+    params: Of the model.
+    mutables: The model's other collections, by name.
+    opt_state: Of the optimizer.
+    num_skipped: Steps skipped so far.
+    num_skipped_in_a_row: Steps skipped since the last that was not.
+  """
+
+  step: jax.Array
+  params: Any
+  mutables: dict[str, Any]
+  opt_state: Any
+  num_skipped: jax.Array
+  num_skipped_in_a_row: jax.Array
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    return {'params': self.params, **self.mutables}
+
+
+def make_initializer(
+    model: model_lib.TrainableModel, input_shapes, input_types
+) -> Callable[[jax.Array], tuple[TrainState, model_lib.Variables]]:
+  """Returns a function from a key to the first state, and all variables."""
+
+  def initialize(rng):
+    variables = core.unfreeze(
+        model.get_initial_variables(rng, input_shapes, input_types)
+    )
+    collections = {
+        name: tree
+        for name, tree in variables.items()
+        if not name.endswith('_axes') and tree
+    }
+    params = collections.pop('params')
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(
+        step=zero,
+        params=params,
+        mutables=collections,
+        opt_state=model.optimizer_def.init(params),
+        num_skipped=zero,
+        num_skipped_in_a_row=zero,
+    )
+    return state, variables
+
+  return initialize
+
+
+def shard_state(
+    mesh: Mesh, state: TrainState, variables: Mapping[str, Any]
+) -> TrainState:
+  """Returns the sharding of each leaf of a state.
+
+  Args:
+    mesh: Of `sharding.make_mesh`.
+    state: Of anything with shapes.
+    variables: Of `model.get_initial_variables`, with the axes.
+  """
+  placed = sharding.shard_variables(mesh, variables)
+  whole = sharding.replicated(mesh)
+  return TrainState(
+      step=whole,
+      params=placed['params'],
+      mutables={name: placed[name] for name in state.mutables},
+      opt_state=sharding.shard_optimizer(
+          mesh, state.opt_state, state.params, placed['params']
+      ),
+      num_skipped=whole,
+      num_skipped_in_a_row=whole,
+  )
+
+
+def _loss_and_gradients(model, params, mutables, batch, rng):
+  """Returns (loss, metrics, new mutables), gradients."""
+
+  def loss_fn(params):
+    if not mutables:
+      loss, metrics = model.loss_fn(params, batch, rng)
+      return loss, (loss, metrics, mutables)
+    loss, (metrics, updated) = model.loss_fn(params, batch, rng, mutables)
+    return loss, (loss, metrics, core.unfreeze(updated))
+
+  gradients, outputs = jax.grad(loss_fn, has_aux=True)(params)
+  return outputs, gradients
+
+
+def _accumulate(model, state, batch, rng, num_microbatches):
+  """As `_loss_and_gradients`, over microbatches one after the other."""
+
+  def split(x):
+    # Row r goes to microbatch r mod n: no row leaves its device.
+    x = x.reshape(-1, num_microbatches, *x.shape[1:])
+    return jnp.swapaxes(x, 0, 1)
+
+  def add_microbatch(carry, inputs):
+    gradients, mutables = carry
+    index, microbatch = inputs
+    (loss, metrics, mutables), new_gradients = _loss_and_gradients(
+        model,
+        state.params,
+        mutables,
+        microbatch,
+        jax.random.fold_in(rng, index),
+    )
+    gradients = jax.tree.map(jnp.add, gradients, new_gradients)
+    return (gradients, mutables), (loss, metrics)
+
+  zeros = jax.tree.map(jnp.zeros_like, state.params)
+  (gradients, mutables), (losses, metrics) = jax.lax.scan(
+      add_microbatch,
+      (zeros, state.mutables),
+      (jnp.arange(num_microbatches), jax.tree.map(split, dict(batch))),
+  )
+  gradients = jax.tree.map(lambda g: g / num_microbatches, gradients)
+  metrics = {name: metric.reduce() for name, metric in metrics.items()}
+  return (jnp.mean(losses), metrics, mutables), gradients
+
+
+def make_train_step(
+    model: model_lib.TrainableModel, num_microbatches: int = 1
+) -> Callable[..., tuple[TrainState, model_lib.Metrics, jax.Array]]:
+  """Returns a function (state, batch, key) -> state, metrics, skipped in a row.
+
+  A step whose loss or gradients are not finite changes nothing but the counts.
+  """
+
+  def train_step(state, batch, rng):
+    rng = jax.random.fold_in(rng, state.step)
+    if num_microbatches == 1:
+      (loss, metrics, mutables), gradients = _loss_and_gradients(
+          model, state.params, state.mutables, batch, rng
+      )
+    else:
+      (loss, metrics, mutables), gradients = _accumulate(
+          model, state, batch, rng, num_microbatches
+      )
+    norm = optax.global_norm(gradients)
+    updates, opt_state = model.optimizer_def.update(
+        gradients, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    keep = lambda new, old: jax.tree.map(
+        lambda n, o: jnp.where(finite, n, o), new, old
+    )
+    new_state = TrainState(
+        step=state.step + 1,
+        params=keep(params, state.params),
+        mutables=keep(mutables, state.mutables),
+        opt_state=keep(opt_state, state.opt_state),
+        num_skipped=state.num_skipped + ~finite,
+        num_skipped_in_a_row=jnp.where(
+            finite, 0, state.num_skipped_in_a_row + 1
+        ),
+    )
+    metrics = model_lib.average(loss=loss) | metrics
+    metrics |= model_lib.average(gradient_norm=norm)
+    learning_rate = getattr(model.optimizer_def, 'learning_rate', None)
+    if learning_rate is not None:
+      metrics |= model_lib.average(learning_rate=learning_rate(state.step))
+    return new_state, metrics, new_state.num_skipped_in_a_row
+
+  return train_step
+
+
+def make_eval_step(
+    model: model_lib.TrainableModel,
+) -> Callable[..., model_lib.Metrics]:
+  """Returns a function (params, mutables, batch) -> metrics."""
+
+  def eval_step(params, mutables, batch):
+    if mutables:
+      loss, metrics = model.eval_fn(params, batch, mutables)
+    else:
+      loss, metrics = model.eval_fn(params, batch)
+    return model_lib.average(loss=loss) | metrics
+
+  return eval_step
+
+
+def with_rules(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns `function`, run where models see the mesh and the axis rules."""
+
+  def run(*args):
+    with mesh, nn.logical_axis_rules(sharding.RULES):
+      return function(*args)
+
+  return run
+
+
+def merge(metrics: list[model_lib.Metrics]) -> dict[str, float]:
+  """Returns the value of each metric over several steps."""
+  merged: dict[str, clu_metrics.Metric] = {}
+  for step in metrics:
+    for name, metric in step.items():
+      merged[name] = merged[name].merge(metric) if name in merged else metric
+  return {name: float(metric.compute()) for name, metric in merged.items()}
