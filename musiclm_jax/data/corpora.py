@@ -18,8 +18,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 NAME = 'music'
-VALIDATION_SHARE = 0.1
-TEST_SHARE = 0.05
+HELD_OUT = {'validation': 0.1, 'test': 0.05}  # Shares of the works.
 
 T = TypeVar('T')
 Examples = list[tuple[str, dict[str, Any]]]
@@ -46,40 +45,43 @@ def features() -> dict[str, Any]:
 
 
 def split_works(
-    works: Sequence[T], work_name: Callable[[T], str]
+    works: Sequence[T],
+    work_name: Callable[[T], str],
+    held_out: Mapping[str, float],
 ) -> dict[str, list[T]]:
   """Splits works by the rank of the hash of their names.
 
   Args:
     works: What clips are read from; those of one name stay together.
     work_name: Name of a work.
+    held_out: Share of each split other than 'train'; at least one name.
 
   Returns:
-    The works of 'train', 'validation' (10%) and 'test' (5%), in their order;
-    validation and test have at least one name each.
+    The works of each split, in their order.
 
   Raises:
-    ValueError: If there are fewer than three names.
+    ValueError: If there are fewer names than splits.
   """
   names = sorted(
       {work_name(work) for work in works},
       key=lambda name: hashlib.sha256(name.encode()).digest(),
   )
-  if len(names) < 3:
+  if len(names) <= len(held_out):
     raise ValueError(
-        'a corpus must have at least 3 works, to train, validate and test on'
-        f' different ones, but has {len(names)}. Add works.'
+        f'a corpus must have at least {len(held_out) + 1} works, a different'
+        f' one for each of {["train", *held_out]}, but has {len(names)}. Add'
+        ' works.'
     )
-  num_validation = max(1, round(len(names) * VALIDATION_SHARE))
-  num_test = max(1, round(len(names) * TEST_SHARE))
-  validation = set(names[:num_validation])
-  test = set(names[num_validation : num_validation + num_test])
-  splits = {'train': [], 'validation': [], 'test': []}
-  for work in works:
-    name = work_name(work)
-    held_out = 'test' if name in test else 'train'
-    splits['validation' if name in validation else held_out].append(work)
-  return splits
+  split_of = dict.fromkeys(names, 'train')
+  start = 0
+  for split, share in held_out.items():
+    stop = start + max(1, round(len(names) * share))
+    split_of.update(dict.fromkeys(names[start:stop], split))
+    start = stop
+  return {
+      split: [work for work in works if split_of[work_name(work)] == split]
+      for split in ('train', *held_out)
+  }
 
 
 def _read_examples(
@@ -131,19 +133,15 @@ def _in_process(
     map_works = functools.partial(_ordered_map, pool)
   else:
     map_works = map
-  num_works = sum(len(works) for works in splits.values())
-  progress = stack.enter_context(
-      tqdm.tqdm(total=num_works, desc='reading works', unit='work')
-  )
 
-  def generate(works):
-    for examples, error in map_works(read_examples, works):
+  def generate(split, works):
+    results = map_works(read_examples, works)
+    for examples, error in tqdm.tqdm(results, split, len(works), unit='work'):
       if error:
         logging.warning('skipped: %s', error)
       yield from examples
-      progress.update()
 
-  return {split: generate(works) for split, works in splits.items()}
+  return {split: generate(split, works) for split, works in splits.items()}
 
 
 def _in_beam(
@@ -226,7 +224,7 @@ def build_corpus(
     data_dir: str | os.PathLike[str],
     **options: Any,
 ) -> bool:
-  """Writes the dataset `music`, split by work.
+  """Writes the dataset `music`, split by work: 10% validation, 5% test.
 
   Args:
     works: What clips are read from.
@@ -241,5 +239,5 @@ def build_corpus(
   Raises:
     ValueError: If there are fewer than three works, or one cannot be read.
   """
-  splits = split_works(works, work_name)
+  splits = split_works(works, work_name, HELD_OUT)
   return write_corpus(splits, read, data_dir, **options)

@@ -1,6 +1,8 @@
 """Reads and writes tfds datasets of array_records, without TensorFlow."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import io
 import json
 import os
 from typing import Any
@@ -56,15 +58,17 @@ class Dataset(Sequence):
     return len(self._source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    return {k: _decode(v) for k, v in self._source[int(index)].items()}
+    example = self._source[range(len(self))[index]]  # IndexError at the end.
+    return {name: _decode(value) for name, value in example.items()}
 
 
 def _decode(value: Any) -> Any:
-  """Makes str of bytes and list[str] of arrays of bytes."""
+  """Makes str of the bytes that texts are stored as."""
   if isinstance(value, bytes):
     return value.decode()
-  if isinstance(value, np.ndarray) and value.dtype == object:
-    return [text.decode() for text in value]
+  is_array = isinstance(value, np.ndarray) and value.dtype.kind == 'O'
+  if is_array or isinstance(value, list):
+    return [_decode(item) for item in value]
   return value
 
 
@@ -193,15 +197,16 @@ def write_dataset(
   builder = _Builder(
       name, data_dir, splits, features, metadata or {}, arrays or {}
   )
-  tfds.disable_progress_bar()
-  builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-          download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
-          try_download_gcs=False,
-          beam_runner=runner,
-          beam_options=_pipeline_options(runner, pipeline_options),
-      )
+  config = tfds.download.DownloadConfig(
+      download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
+      try_download_gcs=False,
+      beam_runner=runner,
+      beam_options=_pipeline_options(runner, pipeline_options),
   )
+  tfds.disable_progress_bar()
+  # tfds prints that it downloads, which it does not.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(download_config=config)
   return True
 
 
