@@ -1,0 +1,111 @@
+"""MuLan tokens of audio or of text (MusicLM, section 3.1)."""
+
+from collections.abc import Sequence
+import os
+
+import jax
+from jaxtyping import Float, Int
+from musiclm_jax.models import mulan
+from musiclm_jax.models import parts
+from musiclm_jax.models import quantizer
+from musiclm_jax.tokenizers import base
+import numpy as np
+
+_quantize = jax.jit(quantizer.quantize)
+
+
+class MuLan(base.Tokenizer):
+  """Turns audio, or text, into one frame of MuLan tokens.
+
+  Attributes:
+    window_seconds: Audio that one embedding stands for.
+    codebooks: [quantizers, codes, embed] float32.
+    sha256: Of the part.
+  """
+
+  streams = (base.MULAN,)
+  sample_rate = mulan.SAMPLE_RATE
+
+  def __init__(
+      self,
+      embedder: mulan.Embedder,
+      codebooks: Float[np.ndarray, 'quantizers codes embed'],
+      sha256: str,
+  ):
+    """Makes a tokenizer.
+
+    Args:
+      embedder: Of the trained model.
+      codebooks: [quantizers, codes, embed].
+      sha256: Of the part that both are from.
+    """
+    self.window_seconds = embedder.config.window_seconds
+    self.codebooks = codebooks
+    self.sha256 = sha256
+    self._embedder = embedder
+
+  @classmethod
+  def from_dir(cls, directory: str | os.PathLike[str]) -> 'MuLan':
+    """Loads the part 'mulan' of a model.
+
+    Raises:
+      FileNotFoundError: If the model has no such part.
+      ValueError: If the part is damaged, or not what its config describes.
+    """
+    part = parts.load(directory, 'mulan')
+    config = mulan.MuLanConfig.from_json(part.config['config'])
+    codebooks = part.variables['codebooks']['codes']
+    shape = (mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, config.embed_dim)
+    expected = jax.ShapeDtypeStruct(shape, np.float32)
+    parts.check_variables(
+        'mulan', part.variables, {'codebooks': {'codes': expected}}
+    )
+    embedder = mulan.Embedder(
+        config, part.variables['params'], part.config['vocab']
+    )
+    return cls(embedder, codebooks, part.sha256)
+
+  def embed_audio(
+      self, audio: Float[np.ndarray, 'batch samples']
+  ) -> Float[np.ndarray, 'batch windows embed']:
+    """Embeds every window of some clips.
+
+    Args:
+      audio: [batch, samples] floats in [-1, 1] at 16 kHz.
+
+    Returns:
+      [batch, windows, embed] of length 1; a window starts at each second that
+      is at least `window_seconds` before the end. A shorter clip is padded with
+      silence to one window.
+
+    Raises:
+      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+    """
+    base.check_audio(audio, self.sample_rate)
+    return self._embedder.audio(audio)
+
+  def embed_text(
+      self, texts: Sequence[str]
+  ) -> Float[np.ndarray, 'batch embed']:
+    """Embeds texts as [batch, embed] of length 1.
+
+    Raises:
+      ValueError: If there is no text, or one is empty or too long.
+    """
+    return self._embedder.text(texts)
+
+  def quantize(
+      self, embeddings: Float[np.ndarray, 'batch embed']
+  ) -> Int[np.ndarray, 'batch 1 quantizers']:
+    """Returns the [batch, 1, quantizers] tokens of embeddings of length 1."""
+    tokens = np.asarray(_quantize(embeddings, self.codebooks))
+    return tokens[:, np.newaxis].astype(np.int32)
+
+  def tokenize(self, audio: Float[np.ndarray, 'batch samples']) -> base.Tokens:
+    """Tokenizes the average of each clip's windows; see `base.Tokenizer`."""
+    embeddings = mulan.pool_windows(self.embed_audio(audio))
+    return {base.MULAN.name: self.quantize(embeddings)}
+
+  def tokenize_text(self, texts: Sequence[str]) -> base.Tokens:
+    """Tokenizes texts, with the codebooks of audio; see `embed_text`."""
+    return {base.MULAN.name: self.quantize(self.embed_text(texts))}

@@ -1,0 +1,308 @@
+"""Contrastive training of MuLan, and the codebooks that make tokens of it."""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+import os
+import tempfile
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.audio import io
+from musiclm_jax.models import hf_bert
+from musiclm_jax.models import mulan
+from musiclm_jax.models import parts
+from musiclm_jax.models import quantizer
+from musiclm_jax.models import wordpiece
+from musiclm_jax.training import model as model_lib
+import numpy as np
+import optax
+
+NAME = 'mulan'
+CORPUS_SAMPLE_RATE = 24000
+
+
+def same_text(
+    text_ids: Int[Array, 'batch length'],
+) -> Bool[Array, 'batch batch']:
+  """Says which other rows hold the same text: they are no negatives (ours)."""
+  same = jnp.all(text_ids[:, jnp.newaxis] == text_ids, axis=-1)
+  return same & ~jnp.eye(text_ids.shape[0], dtype=bool)
+
+
+def contrastive_logits(
+    audio: Float[Array, 'batch embed'],
+    text: Float[Array, 'batch embed'],
+    temperature: Float[Array, ''] | float,
+    excluded: Bool[Array, 'batch batch'],
+) -> Float[Array, 'batch batch']:
+  """Compares every audio to every text.
+
+  Args:
+    audio: [batch, embed] of length 1.
+    text: [batch, embed] of length 1; row i belongs to row i of `audio`.
+    temperature: What cosine similarities are divided by.
+    excluded: [batch, batch], True for pairs that are no negatives.
+
+  Returns:
+    [audio, text] logits, very low where excluded.
+  """
+  similarities = jnp.einsum('be,ce->bc', audio, text, precision='highest')
+  return jnp.where(excluded, -1e9, similarities / temperature)
+
+
+def contrastive_loss(logits: Float[Array, 'batch batch']) -> Float[Array, '']:
+  """Symmetric cross-entropy (section 2.2): row i and column i belong together.
+
+  Args:
+    logits: [audio, text] of the whole global batch.
+
+  Returns:
+    The mean of the losses of finding the text of an audio, and the audio of a
+    text; ln batch at chance.
+  """
+  labels = jnp.arange(logits.shape[0])
+  cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+  both = cross_entropy(logits, labels) + cross_entropy(logits.T, labels)
+  return jnp.mean(both) / 2
+
+
+def effective_rank(embeddings: Float[Array, 'batch embed']) -> Float[Array, '']:
+  """Returns (sum of variances)^2 / sum of their squares, of principal axes.
+
+  It is 1 if embeddings lie on a line, and at most the smaller dimension. The
+  covariance's trace and norm give it without its eigenvalues.
+  """
+  centered = embeddings - jnp.mean(embeddings, axis=0)
+  covariance = centered.T @ centered
+  squares = jnp.sum(jnp.square(covariance))
+  return jnp.square(jnp.trace(covariance)) / jnp.maximum(squares, 1e-20)
+
+
+class MuLanModel(model_lib.TrainableModel):
+  """MuLan (arXiv 2208.12415, section 2).
+
+  Batches hold 'audio': [batch, samples] floats at 16 kHz, and 'text_ids':
+  [batch, length] word pieces of a caption of each, 0 where padded.
+
+  Metrics show failure: chance_ratio, the loss over ln batch, stays at 1 if
+  nothing is learned; effective ranks near 1 say that embeddings have collapsed.
+
+  Attributes:
+    vocab: The word piece of each id.
+    supports_microbatches: False, as every other example is a negative.
+  """
+
+  name = NAME
+  supports_microbatches = False
+
+  def __init__(
+      self,
+      config: mulan.MuLanConfig,
+      optimizer_def: optax.GradientTransformation,
+      vocab: str | os.PathLike[str],
+      text_init: str | os.PathLike[str] | None = None,
+  ):
+    """Makes the module.
+
+    Args:
+      config: Of the architecture; its text.vocab_size is taken from `vocab`.
+      optimizer_def: See TrainableModel.
+      vocab: File of the vocabulary, one word piece per line.
+      text_init: Folder of a checkpoint of the BERT family, from which the text
+        tower starts (see models.hf_bert).
+    """
+    super().__init__(optimizer_def)
+    self.vocab = wordpiece.WordPiece.from_file(vocab).vocab
+    text = dataclasses.replace(config.text, vocab_size=len(self.vocab))
+    self.config = dataclasses.replace(config, text=text)
+    self.module = mulan.MuLan(self.config)
+    self.text_init = text_init
+
+  def get_initial_variables(
+      self,
+      rng: jax.Array,
+      input_shapes: Mapping[str, tuple[int, ...]],
+      input_types: Mapping[str, Any] | None = None,
+  ) -> model_lib.Variables:
+    del input_types
+    audio = jnp.zeros(input_shapes['audio'])
+    text_ids = jnp.zeros(input_shapes['text_ids'], jnp.int32)
+    variables = self.module.init(rng, audio, text_ids)
+    if self.text_init is None:
+      return variables
+    text = self._load_text(variables['params']['text'])
+    return {**variables, 'params': {**variables['params'], 'text': text}}
+
+  def _load_text(self, expected: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the params of the text tower that `text_init` holds."""
+    sizes = self.config.text
+    found, params, vocab = hf_bert.load_hf_bert(
+        self.text_init, sizes.num_layers, sizes.max_length
+    )
+    if tuple(vocab) != self.vocab:
+      raise ValueError(
+          'vocab must be that of text_init, but its'
+          f" {len(self.vocab)} word pieces are not the {len(vocab)} of '"
+          f"{self.text_init}'. Set VOCAB to the vocab.txt of that folder."
+      )
+    shapes = lambda tree: jax.tree.map(np.shape, tree)
+    if shapes(params) != shapes(dict(expected)):
+      raise ValueError(
+          f"text_init '{self.text_init}' must have the sizes {sizes}, but has"
+          f' {found}. Set those of mulan.MuLanConfig.text to what it has.'
+      )
+    return jax.tree.map(jnp.asarray, params)
+
+  def loss_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, Any]:
+    loss, metrics = self._loss(params, batch, dropout_rng)
+    if flax_mutables is None:
+      return loss, metrics
+    return loss, (metrics, flax_mutables)
+
+  def eval_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    del flax_mutables
+    return self._loss(params, batch, None)
+
+  def _loss(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None,
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    """Returns loss and metrics; without dropout if there is no key for it."""
+    batch_size = batch['audio'].shape[0]
+    if batch_size < 2:
+      raise ValueError(
+          'a batch must hold at least 2 examples, as others are the negatives'
+          f' of each, but holds {batch_size}. Set BATCH_SIZE higher.'
+      )
+    audio, text, temperature = self.module.apply(
+        {'params': params},
+        batch['audio'],
+        batch['text_ids'],
+        deterministic=dropout_rng is None,
+        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+    )
+    excluded = same_text(batch['text_ids'])
+    logits = contrastive_logits(audio, text, temperature, excluded)
+    loss = contrastive_loss(logits)
+    labels = jnp.arange(batch_size)
+    return loss, model_lib.average(
+        loss=loss,
+        chance_ratio=loss / np.log(batch_size),
+        temperature=temperature,
+        audio_to_text_accuracy=jnp.mean(jnp.argmax(logits, 1) == labels),
+        text_to_audio_accuracy=jnp.mean(jnp.argmax(logits, 0) == labels),
+        audio_effective_rank=effective_rank(audio),
+        text_effective_rank=effective_rank(text),
+    )
+
+
+def build_vocab(
+    captions: Iterable[str], path: str | os.PathLike[str], size: int
+) -> int:
+  """Learns a vocabulary from captions and writes it.
+
+  Args:
+    captions: Of the training split.
+    path: File to write, one word piece per line.
+    size: Of the vocabulary; fewer if the captions hold fewer word pieces.
+
+  Returns:
+    The number of word pieces.
+  """
+  vocab = wordpiece.train_wordpiece(captions, size)
+  wordpiece.WordPiece(vocab).to_file(path)
+  return len(vocab)
+
+
+def fit_codebooks(
+    embedder: mulan.Embedder, clips: Iterable[np.ndarray], seed: int = 0
+) -> Float[np.ndarray, 'quantizers codes embed']:
+  """Fits the codebooks of MuLan tokens (MusicLM, section 3.1).
+
+  They are fitted to what they will quantize: single windows, as short crops
+  have, and the average of a clip's windows.
+
+  Args:
+    embedder: Of the trained model.
+    clips: [samples] float32 audio at 24 kHz, each.
+    seed: Of the starts of k-means.
+
+  Returns:
+    [12, 1024, embed] float32 codebooks.
+
+  Raises:
+    ValueError: If there are no clips.
+  """
+  rows = []
+  for clip in clips:
+    audio = io.resample(clip, CORPUS_SAMPLE_RATE, mulan.SAMPLE_RATE)
+    windows = embedder.audio(audio[np.newaxis])[0]
+    rows += [windows, mulan.pool_windows(windows)[np.newaxis]]
+  if not rows:
+    raise ValueError(
+        'clips must hold audio to fit the codebooks on, but there are none.'
+        ' Give some of the training split.'
+    )
+  embeddings = np.concatenate(rows)
+  logging.info('fitting MuLan codebooks on %d embeddings', len(embeddings))
+  return np.asarray(
+      quantizer.fit_rvq(
+          embeddings, mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, seed
+      )
+  )
+
+
+def export(
+    model: MuLanModel,
+    variables: model_lib.Variables,
+    clips: Iterable[np.ndarray],
+    directory: str | os.PathLike[str],
+    lineage: Mapping[str, str] | None = None,
+    dtype: str = 'float32',
+    seed: int = 0,
+) -> str:
+  """Fits the codebooks and writes the part 'mulan' of a model.
+
+  Args:
+    model: What was trained.
+    variables: With its 'params'.
+    clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
+    directory: Of the model.
+    lineage: See `parts.save`; MuLan depends on no other part.
+    dtype: Storage of matrices; see `parts.save`.
+    seed: Of the codebooks.
+
+  Returns:
+    The sha256 of the part.
+  """
+  params = jax.device_get(variables['params'])
+  # Codebooks must fit what will be loaded: weights rounded to `dtype`.
+  with tempfile.TemporaryDirectory() as scratch:
+    parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
+    params = parts.load(scratch, NAME).variables['params']
+  embedder = mulan.Embedder(model.config, params, model.vocab)
+  codebooks = fit_codebooks(embedder, clips, seed)
+  return parts.save(
+      directory,
+      NAME,
+      {'config': model.config.to_json(), 'vocab': list(model.vocab)},
+      {'params': params, 'codebooks': {'codes': codebooks}},
+      lineage,
+      dtype,
+  )
