@@ -146,13 +146,18 @@ def write_audio(
     sample_rate: Of the audio, in Hz.
 
   Raises:
-    ValueError: If the audio is not finite or not in [-1, 1], or if the format
-      is unknown or cannot have this sample rate.
+    ValueError: If the audio is not [samples], finite and in [-1, 1], or if the
+      format is unknown or cannot have this sample rate.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
     raise ValueError(f'{path} must end in one of {", ".join(SUFFIXES)}.')
-  peak = float(np.max(np.abs(audio), initial=0.0))
+  if audio.ndim != 1 or not len(audio):
+    raise ValueError(
+        f'audio must be [samples] to be written to {path}, but has shape'
+        f' {audio.shape}.'
+    )
+  peak = float(np.max(np.abs(audio)))
   if not peak <= 1:
     raise ValueError(
         f'audio must be finite and in [-1, 1], but peaks at {peak:.3g}. Divide'

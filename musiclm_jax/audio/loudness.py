@@ -8,41 +8,33 @@ HOP_SECONDS = 0.1
 ABSOLUTE_GATE = -70.0  # LUFS
 RELATIVE_GATE = -10.0  # LU below the mean of what passes the first gate.
 
+# The analog filters behind the tables of annex 1, which are for 48 kHz only;
+# frequency in Hz, quality, gains of the shelf (as in libebur128).
+SHELF_HZ, SHELF_Q = 1681.974450955533, 0.7071752369554196
+SHELF_GAIN = 10 ** (3.999843853973347 / 20)
+BAND_GAIN = SHELF_GAIN**0.4996667741545416
+HIGH_PASS_HZ, HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
+
 
 def _k_weighting(sample_rate: int, length: int) -> np.ndarray:
-  """Returns the [bins] response of the two filters of annex 1.
-
-  The standard tabulates them for 48 kHz; these are the analog prototypes behind
-  the table (as in libebur128), by bilinear transform.
-
-  Args:
-    sample_rate: In Hz.
-    length: Of the transform, in samples.
-  """
+  """Returns the [bins] response of both filters, by bilinear transform."""
   delay = np.exp(-2j * np.pi * np.fft.rfftfreq(length))
 
-  def response(hz, q, high, band, low):
-    k = np.tan(np.pi * hz / sample_rate)
-    numerator = (
-        (high + band * k / q + low * k**2)
+  def polynomial(k, high, band, low):
+    return (
+        (high + band * k + low * k**2)
         + 2 * (low * k**2 - high) * delay
-        + (high - band * k / q + low * k**2) * delay**2
+        + (high - band * k + low * k**2) * delay**2
     )
-    denominator = (
-        (1 + k / q + k**2)
-        + 2 * (k**2 - 1) * delay
-        + (1 - k / q + k**2) * delay**2
-    )
-    return numerator / denominator
 
-  gain = 10 ** (3.999843853973347 / 20)
-  shelf = response(
-      1681.974450955533, 0.7071752369554196, gain, gain**0.4996667741545416, 1
-  )
-  high_pass = response(38.13547087602444, 0.5003270373238773, 1, 0, 0)
-  # The table's high-pass has a numerator of 1, not of unit gain.
-  k = np.tan(np.pi * 38.13547087602444 / sample_rate)
-  return shelf * high_pass * (1 + k / 0.5003270373238773 + k**2)
+  k = np.tan(np.pi * SHELF_HZ / sample_rate)
+  shelf = polynomial(k, SHELF_GAIN, BAND_GAIN / SHELF_Q, 1)
+  shelf /= polynomial(k, 1, 1 / SHELF_Q, 1)
+  k = np.tan(np.pi * HIGH_PASS_HZ / sample_rate)
+  # The table's high-pass is (1 - z^-1)^2 over a denominator that starts at 1.
+  start = 1 + k / HIGH_PASS_Q + k**2
+  high_pass = (1 - delay) ** 2 * start / polynomial(k, 1, 1 / HIGH_PASS_Q, 1)
+  return shelf * high_pass
 
 
 def integrated_loudness(

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
+from jaxtyping import Float32, Int16
 import numpy as np
 
 SAMPLE_RATE = 24000
 MELODY_RATE = 50  # Frames of the melody per second.
 MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
+
+_FULL_SCALE = np.float32(32767)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Clip:
   def to_example(self) -> dict[str, Any]:
     """Returns the clip as an example of the `music` dataset."""
     return {
-        'audio': np.round(np.clip(self.audio, -1, 1) * 32767).astype(np.int16),
+        'audio': np.round(np.clip(self.audio, -1, 1) * _FULL_SCALE).astype(
+            np.int16
+        ),
         'captions': list(self.captions),
         'id': self.id,
         'work': self.work,
@@ -53,6 +58,13 @@ class Clip:
         'start': np.float32(self.start),
         'melody': np.asarray(self.melody, np.int8),
     }
+
+
+def to_float(
+    audio: Int16[np.ndarray, ' samples'],
+) -> Float32[np.ndarray, ' samples']:
+  """Returns the [samples] float32 in [-1, 1] of the audio of an example."""
+  return audio.astype(np.float32) / _FULL_SCALE
 
 
 def check_clip(clip: Clip) -> None:
