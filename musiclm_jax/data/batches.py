@@ -10,6 +10,8 @@ from concurrent import futures
 from typing import Any
 
 import jax
+from musiclm_jax.data import datasets
+from musiclm_jax.data import examples
 import numpy as np
 
 NUM_WORKERS = 2
@@ -165,15 +167,13 @@ def task_batches(
     ValueError: If there is no such task or split.
     FileNotFoundError: If there is no such dataset.
   """
-  from musiclm_jax.data import datasets  # pylint: disable=g-import-not-at-top
-  from musiclm_jax.data import examples  # pylint: disable=g-import-not-at-top
-
   if task not in examples.TASKS:
     raise ValueError(
         f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)}, but is'
         f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
     )
   make = examples.TASKS[task]
+  context = make.context(data_dir, **(options or {}))
   source = datasets.open_dataset(make.dataset, data_dir, split)
   context = make.context(data_dir, **(options or {}))
   return Batches(

@@ -14,6 +14,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from etils import epath
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -87,24 +88,6 @@ def _check_shapes(path: pathlib.Path, saved: Any, expected: Any) -> None:
       )
 
 
-def _manager(
-    model_dir: str | os.PathLike[str], **options: Any
-) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(
-      _directory(model_dir),
-      options=ocp.CheckpointManagerOptions(**options),
-      item_handlers={
-          'variables': ocp.StandardCheckpointHandler(),
-          'optimizer': ocp.StandardCheckpointHandler(),
-          'data': ocp.JsonCheckpointHandler(),
-      },
-  )
-
-
-def _variables_metadata(manager: ocp.CheckpointManager, step: int) -> Any:
-  return manager.item_metadata(step)['variables'].tree
-
-
 class Checkpoints:
   """The checkpoints of a run; the last two are kept.
 
@@ -122,7 +105,15 @@ class Checkpoints:
       for path in directory.iterdir():
         if path.name not in steps:
           shutil.rmtree(path)
-    self._manager = _manager(model_dir, max_to_keep=NUM_KEPT)
+    self._manager = ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(max_to_keep=NUM_KEPT),
+        item_handlers={
+            'variables': ocp.StandardCheckpointHandler(),
+            'optimizer': ocp.StandardCheckpointHandler(),
+            'data': ocp.JsonCheckpointHandler(),
+        },
+    )
     self._committer = futures.ThreadPoolExecutor(1)
     self._commit: futures.Future[None] | None = None
 
@@ -181,7 +172,8 @@ class Checkpoints:
     """
     check(self.model_dir, step)
     path = _directory(self.model_dir) / str(step)
-    _check_shapes(path, _variables_metadata(self._manager, step), variables)
+    metadata = self._manager.item_metadata(step)
+    _check_shapes(path, metadata['variables'].tree, variables)
     restored = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -219,11 +211,8 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
         ' Train the part first.'
     )
   check(model_dir, steps[-1])
-  with _manager(model_dir, read_only=True) as manager:
-    metadata = _variables_metadata(manager, steps[-1])
-    empty = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), metadata)
-    restored = manager.restore(
-        steps[-1],
-        args=ocp.args.Composite(variables=ocp.args.StandardRestore(empty)),
-    )
-  return dict(restored['variables'])
+  path = epath.Path(_directory(model_dir) / str(steps[-1]) / 'variables')
+  handler = ocp.StandardCheckpointHandler()
+  metadata = handler.metadata(path).tree
+  empty = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), metadata)
+  return dict(handler.restore(path, args=ocp.args.StandardRestore(empty)))

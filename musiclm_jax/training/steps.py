@@ -212,9 +212,10 @@ def with_rules(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def merge(metrics: list[model_lib.Metrics]) -> dict[str, float]:
-  """Returns the value of each metric over several steps."""
+  """Returns the value of each metric over several steps, the loss first."""
   merged: dict[str, clu_metrics.Metric] = {}
   for step in metrics:
     for name, metric in step.items():
       merged[name] = merged[name].merge(metric) if name in merged else metric
-  return {name: float(metric.compute()) for name, metric in merged.items()}
+  names = sorted(merged, key=lambda name: (name != 'loss', name))
+  return {name: float(merged[name].compute()) for name in names}

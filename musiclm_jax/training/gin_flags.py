@@ -1,0 +1,231 @@
+"""The command line of training, in the dialect of t5x.
+
+--gin_file=FILE (more than once), --gin.NAME=VALUE, --gin_search_paths=DIR,….
+A later binding wins: the run file, then the files as given, then --gin.NAME.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import copy
+import dataclasses
+import difflib
+import functools
+import logging
+import pathlib
+import re
+from typing import Any
+
+import gin
+import musiclm_jax
+from musiclm_jax.training import trainer
+
+RUN_FILE = 'runs/train.gin'
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+  """What the command line asks for.
+
+  Attributes:
+    files: As given, in order.
+    bindings: (name, value) pairs, in order.
+    search_paths: Folders to look for files in, before the packaged ones.
+  """
+
+  files: tuple[str, ...] = ()
+  bindings: tuple[tuple[str, str], ...] = ()
+  search_paths: tuple[str, ...] = ()
+
+
+def gin_dir() -> pathlib.Path:
+  """Returns the folder of the gin files, in a wheel or in a checkout."""
+  package = pathlib.Path(musiclm_jax.__file__).resolve().parent
+  installed = package / 'gin'
+  return installed if installed.is_dir() else package.parent / 'gin'
+
+
+def parse_flags(argv: Sequence[str]) -> Flags:
+  """Reads the gin flags.
+
+  Args:
+    argv: Arguments, without the name of the program.
+
+  Raises:
+    ValueError: If there is any other argument.
+  """
+  files: list[str] = []
+  bindings: list[tuple[str, str]] = []
+  search_paths: list[str] = []
+  for argument in argv:
+    flag, equals, value = argument.partition('=')
+    if flag == '--gin_file' and value:
+      files.append(value)
+    elif flag == '--gin_search_paths' and value:
+      search_paths.extend(value.split(','))
+    elif flag.startswith('--gin.') and equals:
+      bindings.append((flag.removeprefix('--gin.'), value))
+    else:
+      raise ValueError(
+          'every argument must be --gin_file=FILE, --gin.NAME=VALUE or'
+          f' --gin_search_paths=DIR, but got {argument}.'
+      )
+  return Flags(tuple(files), tuple(bindings), tuple(search_paths))
+
+
+def _find(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path:
+  for folder in folders:
+    if (folder / name).is_file():
+      return (folder / name).resolve()
+  known = [
+      path.relative_to(folder).as_posix()
+      for folder in folders[1:]  # The working directory may be huge.
+      for path in sorted(folder.rglob('*.gin'))
+  ]
+  raise ValueError(
+      f"--gin_file must be a file, but '{name}' is in none of"
+      f" {', '.join(map(str, folders))}. {_suggest(name, known)}"
+  )
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+  near = difflib.get_close_matches(name, known, cutoff=0.4)
+  return f"Did you mean {' or '.join(near)}?" if near else 'Check its name.'
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps gin from logging each place where it does not find a file."""
+  logging.disable(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+  """Leaves out what gin adds to errors: where each value was bound."""
+  try:
+    yield
+  except TypeError as e:
+    unbound = re.search(r'No values supplied by Gin.*: (\[.*\])', str(e))
+    if unbound is None:
+      raise
+    where = re.search(r"In call to configurable '(\w+)'.*?(in scope.*|$)",
+                      str(e))
+    raise ValueError(
+        f'{unbound[1]} of {where[1] if where else "a part"} must be bound by a'
+        ' gin file, but came with no value. Add the file of a size, e.g.'
+        ' --gin_file=sizes/tiny.gin.'
+    ) from e
+  except (ValueError, OSError, FloatingPointError) as e:
+    kinds = (FloatingPointError, FileNotFoundError, OSError, ValueError)
+    kind = next(kind for kind in kinds if isinstance(e, kind))
+    raise kind(str(e).partition('\n  In call to configurable')[0]) from e
+
+
+def _macros() -> dict[str, str]:
+  """Returns the text of each macro's value."""
+  return dict(re.findall(r'^(\w+) = (.*)$', gin.config_str(), re.MULTILINE))
+
+
+@functools.cache  # gin never forgets a path.
+def _include_from(folder: str) -> None:
+  gin.add_config_file_search_path(folder)
+
+
+def _parse_file(path: pathlib.Path) -> None:
+  try:
+    with _quiet():
+      gin.parse_config_file(str(path))
+  except (ValueError, SyntaxError, OSError, ImportError, AttributeError) as e:
+    raise ValueError(f'{path} must be a gin file, but {e}') from e
+
+
+def _parse_binding(name: str, value: str) -> None:
+  macros = _macros()
+  if '.' not in name and name not in macros:
+    raise ValueError(
+        '--gin.NAME must be a name that the gin files bind, but is'
+        f" '{name}'. {_suggest(name, list(macros))}"
+    )
+  try:
+    gin.parse_config(f'{name} = {value}')
+  except SyntaxError as e:
+    raise ValueError(
+        f'--gin.{name} must be a gin value, but is {value}. Quote text twice:'
+        f""" --gin.{name}='"{value}"'."""
+    ) from e
+  except ValueError as e:
+    raise ValueError(
+        f'--gin.{name} must be a parameter that gin knows: {e}'
+    ) from e
+
+
+def _check_required() -> None:
+  missing = [
+      name for name, value in _macros().items() if value == '%gin.REQUIRED'
+  ]
+  if 'MODEL' in missing:
+    raise ValueError(
+        'a part must be named, but is not. Add its file, e.g.'
+        ' --gin_file=models/soundstream.gin or --gin_file=stages/semantic.gin,'
+        ' and then that of a size, e.g. --gin_file=sizes/tiny.gin.'
+    )
+  if missing:
+    name = missing[0]
+    raise ValueError(
+        f"{', '.join(missing)} must be set, but came with no value. Add"
+        f""" --gin.{name}=VALUE; quote text twice: --gin.{name}='"text"'."""
+    )
+
+
+def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
+  """Configures gin, afresh, from a command line.
+
+  Args:
+    argv: Arguments, without the name of the program.
+    run_file: Read before the files of the command line.
+
+  Raises:
+    ValueError: If a file, a name or a value is none, or one is missing.
+  """
+  flags = parse_flags(argv)
+  folders = [
+      pathlib.Path.cwd(),
+      *(pathlib.Path(path).resolve() for path in flags.search_paths),
+      gin_dir(),
+  ]
+  gin.clear_config()
+  for folder in folders:
+    _include_from(str(folder))
+  files = [_find(name, folders) for name in (run_file, *flags.files)]
+  for path in dict.fromkeys(files):  # The run file may be named, too.
+    _parse_file(path)
+  for name, value in flags.bindings:
+    _parse_binding(name, value)
+  _check_required()
+
+
+def value_of(macro: str) -> Any:
+  """Returns what a macro stands for, made afresh, e.g. value_of('MODEL')."""
+  with _one_line():
+    return copy.deepcopy(gin.query_parameter(f'{macro}/gin.macro.value'))
+
+
+def train_main(argv: Sequence[str]) -> dict[str, float]:
+  """Trains what a command line asks for.
+
+  Args:
+    argv: Arguments, without the name of the program.
+
+  Returns:
+    The last metrics, see `trainer.train`.
+
+  Raises:
+    ValueError: If the command line is wrong; see also `trainer.train`.
+  """
+  parse(argv)
+  train = gin.get_configurable(trainer.train)
+  with _one_line():
+    return train(describe_config=gin.operative_config_str)
