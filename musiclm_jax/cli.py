@@ -72,7 +72,7 @@ def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
       soundfont=args.soundfont,
       variations=args.variations,
       clip_seconds=args.clip_seconds,
-      max_seconds_per_work=args.max_seconds_per_work,
+      max_seconds_per_score=args.max_seconds_per_score,
       seed=args.seed,
       runner=args.runner,
       pipeline_options=rest,
@@ -173,7 +173,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
   scores.add_argument(
       '--variations', type=int, default=2, help='instrumentations of each score'
   )
-  scores.add_argument('--max_seconds_per_work', type=_positive)
+  scores.add_argument('--max_seconds_per_score', type=_positive)
   scores.add_argument('--seed', type=int, default=0)
   scores.set_defaults(run=_data_scores)
 
