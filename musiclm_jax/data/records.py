@@ -1,0 +1,288 @@
+"""Tokenizes a corpus: the dataset `music` becomes `music_tokens`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import os
+from typing import Any
+
+from absl import logging
+from musiclm_jax.audio import io
+from musiclm_jax.data import clips
+from musiclm_jax.data import datasets
+from musiclm_jax.tokenizers import base
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+
+NAME = 'music_tokens'
+SPLITS = ('train', 'validation', 'test')
+MAX_WAITING = 64  # Clips held back until others of their length come.
+
+Record = Mapping[str, Any]
+Examples = Iterator[tuple[str, dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizers:
+  """What makes the streams of a corpus.
+
+  Attributes:
+    soundstream: Writes coarse and fine tokens.
+    w2v_bert: Writes semantic tokens.
+    mulan: Embeds windows of audio, and captions.
+  """
+
+  soundstream: Any
+  w2v_bert: Any
+  mulan: Any
+
+  @property
+  def lineage(self) -> dict[str, str]:
+    """The sha256 of each."""
+    names = (field.name for field in dataclasses.fields(self))
+    return {name: getattr(self, name).sha256 for name in names}
+
+
+@functools.cache
+def load_tokenizers(model_dir: str) -> Tokenizers:
+  """Loads the tokenizers of a model, once in a process.
+
+  Raises:
+    FileNotFoundError: If the model lacks one of them.
+  """
+  from musiclm_jax.tokenizers import mulan
+  from musiclm_jax.tokenizers import soundstream
+  from musiclm_jax.tokenizers import w2v_bert
+
+  return Tokenizers(
+      soundstream.SoundStream.from_dir(model_dir),
+      w2v_bert.W2vBert.from_dir(model_dir),
+      mulan.MuLan.from_dir(model_dir),
+  )
+
+
+def features(embed_dim: int) -> dict[str, Any]:
+  """Returns the tfds features of the dataset.
+
+  Args:
+    embed_dim: Of MuLan.
+
+  Returns:
+    Tokens of each stream, [frames, quantizers] int32: semantic at 25 Hz, coarse
+    and fine at 50 Hz, of exactly the same time. `mulan` is [windows, embed] of
+    the audio, a window per second, and `mulan_text` [captions, embed].
+  """
+
+  def array(width, dtype):
+    # As bytes: the int64 varints of a plain feature take ten times the time.
+    return tfds.features.Tensor(
+        shape=(None, width), dtype=dtype, encoding='bytes'
+    )
+
+  streams = (base.SEMANTIC, base.COARSE, base.FINE)
+  return {
+      **{s.name: array(s.num_quantizers, np.int32) for s in streams},
+      'mulan': array(embed_dim, np.float32),
+      'mulan_text': array(embed_dim, np.float32),
+      'captions': tfds.features.Sequence(tfds.features.Text()),
+      'id': tfds.features.Text(),
+      'work': tfds.features.Text(),
+  }
+
+
+def _align(tokens: base.Tokens) -> base.Tokens:
+  """Cuts all streams to the time that every one of them covers."""
+  timed = (base.SEMANTIC, base.COARSE, base.FINE)
+  slowest = min(s.frame_rate for s in timed)
+  num_frames = min(
+      int(tokens[s.name].shape[1] * slowest / s.frame_rate) for s in timed
+  )
+  return {
+      s.name: tokens[s.name][:, : round(num_frames * s.frame_rate / slowest)]
+      for s in timed
+  }
+
+
+def tokenize_clips(
+    records: Sequence[Record], tokenizers: Tokenizers
+) -> list[dict[str, Any]]:
+  """Tokenizes clips of one length.
+
+  Args:
+    records: Examples of the dataset `music`.
+    tokenizers: Of one model.
+
+  Returns:
+    Their examples of the dataset `music_tokens`.
+  """
+  audio = np.stack([r['audio'] for r in records]).astype(np.float32) / 32767
+
+  def at(sample_rate):
+    return io.resample(audio, clips.SAMPLE_RATE, sample_rate)
+
+  soundstream, w2v_bert, mulan = dataclasses.astuple(tokenizers)
+  tokens = _align(
+      {
+          **soundstream.tokenize(at(soundstream.sample_rate)),
+          **w2v_bert.tokenize(at(w2v_bert.sample_rate)),
+      }
+  )
+  windows = mulan.embed_audio(at(mulan.sample_rate))
+  texts = mulan.embed_text([text for r in records for text in r['captions']])
+  ends = np.cumsum([len(r['captions']) for r in records])
+  return [
+      {
+          **{name: t[i].astype(np.int32) for name, t in tokens.items()},
+          'mulan': np.asarray(windows[i], np.float32),
+          'mulan_text': np.asarray(text, np.float32),
+          **{name: record[name] for name in ('captions', 'id', 'work')},
+      }
+      for i, (record, text) in enumerate(
+          zip(records, np.split(texts, ends[:-1]), strict=True)
+      )
+  ]
+
+
+def equal_lengths(
+    records: Iterator[Record], batch_size: int, max_waiting: int = MAX_WAITING
+) -> Iterator[list[Record]]:
+  """Groups clips by their length, so that no token depends on padding.
+
+  Args:
+    records: Examples of the dataset `music`.
+    batch_size: Of most groups.
+    max_waiting: Clips held back until others of their length come.
+
+  Yields:
+    Each record once, in groups of at most `batch_size`.
+  """
+  waiting: dict[int, list[Record]] = {}
+  for record in records:
+    group = waiting.setdefault(len(record['audio']), [])
+    group.append(record)
+    if len(group) == batch_size:
+      yield waiting.pop(len(record['audio']))
+    elif sum(map(len, waiting.values())) > max_waiting:
+      yield waiting.pop(next(iter(waiting)))
+  yield from waiting.values()
+
+
+def _tokenize_range(
+    indices: range, data_dir: str, model_dir: str, split: str, batch_size: int
+) -> Examples:
+  """Yields the keys and examples of some clips of a split."""
+  source = datasets.open_dataset('music', data_dir, split)
+  records = (source[i] for i in indices)
+  tokenizers = load_tokenizers(model_dir)
+  for group in equal_lengths(records, batch_size):
+    for example in tokenize_clips(group, tokenizers):
+      yield example['id'], example
+
+
+def _with_progress(examples: Examples, split: str, num_clips: int) -> Examples:
+  yield from tqdm.tqdm(examples, split, num_clips, unit='clip')
+
+
+def _in_beam(
+    num_clips: int, tokenize: functools.partial, batch_size: int
+) -> Any:
+  """Returns a PTransform that makes the examples of a split."""
+  # Only this path needs Beam, which is slow to import.
+  import apache_beam as beam  # pylint: disable=g-import-not-at-top
+
+  size = 16 * batch_size
+  ranges = [
+      range(start, min(start + size, num_clips))
+      for start in range(0, num_clips, size)
+  ]
+  return beam.Create(ranges) | beam.Reshuffle() | beam.FlatMap(tokenize)
+
+
+def tokenize_corpus(
+    data_dir: str | os.PathLike[str],
+    model_dir: str | os.PathLike[str],
+    runner: str | None = None,
+    pipeline_options: Sequence[str] = (),
+    batch_size: int = 8,
+    splits: Sequence[str] = SPLITS,
+) -> bool:
+  """Writes the dataset `music_tokens` of the dataset `music`.
+
+  Args:
+    data_dir: Folder of both datasets.
+    model_dir: Model with the parts soundstream, w2v_bert and mulan.
+    runner: Beam runner, e.g. 'DataflowRunner', whose workers must see both
+      folders; this process by default.
+    pipeline_options: Flags of the Beam pipeline.
+    batch_size: Clips tokenized at once.
+    splits: Which ones to tokenize.
+
+  Returns:
+    Whether it was written: False if these tokenizers already did.
+
+  Raises:
+    FileNotFoundError: If the corpus or a part of the model is missing.
+    ValueError: If the dataset exists and other tokenizers wrote it.
+  """
+  data_dir, model_dir = os.fspath(data_dir), os.fspath(model_dir)
+  sizes = {
+      split: len(datasets.open_dataset('music', data_dir, split))
+      for split in splits
+  }
+  load_tokenizers.cache_clear()  # The folder may hold another model by now.
+  tokenizers = load_tokenizers(model_dir)
+  if datasets.dataset_exists(NAME, data_dir):
+    check_lineage(data_dir, tokenizers.lineage)
+    logging.info('%s of %s exists: nothing to do.', NAME, data_dir)
+    return False
+
+  def examples(split, num_clips):
+    tokenize = functools.partial(
+        _tokenize_range,
+        data_dir=data_dir,
+        model_dir=model_dir,
+        split=split,
+        batch_size=batch_size,
+    )
+    if runner is not None:
+      return _in_beam(num_clips, tokenize, batch_size)
+    return _with_progress(tokenize(range(num_clips)), split, num_clips)
+
+  return datasets.write_dataset(
+      NAME,
+      data_dir,
+      {split: examples(split, size) for split, size in sizes.items()},
+      features(tokenizers.mulan.codebooks.shape[-1]),
+      metadata={
+          'lineage': tokenizers.lineage,
+          'mulan_window_seconds': tokenizers.mulan.window_seconds,
+      },
+      arrays={'mulan_codebooks': tokenizers.mulan.codebooks},
+      runner=runner,
+      pipeline_options=pipeline_options,
+  )
+
+
+def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
+  """Returns the sha256 of each tokenizer that wrote the tokens."""
+  return datasets.read_metadata(NAME, data_dir)['lineage']
+
+
+def check_lineage(
+    data_dir: str | os.PathLike[str], expected: Mapping[str, str]
+) -> None:
+  """Raises ValueError unless the tokens are of the expected tokenizers.
+
+  Args:
+    data_dir: Folder of the dataset.
+    expected: The sha256 of each tokenizer.
+  """
+  for name, sha256 in lineage(data_dir).items():
+    if expected[name] != sha256:
+      path = datasets.dataset_dir(NAME, data_dir).parent
+      raise ValueError(
+          f'{path} must be tokens of the {name} of this model, sha256'
+          f' {expected[name][:12]}, but is of {sha256[:12]}. Use the model that'
+          ' wrote it, or remove it and tokenize again.'
+      )

@@ -1,0 +1,178 @@
+"""Tests for records."""
+
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax.data import clips
+from musiclm_jax.data import corpora
+from musiclm_jax.data import datasets
+from musiclm_jax.data import records
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import fake
+import numpy as np
+
+LENGTHS = (2.03, 1.5, 2.03)  # Seconds of the clips of each split.
+
+
+class FakeSoundStream(fake.FakeCodec):
+  sha256 = 'a' * 64
+
+
+class FakeW2vBert(fake.FakeTokenizer):
+  sha256 = 'b' * 64
+
+
+class FakeMuLan:
+  """Embeds each whole second by its mean, and a text by its length."""
+
+  sample_rate = 16000
+  window_seconds = 1.0
+  codebooks = np.full((12, 1024, 4), 0.5, np.float32)
+  sha256 = 'c' * 64
+
+  def embed_audio(self, audio):
+    seconds = audio[:, : audio.shape[1] // 16000 * 16000]
+    means = seconds.reshape(len(audio), -1, 16000).mean(axis=-1)
+    return np.repeat(means[..., np.newaxis], 4, axis=-1)
+
+  def embed_text(self, texts):
+    return np.repeat([[float(len(text))] for text in texts], 4, axis=-1)
+
+
+def fake_tokenizers():
+  return records.Tokenizers(
+      FakeSoundStream(), FakeW2vBert(base.SEMANTIC, 16000), FakeMuLan()
+  )
+
+
+def make_record(name, seconds, num_captions=1):
+  rng = np.random.default_rng(round(seconds * 100))
+  clip = clips.Clip(
+      audio=rng.uniform(-1, 1, int(seconds * 24000)).astype(np.float32),
+      captions=('a', 'bcd')[:num_captions],
+      id=f'{name}/0',
+      work=name,
+      title=name,
+      source='noise',
+  )
+  return clip.to_example()
+
+
+class TokenizeClipsTest(absltest.TestCase):
+
+  def test_streams_cover_the_same_time(self):
+    (example,) = records.tokenize_clips(
+        [make_record('work', 1.5)], fake_tokenizers()
+    )
+    # 37.5 semantic frames fit; coarse and fine lose the odd last frame.
+    self.assertEqual(example['semantic'].shape, (37, 1))
+    self.assertEqual(example['coarse'].shape, (74, 4))
+    self.assertEqual(example['fine'].shape, (74, 8))
+
+  def test_tokens_are_those_of_the_codec(self):
+    record = make_record('work', 2.0)
+    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    audio = record['audio'][np.newaxis].astype(np.float32) / 32767
+    tokens = fake.FakeCodec().tokenize(audio)
+    np.testing.assert_array_equal(example['coarse'], tokens['coarse'][0])
+    np.testing.assert_array_equal(example['fine'], tokens['fine'][0])
+
+  def test_each_clip_keeps_its_own_captions(self):
+    first, second = records.tokenize_clips(
+        [make_record('one', 2.0, 1), make_record('two', 2.0, 2)],
+        fake_tokenizers(),
+    )
+    np.testing.assert_array_equal(first['mulan_text'][:, 0], [1])
+    np.testing.assert_array_equal(second['mulan_text'][:, 0], [1, 3])
+
+
+class EqualLengthsTest(parameterized.TestCase):
+
+  @parameterized.parameters(1, 2, 64)
+  def test_groups_hold_every_clip_once(self, max_waiting):
+    lengths = [3, 5, 3, 4, 3, 3, 5, 9]
+    clips_of = [{'id': i, 'audio': np.zeros(n)} for i, n in enumerate(lengths)]
+    groups = list(records.equal_lengths(iter(clips_of), 2, max_waiting))
+    self.assertCountEqual([c['id'] for g in groups for c in g], range(8))
+    for group in groups:
+      self.assertLen({len(c['audio']) for c in group}, 1)
+      self.assertLessEqual(len(group), 2)
+
+  def test_a_full_group_does_not_wait(self):
+    endless = ({'audio': np.zeros(3)} for _ in iter(int, 1))
+    self.assertLen(next(records.equal_lengths(endless, 2)), 2)
+
+
+class TokenizeCorpusTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.data_dir = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.data_dir)
+    splits = {
+        split: [
+            (f'{split}{i}', make_record(f'{split}{i}', seconds))
+            for i, seconds in enumerate(LENGTHS)
+        ]
+        for split in records.SPLITS
+    }
+    datasets.write_dataset('music', cls.data_dir, splits, corpora.features())
+    with mock.patch.object(records, 'load_tokenizers') as load:
+      load.return_value = fake_tokenizers()
+      cls.written = records.tokenize_corpus(cls.data_dir, 'model')
+
+  def tokenize_again(self, **changes):
+    tokenizers = fake_tokenizers()
+    for name, sha256 in changes.items():
+      getattr(tokenizers, name).sha256 = sha256
+    with mock.patch.object(records, 'load_tokenizers') as load:
+      load.return_value = tokenizers
+      return records.tokenize_corpus(self.data_dir, 'model')
+
+  def test_every_clip_has_its_tokens(self):
+    self.assertTrue(self.written)
+    for split in records.SPLITS:
+      dataset = datasets.open_dataset('music_tokens', self.data_dir, split)
+      frames = {example['id']: len(example['semantic']) for example in dataset}
+      expected = {f'{split}0/0': 51, f'{split}1/0': 37, f'{split}2/0': 51}
+      self.assertEqual(frames, expected)
+
+  def test_records_are_those_of_the_clips(self):
+    dataset = datasets.open_dataset('music_tokens', self.data_dir, 'test')
+    example = next(e for e in dataset if e['id'] == 'test1/0')
+    (expected,) = records.tokenize_clips(
+        [make_record('test1', LENGTHS[1])], fake_tokenizers()
+    )
+    self.assertEqual(example.keys(), expected.keys())
+    for name, value in expected.items():
+      np.testing.assert_array_equal(example[name], value, name)
+
+  def test_lineage_and_codebooks_are_kept(self):
+    self.assertEqual(
+        records.lineage(self.data_dir),
+        {'soundstream': 'a' * 64, 'w2v_bert': 'b' * 64, 'mulan': 'c' * 64},
+    )
+    np.testing.assert_array_equal(
+        datasets.read_array('music_tokens', self.data_dir, 'mulan_codebooks'),
+        FakeMuLan.codebooks,
+    )
+
+  def test_nothing_is_done_twice(self):
+    self.assertFalse(self.tokenize_again())
+
+  def test_rejects_tokens_of_other_tokenizers(self):
+    with self.assertRaisesRegex(ValueError, 'mulan.*dddddddddddd,.*cccccccc'):
+      self.tokenize_again(mulan='d' * 64)
+
+  def test_rejects_a_model_without_tokenizers(self):
+    with self.assertRaisesRegex(FileNotFoundError, 'soundstream.json'):
+      records.tokenize_corpus(self.data_dir, self.data_dir / 'no_model')
+
+
+if __name__ == '__main__':
+  absltest.main()
