@@ -134,9 +134,7 @@ def resample(
 
 
 def write_audio(
-    path: str | os.PathLike[str],
-    audio: Float[np.ndarray, ' samples'],
-    sample_rate: int,
+    path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int
 ) -> None:
   """Writes a file whole or not at all.
 

@@ -67,7 +67,7 @@ def integrated_loudness(
   return float(_lufs(np.mean(power)))
 
 
-def _lufs(power: np.ndarray) -> np.ndarray:
+def _lufs(power: np.ndarray | np.floating) -> np.ndarray | np.floating:
   return -0.691 + 10 * np.log10(np.maximum(power, 1e-30))
 
 

@@ -61,9 +61,9 @@ class Clip:
 
 
 def to_float(
-    audio: Int16[np.ndarray, ' samples'],
-) -> Float32[np.ndarray, ' samples']:
-  """Returns the [samples] float32 in [-1, 1] of the audio of an example."""
+    audio: Int16[np.ndarray, '*batch samples'],
+) -> Float32[np.ndarray, '*batch samples']:
+  """Returns the float32 in [-1, 1] of the audio of examples."""
   return audio.astype(np.float32) / _FULL_SCALE
 
 
