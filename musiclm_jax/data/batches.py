@@ -46,7 +46,7 @@ class Batches(Iterator[Batch]):
   def __init__(
       self,
       source: Sequence[Any],
-      make_example: Callable[[Any, np.random.Generator], Batch],
+      make_example: Callable[[Any, np.random.Generator], Mapping[str, Any]],
       batch_size: int,
       seed: int = 0,
       shuffle: bool = True,
@@ -134,7 +134,7 @@ class Batches(Iterator[Batch]):
       self._order = (epoch, order)
     return order
 
-  def _example_at(self, position: int, row: int) -> Batch:
+  def _example_at(self, position: int, row: int) -> Mapping[str, Any]:
     epoch, index = divmod(position * self._batch_size + row, len(self._source))
     record = self._source[int(self._order_of(epoch)[index])]
     rng = np.random.default_rng((self._seed, position, row))
@@ -173,7 +173,6 @@ def task_batches(
         f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
     )
   make = examples.TASKS[task]
-  context = make.context(data_dir, **(options or {}))
   source = datasets.open_dataset(make.dataset, data_dir, split)
   context = make.context(data_dir, **(options or {}))
   return Batches(

@@ -236,7 +236,7 @@ def crop_audio(
   """
   source = -(-length * clips.SAMPLE_RATE // sample_rate)
   start = rng.integers(max(0, len(audio) - source) + 1)
-  crop = audio[start : start + source].astype(np.float32) / 32767
+  crop = clips.to_float(audio[start : start + source])
   crop = io.resample(crop, clips.SAMPLE_RATE, sample_rate)[:length]
   return np.pad(crop, (0, length - len(crop)))
 

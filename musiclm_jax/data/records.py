@@ -116,7 +116,7 @@ def tokenize_clips(
   Returns:
     Their examples of the dataset `music_tokens`.
   """
-  audio = np.stack([r['audio'] for r in records]).astype(np.float32) / 32767
+  audio = clips.to_float(np.stack([r['audio'] for r in records]))
 
   def at(sample_rate):
     return io.resample(audio, clips.SAMPLE_RATE, sample_rate)

@@ -1,6 +1,6 @@
 """Trains a stage: the next token, given all before it (MusicLM 3.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import os
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.data import records
 from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.training import model as model_lib
+import numpy as np
 import optax
 
 
@@ -136,6 +138,39 @@ class StageModel(model_lib.TrainableModel):
     ids = self.predict_batch(params, batch, rng, flax_mutables)
     return ids, {'scores': self.score_batch(params, {**batch, 'targets': ids})}
 
+  def lineage(self, data_dir: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns the sha256 of each tokenizer that wrote the training tokens."""
+    return records.lineage(data_dir)
+
+  def export(
+      self,
+      variables: model_lib.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str],
+      dtype: str = 'float32',
+  ) -> str:
+    """Writes the part of a model that is this stage.
+
+    Args:
+      variables: With its 'params'.
+      directory: Of the model; made if missing.
+      clips: Not used: there is nothing to fit.
+      lineage: Of the training tokens.
+      dtype: Of the stored matrices, see `models.parts.save`.
+
+    Returns:
+      The sha256 of the stored variables.
+    """
+    del clips
+    config = {
+        'stage': self.stage.name,
+        'crop_seconds': self.stage.crop_seconds,
+        'transformer': dataclasses.asdict(self.config),
+    }
+    params = {'params': jax.device_get(variables['params'])}
+    return parts.save(directory, self.name, config, params, lineage, dtype)
+
   def _offsets(self, targets) -> Int[Array, ' length']:
     """Returns the id of code 0 at each position of the targets."""
     offsets = self.stage.offsets(self.stage.targets).astype(jnp.int32)
@@ -152,37 +187,3 @@ class StageModel(model_lib.TrainableModel):
         logits, self._codes(targets)
     )
     return nats, targets != 0
-
-
-def part_config(model: StageModel) -> dict[str, Any]:
-  """Returns the JSON of a stage: its name, its crop and its network's sizes."""
-  return {
-      'stage': model.stage.name,
-      'crop_seconds': model.stage.crop_seconds,
-      'transformer': dataclasses.asdict(model.config),
-  }
-
-
-def export(
-    model: StageModel,
-    variables: model_lib.Variables,
-    directory: str | os.PathLike[str],
-    lineage: Mapping[str, str],
-    dtype: str = 'float32',
-) -> str:
-  """Writes a trained stage to a model directory, for `sampling`.
-
-  Args:
-    model: The stage.
-    variables: At least its 'params'.
-    directory: Of the model; made if missing.
-    lineage: The sha256 of the tokenizers that wrote its training tokens.
-    dtype: Of the stored matrices, see `models.parts.save`.
-
-  Returns:
-    The sha256 of the stored variables.
-  """
-  variables = {'params': jax.device_get(variables['params'])}
-  return parts.save(
-      directory, model.name, part_config(model), variables, lineage, dtype
-  )
