@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 # Points whose distances to all centroids are in memory at one time.
-_BLOCK = 4096
+_BLOCK = 16384
 
 
 def nearest(

@@ -15,7 +15,7 @@ def inertia(points, centroids):
 
 class NearestTest(parameterized.TestCase):
 
-  @parameterized.parameters(5, 5000)
+  @parameterized.parameters(5, 20000)
   def test_matches_brute_force(self, num_points):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(num_points, 3)).astype(np.float32)

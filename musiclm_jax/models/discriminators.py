@@ -1,0 +1,234 @@
+"""Discriminators of the codec's training (SoundStream, section III-D).
+
+Each returns logits per time step and the features of its inner layers.
+"""
+
+import dataclasses
+
+from flax import linen as nn
+from flax.linen import partitioning
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from musiclm_jax.audio import dsp
+from musiclm_jax.models import layers
+
+Judgement = tuple[Array, list[Array]]
+
+# (multiple of the block's channels, stride in time): strides in frequency are
+# always 2, so that six blocks leave 1/64 of the bins.
+_STFT_BLOCKS = ((2, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 2))
+_WAVE_FACTORS = (4, 16, 64, 64)
+_WAVE_KERNEL = 41
+_WAVE_STRIDE = 4
+_GROUP_CHANNELS = 4  # Input channels of a group.
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+  """The numbers of the discriminators.
+
+  Attributes:
+    stft_channels: Of the STFT discriminator's first layer.
+    stft_window: In samples.
+    stft_hop: In samples.
+    wave_channels: Of a waveform discriminator's first layer; a multiple of 4.
+    wave_scales: Each waveform discriminator halves the rate of the one before.
+    dtype: Of the convolutions.
+  """
+
+  stft_channels: int = 32
+  stft_window: int = 1024
+  stft_hop: int = 256
+  wave_channels: int = 16
+  wave_scales: int = 3
+  dtype: str = 'float32'
+
+
+class StftBlock(nn.Module):
+  """A residual unit that downsamples in time and frequency.
+
+  Attributes:
+    in_features: Channels of the input.
+    features: Channels of the output.
+    strides: In time and in frequency.
+    dtype: Of the convolutions.
+  """
+
+  in_features: int
+  features: int
+  strides: tuple[int, int]
+  dtype: jnp.dtype
+
+  def setup(self):
+    kernel = (self.strides[0] + 2, self.strides[1] + 2)
+    self.first = layers.Conv(
+        self.in_features, self.in_features, (3, 3), dtype=self.dtype
+    )
+    self.second = layers.Conv(
+        self.in_features,
+        self.features,
+        kernel,
+        strides=self.strides,
+        dtype=self.dtype,
+    )
+    self.skip = layers.Conv(
+        self.in_features,
+        self.features,
+        (1, 1),
+        strides=self.strides,
+        dtype=self.dtype,
+    )
+
+  def __call__(self, x: Float[Array, 'b t f c']) -> Float[Array, 'b s g d']:
+    y = self.second(nn.elu(self.first(nn.elu(x))))
+    return y + self.skip(x)
+
+
+class StftDiscriminator(nn.Module):
+  """Judges the complex spectrogram, its two parts as channels.
+
+  Attributes:
+    config: Of the discriminators.
+  """
+
+  config: DiscriminatorConfig
+
+  def setup(self):
+    channels = self.config.stft_channels
+    dtype = jnp.dtype(self.config.dtype)
+    self.first = layers.Conv(2, channels, (7, 7), dtype=dtype)
+    blocks = []
+    for factor, stride in _STFT_BLOCKS:
+      strides = (stride, 2)
+      blocks.append(StftBlock(channels, channels * factor, strides, dtype))
+      channels *= factor
+    self.blocks = blocks
+    bins = self.config.stft_window // 2 // 2 ** len(_STFT_BLOCKS)
+    self.last = layers.Conv(
+        channels, 1, (1, bins), padding='VALID', dtype=dtype
+    )
+
+  def __call__(self, audio: Float[Array, 'batch samples']) -> Judgement:
+    spectrum = dsp.stft(audio, self.config.stft_window, self.config.stft_hop)
+    # Without the bin of half the sample rate, the rest halves evenly. Scaled so
+    # that noise is as loud in its spectrum as in its samples.
+    spectrum = spectrum[..., :-1] / (0.375 * self.config.stft_window) ** 0.5
+    x = self.first(jnp.stack([spectrum.real, spectrum.imag], axis=-1))
+    features = [x]
+    for block in self.blocks:
+      x = block(x)
+      features.append(x)
+    logits = self.last(nn.elu(x))
+    return logits.reshape(logits.shape[0], -1).astype(jnp.float32), features
+
+
+class GroupedConv(nn.Module):
+  """A strided convolution in groups of four input channels.
+
+  Written as a product of patches: the gradient of a grouped convolution with
+  respect to its kernel takes 20 times as long on a CPU.
+
+  Attributes:
+    in_features: Channels of the input.
+    features: Channels of the output.
+    dtype: Of the arithmetic.
+  """
+
+  in_features: int
+  features: int
+  dtype: jnp.dtype
+
+  def setup(self):
+    self.kernel = partitioning.param_with_axes(
+        'kernel',
+        layers.default_kernel_init,
+        (_WAVE_KERNEL, _GROUP_CHANNELS, self.features),
+        axes=('kernel', 'in_channels', 'channels'),
+    )
+    self.bias = partitioning.param_with_axes(
+        'bias', nn.initializers.zeros, (self.features,), axes=('channels',)
+    )
+
+  def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
+    num_groups = self.in_features // _GROUP_CHANNELS
+    steps = -(-x.shape[1] // _WAVE_STRIDE)
+    span = (steps - 1) * _WAVE_STRIDE + 1
+    padding = max(span - 1 + _WAVE_KERNEL - x.shape[1], 0)
+    x = jnp.pad(
+        x.astype(self.dtype),
+        ((0, 0), (padding // 2, padding - padding // 2), (0, 0)),
+    )
+    patches = jnp.stack(
+        [x[:, k : k + span : _WAVE_STRIDE] for k in range(_WAVE_KERNEL)], axis=2
+    )
+    patches = patches.reshape(*patches.shape[:3], num_groups, _GROUP_CHANNELS)
+    kernel = self.kernel.astype(self.dtype).reshape(
+        _WAVE_KERNEL, _GROUP_CHANNELS, num_groups, -1
+    )
+    y = jnp.einsum('btkgi,kigo->btgo', patches, kernel)
+    return y.reshape(*y.shape[:2], -1) + self.bias.astype(self.dtype)
+
+
+class WaveDiscriminator(nn.Module):
+  """Judges the waveform by strided, grouped convolutions (MelGAN).
+
+  Attributes:
+    config: Of the discriminators.
+  """
+
+  config: DiscriminatorConfig
+
+  def setup(self):
+    channels = self.config.wave_channels
+    dtype = jnp.dtype(self.config.dtype)
+    convs = [layers.Conv(1, channels, (15,), dtype=dtype)]
+    before = channels
+    for factor in _WAVE_FACTORS:
+      convs.append(GroupedConv(before, channels * factor, dtype))
+      before = channels * factor
+    convs.append(layers.Conv(before, before, (5,), dtype=dtype))
+    self.convs = convs
+    self.last = layers.Conv(before, 1, (3,), dtype=dtype)
+
+  def __call__(self, audio: Float[Array, 'batch samples']) -> Judgement:
+    x = audio[..., None]
+    features = []
+    for conv in self.convs:
+      x = nn.leaky_relu(conv(x), 0.2)
+      features.append(x)
+    return self.last(x)[..., 0].astype(jnp.float32), features
+
+
+class Discriminators(nn.Module):
+  """One STFT discriminator, and waveform discriminators at falling rates.
+
+  Attributes:
+    config: Of the discriminators.
+  """
+
+  config: DiscriminatorConfig
+
+  def setup(self):
+    self.stft = StftDiscriminator(self.config)
+    self.waves = [
+        WaveDiscriminator(self.config) for _ in range(self.config.wave_scales)
+    ]
+
+  def __call__(self, audio: Float[Array, 'batch samples']) -> list[Judgement]:
+    """Judges audio.
+
+    Args:
+      audio: [batch, samples].
+
+    Returns:
+      For each discriminator its [batch, steps] float32 logits, high for real
+      audio, and a list of features.
+    """
+    judgements = [self.stft(audio)]
+    for i, wave in enumerate(self.waves):
+      if i > 0:
+        audio = nn.avg_pool(audio[..., None], (4,), (2,), padding='SAME')[
+            ..., 0
+        ]
+      judgements.append(wave(audio))
+    return judgements

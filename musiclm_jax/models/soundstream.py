@@ -1,0 +1,265 @@
+"""SoundStream: a causal convolutional codec (SoundStream, section III).
+
+Activations are [batch, time, channels]. Every layer is causal, so a prefix of
+the audio has a prefix of its tokens, and the other way round.
+"""
+
+import dataclasses
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+from musiclm_jax.models import layers
+from musiclm_jax.models import quantizer
+
+_DILATIONS = (1, 3, 9)
+_UNIT_KERNEL = 7  # Of residual units and of the outermost convolutions.
+_LATENT_KERNEL = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundStreamConfig:
+  """The numbers of a codec.
+
+  Attributes:
+    sample_rate: In Hz.
+    strides: Of the encoder's blocks; their product is the hop length.
+    channels: Of the first convolution; each encoder block doubles them.
+    embed_dim: Width of a frame's embedding.
+    num_quantizers: Codebooks.
+    codebook_size: Codes in each.
+    decay: Of the codebooks' running means.
+    dtype: Of the convolutions; the quantizer is float32.
+  """
+
+  sample_rate: int = 24000
+  strides: tuple[int, ...] = (3, 4, 5, 8)
+  channels: int = 32
+  embed_dim: int = 256
+  num_quantizers: int = 12
+  codebook_size: int = 1024
+  decay: float = 0.99
+  dtype: str = 'float32'
+
+  @property
+  def hop_length(self) -> int:
+    return math.prod(self.strides)
+
+  @property
+  def widest(self) -> int:
+    """Channels between the last encoder block and the first decoder block."""
+    return self.channels * 2 ** len(self.strides)
+
+  @property
+  def context_frames(self) -> int:
+    """Frames of left context after which encoder and decoder are exact.
+
+    Sums, in samples, what each convolution sees to the left of its output. The
+    decoder mirrors the encoder, so one number serves both.
+    """
+    unit = sum((_UNIT_KERNEL - 1) * dilation for dilation in _DILATIONS)
+    samples = _UNIT_KERNEL - 1
+    stride = 1
+    for s in self.strides:
+      samples += (unit + s) * stride
+      stride *= s
+    samples += max(_LATENT_KERNEL, _UNIT_KERNEL) * stride
+    return -(-samples // stride) + 1
+
+
+def _conv(config, in_features, features, kernel, stride=1, dilation=1):
+  return layers.Conv(
+      in_features,
+      features,
+      (kernel,),
+      strides=(stride,),
+      dilation=(dilation,),
+      padding='CAUSAL',
+      dtype=jnp.dtype(config.dtype),
+  )
+
+
+class ResidualUnit(nn.Module):
+  """A dilated convolution and a pointwise one, around which the input skips.
+
+  Attributes:
+    config: Of the codec.
+    channels: Of input and output.
+    dilation: Of the first convolution.
+  """
+
+  config: SoundStreamConfig
+  channels: int
+  dilation: int
+
+  def setup(self):
+    channels = self.channels
+    self.dilated = _conv(
+        self.config, channels, channels, _UNIT_KERNEL, dilation=self.dilation
+    )
+    self.pointwise = _conv(self.config, channels, channels, 1)
+
+  def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b t c']:
+    return x + self.pointwise(nn.elu(self.dilated(nn.elu(x))))
+
+
+class EncoderBlock(nn.Module):
+  """Residual units, then a convolution that doubles channels and downsamples.
+
+  Attributes:
+    config: Of the codec.
+    channels: Of the input.
+    stride: Input steps per output step.
+  """
+
+  config: SoundStreamConfig
+  channels: int
+  stride: int
+
+  def setup(self):
+    self.units = [
+        ResidualUnit(self.config, self.channels, d) for d in _DILATIONS
+    ]
+    self.downsample = _conv(
+        self.config,
+        self.channels,
+        2 * self.channels,
+        2 * self.stride,
+        stride=self.stride,
+    )
+
+  def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
+    for unit in self.units:
+      x = unit(x)
+    return self.downsample(nn.elu(x))
+
+
+class DecoderBlock(nn.Module):
+  """A convolution that halves channels and upsamples, then residual units.
+
+  Attributes:
+    config: Of the codec.
+    channels: Of the input.
+    stride: Output steps per input step.
+  """
+
+  config: SoundStreamConfig
+  channels: int
+  stride: int
+
+  def setup(self):
+    # A causal transposed convolution with a kernel of two strides, written as
+    # one over pairs of steps that gives the `stride` outputs of a step at once:
+    # twice as fast on a CPU. Its bias may differ between those outputs.
+    half = self.channels // 2
+    self.upsample = _conv(self.config, self.channels, self.stride * half, 2)
+    self.units = [ResidualUnit(self.config, half, d) for d in _DILATIONS]
+
+  def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
+    x = self.upsample(nn.elu(x))
+    x = x.reshape(x.shape[0], -1, self.channels // 2)
+    for unit in self.units:
+      x = unit(x)
+    return x
+
+
+class Encoder(nn.Module):
+  """Audio to embeddings, one per hop.
+
+  Attributes:
+    config: Of the codec.
+  """
+
+  config: SoundStreamConfig
+
+  def setup(self):
+    c = self.config
+    self.first = _conv(c, 1, c.channels, _UNIT_KERNEL)
+    self.blocks = [
+        EncoderBlock(c, c.channels * 2**i, stride)
+        for i, stride in enumerate(c.strides)
+    ]
+    self.last = _conv(c, c.widest, c.embed_dim, _LATENT_KERNEL)
+
+  def __call__(
+      self, audio: Float[Array, 'batch samples']
+  ) -> Float[Array, 'batch frames embed']:
+    x = self.first(audio[..., None])
+    for block in self.blocks:
+      x = block(x)
+    return self.last(nn.elu(x))
+
+
+class Decoder(nn.Module):
+  """Embeddings to audio; mirrors the encoder.
+
+  Attributes:
+    config: Of the codec.
+  """
+
+  config: SoundStreamConfig
+
+  def setup(self):
+    c = self.config
+    self.first = _conv(c, c.embed_dim, c.widest, _UNIT_KERNEL)
+    self.blocks = [
+        DecoderBlock(c, c.widest // 2**i, stride)
+        for i, stride in enumerate(reversed(c.strides))
+    ]
+    self.last = _conv(c, c.channels, 1, _UNIT_KERNEL)
+
+  def __call__(
+      self, embeddings: Float[Array, 'batch frames embed']
+  ) -> Float[Array, 'batch samples']:
+    x = self.first(embeddings)
+    for block in self.blocks:
+      x = block(x)
+    return self.last(nn.elu(x))[..., 0].astype(jnp.float32)
+
+
+class SoundStream(nn.Module):
+  """Encoder, residual vector quantizer and decoder.
+
+  Attributes:
+    config: Of the codec.
+  """
+
+  config: SoundStreamConfig
+
+  def setup(self):
+    c = self.config
+    self.encoder = Encoder(c)
+    self.quantizer = quantizer.ResidualVectorQuantizer(
+        c.num_quantizers, c.codebook_size, c.embed_dim, c.decay
+    )
+    self.decoder = Decoder(c)
+
+  def encode(
+      self, audio: Float[Array, 'batch samples']
+  ) -> Int[Array, 'batch frames quantizers']:
+    """Returns the tokens of audio, whose samples fill whole frames."""
+    return self.quantizer.quantize(self.encoder(audio).astype(jnp.float32))
+
+  def decode(
+      self, tokens: Int[Array, 'batch frames quantizers']
+  ) -> Float[Array, 'batch samples']:
+    """Returns the audio of tokens, which may hold the first quantizers."""
+    return self.decoder(self.quantizer.dequantize(tokens))
+
+  def __call__(
+      self, audio: Float[Array, 'batch samples'], train: bool = False
+  ) -> tuple[Float[Array, 'batch samples'], dict[str, jax.Array]]:
+    """Reconstructs audio.
+
+    Args:
+      audio: [batch, samples] floats; samples fill whole frames.
+      train: See `quantizer.ResidualVectorQuantizer`.
+
+    Returns:
+      [batch, samples] float32 reconstruction, and the quantizer's metrics.
+    """
+    embeddings = self.encoder(audio)
+    quantized, _, metrics = self.quantizer(embeddings, train=train)
+    return self.decoder(quantized), metrics

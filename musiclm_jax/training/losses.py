@@ -1,0 +1,120 @@
+"""Losses of the codec (SoundStream, section III-E)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from musiclm_jax.audio import dsp
+
+# Of a discriminator: logits [batch, steps], and the features of its layers.
+Judgement = tuple[Array, Sequence[Array]]
+
+MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
+NUM_MELS = 64
+# Added to mel magnitudes before the logarithm, about 80 dB below full scale:
+# what is quieter need not be reproduced (ours).
+_MEL_FLOOR = 1e-3
+
+
+def discriminator_loss(
+    real: Sequence[Judgement], fake: Sequence[Judgement]
+) -> Float[Array, '']:
+  """Hinge loss of telling real (logits > 1) from fake (< -1) audio.
+
+  Args:
+    real: What each discriminator says of real audio.
+    fake: What it says of reconstructions.
+
+  Returns:
+    The mean over time, examples and discriminators.
+  """
+  losses = [
+      jnp.mean(jax.nn.relu(1 - r)) + jnp.mean(jax.nn.relu(1 + f))
+      for (r, _), (f, _) in zip(real, fake, strict=True)
+  ]
+  return jnp.mean(jnp.stack(losses))
+
+
+def adversarial_loss(fake: Sequence[Judgement]) -> Float[Array, '']:
+  """Hinge loss of a generator whose audio should be judged real."""
+  losses = [jnp.mean(jax.nn.relu(1 - logits)) for logits, _ in fake]
+  return jnp.mean(jnp.stack(losses))
+
+
+def feature_loss(
+    real: Sequence[Judgement], fake: Sequence[Judgement]
+) -> Float[Array, '']:
+  """Distance of the discriminators' features: mean absolute difference.
+
+  Each layer is averaged over time, examples and (ours) channels, and then all
+  layers of all discriminators count alike, as in the paper.
+  """
+  losses = [
+      jnp.mean(jnp.abs(r.astype(jnp.float32) - f.astype(jnp.float32)))
+      for (_, reals), (_, fakes) in zip(real, fake, strict=True)
+      for r, f in zip(reals, fakes, strict=True)
+  ]
+  return jnp.mean(jnp.stack(losses))
+
+
+def _mel_magnitudes(audio, sample_rate, window):
+  spectrum = dsp.stft(audio, window, window // 4)
+  # The gradient of a square root is infinite at 0, where silence is.
+  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  magnitudes = jnp.sqrt(jnp.maximum(power, 1e-12))
+  filters = dsp.mel_filterbank(sample_rate, window, NUM_MELS)
+  return jnp.einsum('btf,fm->btm', magnitudes, filters, precision='highest')
+
+
+def mel_loss(
+    audio: Float[Array, 'batch samples'],
+    reconstruction: Float[Array, 'batch samples'],
+    sample_rate: int,
+) -> Float[Array, '']:
+  """Multi-scale spectral distance, of 64-bin mel spectrograms.
+
+  For each window s, the L1 distance of magnitudes and sqrt(s / 2) times the L2
+  distance of their logarithms. The paper sums both over bins, frames and
+  windows; here they are means (the L2 norm a root mean square), so that the
+  loss neither grows with the crop nor drowns the adversarial loss (ours).
+
+  Args:
+    audio: [batch, samples].
+    reconstruction: [batch, samples].
+    sample_rate: In Hz.
+
+  Returns:
+    The mean over windows, frames and examples.
+  """
+  losses = []
+  for window in MEL_WINDOWS:
+    real = _mel_magnitudes(audio, sample_rate, window)
+    fake = _mel_magnitudes(reconstruction, sample_rate, window)
+    linear = jnp.mean(jnp.abs(real - fake))
+    ratio = jnp.log(real + _MEL_FLOOR) - jnp.log(fake + _MEL_FLOOR)
+    # Where all bins of a frame agree, the root has no gradient without this.
+    rms = jnp.sqrt(jnp.mean(jnp.square(ratio), axis=-1) + 1e-8)
+    losses.append(linear + (window / 2) ** 0.5 * jnp.mean(rms))
+  return jnp.mean(jnp.stack(losses))
+
+
+def si_sdr(
+    audio: Float[Array, 'batch samples'],
+    reconstruction: Float[Array, 'batch samples'],
+) -> Float[Array, ' batch']:
+  """Scale-invariant signal-to-distortion ratio, in dB (Le Roux et al., 2019).
+
+  Args:
+    audio: [batch, samples] reference.
+    reconstruction: [batch, samples].
+
+  Returns:
+    [batch], between -80 and 80, where silence would make it infinite.
+  """
+  dot = lambda x, y: jnp.sum(x * y, axis=-1, keepdims=True)
+  scale = dot(audio, reconstruction) / jnp.maximum(dot(audio, audio), 1e-8)
+  target = scale * audio
+  noise = target - reconstruction
+  ratio = (dot(target, target) + 1e-8) / (dot(noise, noise) + 1e-8)
+  return jnp.clip(10 * jnp.log10(ratio[:, 0]), -80, 80)
