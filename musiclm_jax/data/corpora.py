@@ -100,6 +100,13 @@ def _read_examples(
   return examples, ''
 
 
+def _log_skipped(result: tuple[Examples, str]) -> Examples:
+  examples, error = result
+  if error:
+    logging.warning('skipped: %s', error)
+  return examples
+
+
 def _ordered_map(
     pool: futures.Executor, function: Callable[[T], Any], items: Sequence[T]
 ) -> Iterator[Any]:
@@ -136,10 +143,8 @@ def _in_process(
 
   def generate(split, works):
     results = map_works(read_examples, works)
-    for examples, error in tqdm.tqdm(results, split, len(works), unit='work'):
-      if error:
-        logging.warning('skipped: %s', error)
-      yield from examples
+    for result in tqdm.tqdm(results, split, len(works), unit='work'):
+      yield from _log_skipped(result)
 
   return {split: generate(split, works) for split, works in splits.items()}
 
@@ -152,16 +157,11 @@ def _in_beam(
   # Only this path needs Beam, which is slow to import.
   import apache_beam as beam  # pylint: disable=g-import-not-at-top
 
-  def generate(work):
-    examples, error = read_examples(work)
-    if error:
-      logging.warning('skipped: %s', error)
-    return examples
-
   return {
       split: beam.Create(list(works))
       | beam.Reshuffle()
-      | beam.FlatMap(generate)
+      | beam.Map(read_examples)
+      | beam.FlatMap(_log_skipped)
       for split, works in splits.items()
   }
 

@@ -5,7 +5,7 @@ import contextlib
 import io
 import json
 import os
-from typing import Any
+from typing import Any, SupportsIndex
 
 from absl import logging
 from etils import epath
@@ -57,7 +57,7 @@ class Dataset(Sequence):
   def __len__(self) -> int:
     return len(self._source)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     example = self._source[range(len(self))[index]]  # IndexError at the end.
     return {name: _decode(value) for name, value in example.items()}
 
