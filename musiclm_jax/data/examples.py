@@ -28,10 +28,12 @@ class Examples(abc.ABC):
 
   Attributes:
     dataset: Name of the dataset that holds the records.
+    reads: What it reads of a record.
     output_features: The rank and dtype of each feature of an example.
   """
 
   dataset: str
+  reads: tuple[str, ...]
   output_features: Mapping[str, tuple[int, type]]
 
   def context(
@@ -75,6 +77,7 @@ class AudioExamples(Examples):
   """
 
   dataset = 'music'
+  reads = ('audio',)
   output_features = {'audio': (1, np.float32)}
 
   def __init__(self, sample_rate: int):
@@ -94,6 +97,7 @@ class CaptionedAudioExamples(Examples):
   """
 
   dataset = 'music'
+  reads = ('audio', 'captions')
   output_features = {'audio': (1, np.float32), 'text_ids': (1, np.int32)}
 
   def __init__(self, sample_rate: int):
@@ -131,6 +135,9 @@ class StageExamples(Examples):
 
   def __init__(self, stage_name: str):
     self.stage = stages.get_stage(stage_name)
+    self.reads = tuple(s.name for s in self.stage.streams)
+    if tokenizers.MULAN in self.stage.inputs:
+      self.reads += ('mulan_text',)
 
   def context(self, data_dir, text_probability: float = 0.0):
     """Reads how MuLan was quantized.

@@ -1,0 +1,203 @@
+"""Tests for music."""
+
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import gin
+from musiclm_jax.data import clips
+from musiclm_jax.data import corpora
+from musiclm_jax.data import datasets
+from musiclm_jax.data import examples
+from musiclm_jax.data import records
+from musiclm_jax.models import wordpiece
+from musiclm_jax.stages import base as stages
+from musiclm_jax.tasks import music
+import numpy as np
+import seqio
+
+FRAMES = 100  # Of semantic tokens in a record: 4 s.
+LENGTHS = {
+    'music_soundstream': {'audio': 2400},
+    'music_w2v_bert': {'audio': 1600},
+    'music_mulan': {'audio': 1600, 'text_ids': 8},
+    **{
+        f'music_{name}': stages.get_stage(name, 1.0).feature_lengths
+        for name in stages.names()
+    },
+}
+
+
+def write_music(data_dir):
+  def example(name):
+    clip = clips.Clip(
+        audio=np.linspace(-1, 1, 24000, dtype=np.float32),
+        captions=('slow piano', 'a fast drum'),
+        id=name,
+        work=name,
+        title=name,
+        source='line',
+    )
+    return name, clip.to_example()
+
+  splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
+  datasets.write_dataset('music', data_dir, splits, corpora.features())
+
+
+def write_tokens(data_dir):
+  rng = np.random.default_rng(0)
+
+  def example(name):
+    def tokens(frames, quantizers):
+      return rng.integers(1024, size=(frames, quantizers), dtype=np.int32)
+
+    return name, {
+        'semantic': tokens(FRAMES, 1),
+        'coarse': tokens(2 * FRAMES, 4),
+        'fine': tokens(2 * FRAMES, 8),
+        'mulan': rng.normal(size=(3, 4)).astype(np.float32),
+        'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
+        'captions': ['piano'],
+        'id': name,
+        'work': name,
+    }
+
+  datasets.write_dataset(
+      'music_tokens',
+      data_dir,
+      {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS},
+      records.features(embed_dim=4),
+      metadata={'lineage': {}, 'mulan_window_seconds': 1.0},
+      arrays={
+          'mulan_codebooks': rng.normal(size=(12, 8, 4)).astype(np.float32)
+      },
+  )
+
+
+class MusicTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.data_dir = tempfile.mkdtemp()
+    cls.addClassCleanup(shutil.rmtree, cls.data_dir)
+    write_music(cls.data_dir)
+    write_tokens(cls.data_dir)
+    cls.vocab = pathlib.Path(cls.data_dir) / 'vocab.txt'
+    pieces = wordpiece.train_wordpiece(['slow piano', 'a fast drum'], 100)
+    wordpiece.WordPiece(pieces).to_file(cls.vocab)
+
+  def setUp(self):
+    super().setUp()
+    self.addCleanup(gin.clear_config)
+    gin.clear_config()
+    gin.bind_parameter('settings.data_dir', self.data_dir)
+
+  def options(self, name):
+    return {'vocab': str(self.vocab)} if name == 'music_mulan' else {}
+
+  def get_dataset(self, name, **kwargs):
+    gin.bind_parameter('settings.options', self.options(name))
+    kwargs = {'split': 'train', 'shuffle': False, 'seed': 0, **kwargs}
+    dataset = seqio.get_mixture_or_task(name).get_dataset(
+        LENGTHS[name], **kwargs
+    )
+    return list(dataset.as_numpy_iterator())
+
+  @parameterized.parameters(*examples.TASKS)
+  def test_examples_are_those_of_the_numpy_path(self, name):
+    seeds = []
+    default_rng = np.random.default_rng
+
+    def remember(seed):
+      seeds.append(seed)
+      return default_rng(seed)
+
+    with mock.patch.object(np.random, 'default_rng', remember):
+      from_seqio = self.get_dataset(name)
+    make = examples.TASKS[name]
+    context = make.context(self.data_dir, **self.options(name))
+    dataset = datasets.open_dataset(make.dataset, self.data_dir, 'train')
+    self.assertLen(from_seqio, len(dataset))
+    for record, example in zip(dataset, from_seqio, strict=True):
+      # Threads may have drawn the seeds in any order.
+      expected = [
+          make(record, LENGTHS[name], default_rng(seed), **context)
+          for seed in seeds
+      ]
+      self.assertEqual(example.keys(), make.output_features.keys())
+      self.assertTrue(
+          any(
+              all(np.array_equal(example[k], e[k]) for k in example)
+              for e in expected
+          )
+      )
+      for feature, (rank, dtype) in make.output_features.items():
+        self.assertEqual(example[feature].ndim, rank)
+        self.assertEqual(example[feature].dtype, dtype)
+
+  def test_crops_follow_from_the_seed(self):
+    first, same, other = (
+        np.stack([e['targets'] for e in self.get_dataset('music_fine', seed=s)])
+        for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, same)
+    self.assertFalse(np.array_equal(first, other))
+
+  def test_every_epoch_has_new_crops(self):
+    rows = self.get_dataset('music_fine', num_epochs=2)
+    self.assertLen(rows, 6)
+    self.assertFalse(np.array_equal(rows[0]['targets'], rows[3]['targets']))
+
+  def test_shuffling_keeps_every_record_once(self):
+    make = seqio.get_mixture_or_task('music_coarse')
+    dataset = make.source.get_dataset('train', shuffle=True, seed=3)
+    firsts = [r['coarse'][0, 0] for r in dataset.as_numpy_iterator()]
+    records_of = datasets.open_dataset('music_tokens', self.data_dir, 'train')
+    self.assertCountEqual(firsts, [r['coarse'][0, 0] for r in records_of])
+
+  def test_what_is_cached_are_whole_records(self):
+    task = seqio.get_mixture_or_task('music_coarse')
+    self.assertTrue(task.supports_caching)
+    dataset = task.preprocess_precache(
+        task.source.get_dataset('train', shuffle=False), seed=0
+    )
+    record = next(dataset.as_numpy_iterator())
+    shapes = {name: value.shape for name, value in record.items()}
+    expected = {
+        'mulan': (3, 4),
+        'semantic': (FRAMES, 1),
+        'coarse': (2 * FRAMES, 4),
+        'mulan_text': (1, 4),
+    }
+    self.assertEqual(shapes, expected)
+
+  def test_processes_share_out_the_records(self):
+    shards = [
+        self.get_dataset('music_fine', shard_info=seqio.ShardInfo(i, 2))
+        for i in range(2)
+    ]
+    self.assertEqual([len(shard) for shard in shards], [2, 1])
+
+  def test_vocabulary_is_that_of_the_stage(self):
+    features = seqio.get_mixture_or_task('music_fine').output_features
+    # 0 and 1, then 4 + 8 quantizers of 1024 codes.
+    self.assertEqual(features['targets'].vocabulary.vocab_size, 2 + 12 * 1024)
+
+  def test_rejects_a_missing_data_dir(self):
+    gin.clear_config()
+    with self.assertRaisesRegex(ValueError, 'DATA_DIR.*--tfds_data_dir'):
+      music.settings()
+
+  def test_takes_the_data_dir_of_the_flag(self):
+    gin.clear_config()
+    self.addCleanup(seqio.set_tfds_data_dir_override, None)
+    seqio.set_tfds_data_dir_override(self.data_dir)
+    self.assertEqual(music.settings(), (self.data_dir, {}))
+
+
+if __name__ == '__main__':
+  absltest.main()
