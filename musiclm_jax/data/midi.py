@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import io
 import os
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxtyping import Float, Int
 import mido
@@ -121,7 +122,7 @@ class Score:
     )
 
 
-def read_midi(file: str | os.PathLike[str] | BinaryIO) -> Score:
+def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
   """Reads a MIDI file.
 
   Args:
@@ -253,12 +254,14 @@ class _Reader:
     )
 
   def _timed(self, marks, convert) -> tuple:
-    return tuple(
-        (float(self.seconds(tick)), convert(mark)) for tick, mark in marks
-    )
+    """Returns (tick, mark)s as (seconds, converted mark)s."""
+    seconds = self.seconds(np.array([tick for tick, _ in marks], int))
+    values = [convert(mark) for _, mark in marks]
+    return tuple(zip(seconds.tolist(), values))
 
   def _timed_controls(self) -> tuple:
-    return tuple((float(self.seconds(t)), p, m) for t, p, m in self.controls)
+    marks = [(tick, (part, m)) for tick, part, m in self.controls]
+    return tuple((t, *mark) for t, mark in self._timed(marks, tuple))
 
 
 def _with_ticks(track: mido.MidiTrack) -> Iterator[tuple[int, Any]]:

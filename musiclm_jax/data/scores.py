@@ -78,8 +78,9 @@ def build_scores(
     soundfont: Path of a General MIDI SoundFont, sf2 or sf3.
     index: A .csv or .jsonl with a row for each file to use: file, and as far
       as known work, title, composer, genre, key, tempo (beats per minute),
-      metre ('unknown' not to trust the file), license and source. By default `index.csv` or `index.jsonl` in
-      the source; without one, every file is used.
+      metre ('unknown' not to trust the file), license and source. By default
+      `index.csv` or `index.jsonl` in the source; without one, every file is
+      used.
     license: Of the scores whose index names none.
     variations: Times each score is rendered: as it was written, and then in
       arrangements.
