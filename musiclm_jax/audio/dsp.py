@@ -104,8 +104,8 @@ def mel_filterbank(
   Returns:
     [fft_length // 2 + 1, num_mels] float32; read only, as calls share it.
   """
-  ends = _hz_to_mel(np.array([fmin, fmax or sample_rate / 2]))
-  edges = _mel_to_hz(np.linspace(*ends, num_mels + 2))
+  first, last = _hz_to_mel(np.array([fmin, fmax or sample_rate / 2]))
+  edges = _mel_to_hz(np.linspace(first, last, num_mels + 2))
   bins = np.linspace(0, sample_rate / 2, fft_length // 2 + 1)[:, np.newaxis]
   low, middle, high = edges[:-2], edges[1:-1], edges[2:]
   rising = (bins - low) / (middle - low)

@@ -108,13 +108,16 @@ def _log_skipped(result: tuple[Examples, str]) -> Examples:
 
 
 def _ordered_map(
-    pool: futures.Executor, function: Callable[[T], Any], items: Sequence[T]
+    pool: futures.Executor,
+    max_pending: int,
+    function: Callable[[T], Any],
+    items: Sequence[T],
 ) -> Iterator[Any]:
   """Like `pool.map`, but never far ahead: results hold audio."""
-  pending = collections.deque()
+  pending: collections.deque[futures.Future] = collections.deque()
   for item in items:
     pending.append(pool.submit(function, item))
-    if len(pending) > 2 * pool._max_workers:  # pylint: disable=protected-access
+    if len(pending) > max_pending:
       yield pending.popleft().result()
   while pending:
     yield pending.popleft().result()
@@ -127,6 +130,7 @@ def _in_process(
     stack: contextlib.ExitStack,
 ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
   """Returns generators of the examples of each split."""
+  map_works: Callable[..., Iterator[Any]] = map
   if num_workers > 1:
     pool = stack.enter_context(
         futures.ProcessPoolExecutor(
@@ -137,9 +141,7 @@ def _in_process(
     )
     # What was not started when one fails must not run to the end.
     stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-    map_works = functools.partial(_ordered_map, pool)
-  else:
-    map_works = map
+    map_works = functools.partial(_ordered_map, pool, 2 * num_workers)
 
   def generate(split, works):
     results = map_works(read_examples, works)

@@ -17,7 +17,9 @@ VERSION = '1.0.0'
 Example = Mapping[str, Any]
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(  # type: ignore[call-arg]
+    tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
   """Builds a dataset of whatever it is given."""
 
   VERSION = tfds.core.Version(VERSION)
@@ -48,7 +50,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     raise NotImplementedError  # `_split_generators` gives the examples.
 
 
-class Dataset(Sequence):
+class Dataset:
   """A split of a dataset: random access to its examples."""
 
   def __init__(self, source: Sequence[Example]):

@@ -131,7 +131,7 @@ def find_files(
         f'audio_dir {audio_dir} must hold {", ".join(io.SUFFIXES)} files, but'
         ' holds none.'
     )
-  rows = {}
+  rows: dict[str, list[dict[str, Any]]] = {}
   for row in read_caption_file(captions) if captions else []:
     rows.setdefault(pathlib.PurePath(row['file']).as_posix(), []).append(row)
   missing = [name for name in rows if name not in paths]

@@ -60,9 +60,9 @@ class IoTest(parameterized.TestCase):
       file.title = 'Blue Moon '
       file.write(sine(440, 0.1, 24000))
     tags = io.read_tags(path)
-    self.assertEqual(tags.pop('title'), 'Blue Moon')
+    self.assertEqual(tags['title'], 'Blue Moon')
     # An mp3 has all tags, most of them empty.
-    self.assertEqual(list(tags), ['software'])
+    self.assertNotIn('', tags.values())
 
   def damage(self, suffix):
     path = self.dir / f'half.{suffix}'
