@@ -1,5 +1,6 @@
 """The decoder-only transformer of every stage (MusicLM 4.1, AudioLM 4.2)."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -10,6 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax.models import layers
 import numpy as np
+
+# Keys and values of a layer so far, [batch, heads, length, head_dim] each.
+KeyValues = tuple[jax.Array, jax.Array]
 
 NO_FRAME = -1  # Of tokens that describe the whole clip.
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
@@ -98,7 +102,7 @@ def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
   timed = [s for s in stage.inputs if s.frame_rate]
   once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
   per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
-  seconds = (input_length - once) / per_second if timed else 0
+  seconds = (input_length - once) / per_second if timed else 0.0
 
   def times(stream, num_frames):
     if stream.frame_rate is None:
@@ -157,6 +161,48 @@ class Attention(nn.Module):
     y = jnp.einsum('bnts,bsnh->btnh', weights, value)
     return self.out(y.reshape(*y.shape[:2], -1))
 
+  def step(
+      self,
+      x: Float[Array, 'r 1 d'],
+      cache: KeyValues,
+      position: Int[Array, ''],
+      bias: Float[Array, '1 n 1 s'],
+  ) -> tuple[Float[Array, 'r 1 d'], KeyValues]:
+    """Attends from one position to those in the cache and to itself.
+
+    Args:
+      x: [rows, 1, embed]; at least as many rows as the cache has.
+      cache: Of the positions before; what it holds of others is not used.
+      position: Index of x in the sequence.
+      bias: [1, heads, 1, length] of the cache's positions; MASKED for later.
+
+    Returns:
+      [rows, 1, embed], and the cache with this position written to it.
+    """
+    keys, values = cache
+    rows = slice(keys.shape[0])
+    query, key, value = (y[rows].swapaxes(1, 2) for y in self.project(x))
+    # To write first and attend after would copy the cache, at every step.
+    here = jnp.arange(keys.shape[2]) == position
+    logits = jnp.where(
+        here,
+        jnp.einsum(
+            'bnth,bnth->bnt', query, key, preferred_element_type=jnp.float32
+        )[..., None],
+        jnp.einsum(
+            'bnth,bnsh->bnts', query, keys, preferred_element_type=jnp.float32
+        ),
+    )
+    weights = jax.nn.softmax(logits + bias).astype(value.dtype)
+    y = jnp.einsum('bnts,bnsh->bnth', jnp.where(here, 0, weights), values)
+    y += jnp.sum(weights, -1, keepdims=True, where=here) * value
+    y = jnp.broadcast_to(
+        y.reshape(keys.shape[0], 1, -1), (*x.shape[:2], y.shape[1] * y.shape[3])
+    )
+    write = jax.lax.dynamic_update_slice_in_dim
+    cache = write(keys, key, position, 2), write(values, value, position, 2)
+    return self.out(y), cache
+
 
 class FeedForward(nn.Module):
   """A feed-forward network with a gated GELU, as in T5 1.1.
@@ -211,6 +257,29 @@ class Layer(nn.Module):
     x = x + self.dropout(y, deterministic=not train)
     y = self.mlp(self.mlp_norm(x))
     return x + self.dropout(y, deterministic=not train)
+
+  def prefill(
+      self, x: Float[Array, 'b t d'], bias: Float[Array, '#b #n t t']
+  ) -> tuple[Float[Array, 'b t d'], KeyValues]:
+    """Returns the output, and the keys and values that `step` needs."""
+    query, key, value = self.attention.project(self.attention_norm(x))
+    x = x + self.attention.attend(query, key, value, bias)
+    cache = key.swapaxes(1, 2), value.swapaxes(1, 2)
+    return x + self.mlp(self.mlp_norm(x)), cache
+
+  def step(
+      self,
+      x: Float[Array, 'r 1 d'],
+      cache: KeyValues,
+      position: Int[Array, ''],
+      bias: Float[Array, '1 n 1 s'],
+  ) -> tuple[Float[Array, 'r 1 d'], KeyValues]:
+    """Runs one position; see `Attention.step`."""
+    y, cache = self.attention.step(
+        self.attention_norm(x), cache, position, bias
+    )
+    x = x + y
+    return x + self.mlp(self.mlp_norm(x)), cache
 
 
 class StageTransformer(nn.Module):
@@ -350,6 +419,59 @@ class StageTransformer(nn.Module):
     for layer in self.layers:
       x = layer(x, bias, train)
     return self.logits(x[:, inputs.shape[1] :])
+
+  def prefill(
+      self, ids: Int[Array, 'b t'], token_frames: Int[Array, ' length']
+  ) -> list[KeyValues]:
+    """Runs the first positions of a sequence at once.
+
+    Args:
+      ids: [batch, length] ids that the positions read: 0, then the first ones
+        of the sequence.
+      token_frames: Of the whole sequence, from `frames`.
+
+    Returns:
+      The keys and values of each layer.
+    """
+    positions = jnp.arange(ids.shape[1])
+    bias = self.bias(positions, positions, token_frames)
+    bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
+    x, cache = self.embed(ids), []
+    for layer in self.layers:
+      x, key_values = layer.prefill(x, bias)
+      cache.append(key_values)
+    return cache
+
+  def step(
+      self,
+      ids: Int[Array, ' b'],
+      position: Int[Array, ''],
+      token_frames: Int[Array, ' length'],
+      quantizer: Int[Array, ''],
+      cache: Sequence[KeyValues],
+  ) -> tuple[Float[Array, 'b c'], list[KeyValues]]:
+    """Runs one position, after all before it.
+
+    Args:
+      ids: [batch] ids that the position reads: those of the token before.
+      position: Index in the sequence of the token that it predicts.
+      token_frames: Of the whole sequence, from `frames`.
+      quantizer: Of the token that it predicts.
+      cache: Keys and values of each layer; room for `position` at least.
+
+    Returns:
+      [batch, codes] float32 logits, and the cache with this position in it.
+    """
+    batch, length = cache[0][0].shape[0], cache[0][0].shape[2]
+    bias = self.bias(position[None], jnp.arange(length), token_frames)
+    # A product with one row adds up in another order than with many, so a lone
+    # row gets a twin: what it samples must not depend on its neighbours.
+    ids = jnp.broadcast_to(ids, (2,)) if batch == 1 else ids
+    x, updated = self.embed(ids[:, None]), []
+    for layer, key_values in zip(self.layers, cache, strict=True):
+      x, key_values = layer.step(x, key_values, position, bias)
+      updated.append(key_values)
+    return self.logits(x, quantizer[None])[:batch, 0], updated
 
   def _seen(self, ids: Int[Array, 'b t']) -> Bool[Array, 'b t']:
     """Returns which positions are not padding; the start is none."""

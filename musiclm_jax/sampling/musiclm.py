@@ -1,0 +1,216 @@
+"""Text in, music out: a trained MusicLM."""
+
+from collections.abc import Mapping, Sequence
+import importlib.resources
+import os
+import pathlib
+from typing import Any
+
+import jax
+from jaxtyping import Float
+from musiclm_jax.models import parts
+from musiclm_jax.sampling import decode
+from musiclm_jax.sampling import sampler as sampler_lib
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import mulan as mulan_lib
+from musiclm_jax.tokenizers import soundstream
+import numpy as np
+import tqdm
+
+DTYPES = ('float32', 'bfloat16')
+EMBEDDED = 'pretrained/small'  # The model that ships in the package.
+PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
+
+
+class MusicLM:
+  """Makes music from text.
+
+    model = MusicLM.from_pretrained()
+    audio = model.generate(['slow piano waltz in A minor'], seconds=10)
+
+  Attributes:
+    sample_rate: Of the audio it makes, in Hz.
+  """
+
+  def __init__(
+      self,
+      mulan: Any,
+      codec: base.Codec,
+      decoders: Mapping[str, decode.StageDecoder],
+  ):
+    """Makes a model of loaded parts.
+
+    Args:
+      mulan: A `tokenizers.mulan.MuLan`, or what has its `tokenize_text`.
+      codec: Turns coarse and fine tokens into audio.
+      decoders: The stages 'semantic', 'coarse' and 'fine'.
+    """
+    self.sample_rate = codec.sample_rate
+    self._mulan = mulan
+    self._codec = codec
+    self._sampler = sampler_lib.Sampler(decoders)
+
+  @classmethod
+  def from_pretrained(
+      cls,
+      name_or_dir: str | os.PathLike[str] | None = None,
+      dtype: str = 'float32',
+  ) -> 'MusicLM':
+    """Loads a model.
+
+    Args:
+      name_or_dir: A model directory, or the id 'owner/name' of one on the
+        Hugging Face hub; None for the small model in the package.
+      dtype: Of the weights and arithmetic of the stages: 'float32', or
+        'bfloat16', which is faster on accelerators.
+
+    Raises:
+      FileNotFoundError: If there is no such model, or it lacks a part.
+      ValueError: If a part is damaged, or was trained with other tokenizers.
+    """
+    if dtype not in DTYPES:
+      raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
+    _keep_compiled()
+    directory = _find(name_or_dir)
+    mulan = mulan_lib.MuLan.from_dir(directory)
+    codec = soundstream.SoundStream.from_dir(directory)
+    hashes = {'mulan': mulan.sha256, 'soundstream': codec.sha256}
+    if (directory / 'w2v_bert.json').exists():
+      w2v_bert = parts.read_description(directory, 'w2v_bert')
+      hashes['w2v_bert'] = w2v_bert['sha256']
+    decoders = {}
+    for name in sampler_lib.STAGES:
+      decoders[name] = decode.StageDecoder.from_dir(directory, name, dtype)
+      parts.check_lineage(name, decoders[name].lineage, hashes)
+    return cls(mulan, codec, decoders)
+
+  def generate(
+      self,
+      prompts: str | Sequence[str],
+      seconds: int | float = 10.0,
+      seed: int = 0,
+      temperatures: sampler_lib.Temperatures = sampler_lib.Temperatures(),
+      progress: bool = True,
+  ) -> Float[np.ndarray, 'batch samples']:
+    """Makes a piece of music for each prompt.
+
+    Args:
+      prompts: A description of the music, or several.
+      seconds: Length of each piece; any.
+      seed: The same prompt, length and seed give the same audio, alone or among
+        other prompts. A prompt that is repeated is played anew each time.
+      temperatures: How far each stage strays from its likeliest tokens.
+      progress: Whether to show a progress bar if it takes long.
+
+    Returns:
+      [batch, samples] float32 in [-1, 1], at `sample_rate`.
+
+    Raises:
+      ValueError: If a prompt is empty or too long, or `seconds` not positive.
+    """
+    prompts = _check_prompts(prompts)
+    num_samples = self._num_samples(seconds)
+    # One by one: products add up in another order where there are more rows.
+    texts = [self._mulan.tokenize_text([p])[base.MULAN.name] for p in prompts]
+    tokens = {base.MULAN.name: np.concatenate(texts)}
+    total = len(prompts) * self._sampler.num_tokens(seconds)
+    with tqdm.tqdm(
+        total=total, desc='music', unit=' tokens', unit_scale=True,
+        delay=PROGRESS_AFTER, disable=not progress, leave=False,
+    ) as bar:  # fmt: skip
+      tokens = self._sampler.sample(
+          tokens, seconds, _keys(seed, prompts), temperatures, bar.update
+      )
+    return np.concatenate(
+        [
+            self._audio(
+                {name: x[i : i + 1] for name, x in tokens.items()}, num_samples
+            )
+            for i in range(len(prompts))
+        ]
+    )
+
+  def _num_samples(self, seconds: float) -> int:
+    """Returns the length of the audio, if there is any."""
+    if not 0 < seconds < float('inf'):
+      raise ValueError(
+          f'seconds must be greater than 0, but is {seconds}. Ask for as many'
+          ' seconds of music as you want to hear.'
+      )
+    num_samples = round(seconds * self.sample_rate)
+    if not num_samples:
+      raise ValueError(
+          f'seconds must be at least one sample, {1 / self.sample_rate:.2g},'
+          f' but is {seconds}.'
+      )
+    return num_samples
+
+  def _audio(self, tokens: base.Tokens, num_samples: int) -> np.ndarray:
+    """Returns the [1, samples] audio of one piece."""
+    streams = {s.name: tokens[s.name] for s in self._codec.streams}
+    audio = self._codec.detokenize(streams)[:, :num_samples]
+    # To turn it down distorts nothing; to clip would.
+    return (audio / max(1.0, np.abs(audio).max())).astype(np.float32)
+
+
+def _check_prompts(prompts: str | Sequence[str]) -> list[str]:
+  prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+  if not prompts:
+    raise ValueError('prompts must hold at least one text, but are empty.')
+  for prompt in prompts:
+    if not isinstance(prompt, str) or not prompt.strip():
+      raise ValueError(
+          'each prompt must be a text that describes music, but one is'
+          f' {prompt!r}.'
+      )
+  return prompts
+
+
+def _keys(seed: int, prompts: Sequence[str]) -> jax.Array:
+  """Returns a key for each prompt, which tells repetitions apart."""
+  takes = np.asarray([prompts[:i].count(p) for i, p in enumerate(prompts)])
+  return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), takes)
+
+
+def _find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+  """Returns the directory of a model, downloading it if need be."""
+  if name_or_dir is None:
+    directory = importlib.resources.files('musiclm_jax') / EMBEDDED
+    return pathlib.Path(str(directory))
+  if pathlib.Path(name_or_dir).is_dir():
+    return pathlib.Path(name_or_dir)
+  name = os.fspath(name_or_dir)
+  if len(name.split('/')) != 2 or name[0] in './~':
+    raise FileNotFoundError(
+        "model must be a directory or the id 'owner/name' of one on the"
+        f" Hugging Face hub, but there is no directory '{name}'."
+    )
+  import huggingface_hub  # Slow to import, and seldom needed.
+
+  try:
+    path = huggingface_hub.snapshot_download(
+        name, allow_patterns=['*.json', '*.safetensors']
+    )
+  except Exception as e:  # Of many kinds, from the client and below it.
+    raise FileNotFoundError(
+        f"model '{name}' must be a directory, or be on the Hugging Face hub and"
+        f' the hub within reach, but: {str(e).splitlines()[0]} Check the name'
+        ' and the network, or pass the path of a model directory.'
+    ) from e
+  return pathlib.Path(path)
+
+
+def _keep_compiled() -> None:
+  """Keeps compiled programs for the next process, unless JAX is told where.
+
+  JAX_COMPILATION_CACHE_DIR names another folder, or none if it is empty.
+  """
+  if (
+      'JAX_COMPILATION_CACHE_DIR' in os.environ
+      or jax.config.jax_compilation_cache_dir
+  ):
+    return
+  cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  folder = pathlib.Path(cache) / 'musiclm_jax' / 'compiled'
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

@@ -1,0 +1,244 @@
+"""Tests for decode."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+from musiclm_jax.models import transformer
+from musiclm_jax.sampling import decode
+from musiclm_jax.stages import base as stages
+import numpy as np
+
+CROPS = {'semantic': 4.0, 'coarse': 0.8, 'fine': 0.4}
+
+
+@functools.cache
+def make_stage(name, frame_bias=True, dtype='float32'):
+  """Returns a decoder with random weights, its module and its parameters."""
+  stage = stages.get_stage(name, CROPS[name])
+  config = transformer.TransformerConfig(
+      num_layers=2,
+      num_heads=2,
+      head_dim=8,
+      embed_dim=16,
+      mlp_dim=32,
+      frame_bias=frame_bias,
+      dtype=dtype,
+  )
+  module = transformer.StageTransformer(config, stage)
+  lengths = stage.feature_lengths
+  shapes = [jnp.zeros((1, lengths[k]), jnp.int32) for k in lengths]
+  params = module.init(jax.random.key(0), *shapes)['params']
+  # Untrained logits are all but equal: spread them, and what they depend on.
+  params = jax.tree.map(lambda x: x * 4, params)
+  return decode.StageDecoder(stage, config, params), module, params
+
+
+def make_inputs(stage, rows, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+      s.name: rng.integers(
+          s.codebook_size,
+          size=(rows, s.num_frames(stage.crop_seconds), s.num_quantizers),
+          dtype=np.int32,
+      )
+      for s in stage.inputs
+  }
+
+
+def no_prefix(stage, rows):
+  return np.zeros((rows, 0, stage.targets.num_quantizers), np.int32)
+
+
+def sample(decoder, tokens, num_frames=None, **kwargs):
+  stage = decoder.stage
+  rows = len(tokens[stage.inputs[0].name])
+  defaults = {
+      'prefix': no_prefix(stage, rows),
+      'keys': jax.random.split(jax.random.key(1), rows),
+      'starts': np.zeros(rows, int),
+      'temperature': 1.0,
+  }
+  if num_frames is None:
+    num_frames = stage.targets.num_frames(stage.crop_seconds)
+  return decoder.sample(tokens, num_frames=num_frames, **(defaults | kwargs))
+
+
+def flat_ids(stage, tokens, streams):
+  ids = [
+      stage.to_ids(tokens[s.name], s).reshape(len(tokens[s.name]), -1)
+      for s in streams
+  ]
+  return jnp.asarray(np.concatenate(ids, axis=1), jnp.int32)
+
+
+class StageDecoderTest(parameterized.TestCase):
+
+  @parameterized.product(
+      name=('semantic', 'coarse', 'fine'), frame_bias=(False, True)
+  )
+  def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias):
+    _, module, params = make_stage(name, frame_bias)
+    stage = module.stage
+    tokens = make_inputs(stage, rows=2)
+    targets = stage.targets
+    num_frames = targets.num_frames(stage.crop_seconds)
+    rng = np.random.default_rng(1)
+    tokens[targets.name] = rng.integers(
+        1024, size=(2, num_frames, targets.num_quantizers), dtype=np.int32
+    )
+    inputs = flat_ids(stage, tokens, stage.inputs)
+    ids = flat_ids(stage, tokens, [targets])
+    expected = module.apply({'params': params}, inputs, ids)
+
+    token_frames = transformer.frames(stage, inputs.shape[1], ids.shape[1])
+    token_frames = jnp.asarray(token_frames)
+    read = jnp.pad(jnp.concatenate([inputs, ids], 1), ((0, 0), (1, 0)))
+    known = inputs.shape[1] + 5  # Inputs and some targets, in one pass.
+    cache = module.apply(
+        {'params': params}, read[:, :known], token_frames, method='prefill'
+    )
+    # Room to spare, filled with what must not be seen.
+    cache = jax.tree.map(
+        lambda x: jnp.pad(
+            x,
+            ((0, 0), (0, 0), (0, read.shape[1] + 3 - known), (0, 0)),
+            constant_values=9,
+        ),
+        cache,
+    )
+
+    @jax.jit
+    def step(position, cache):
+      return module.apply(
+          {'params': params},
+          read[:, position],
+          position,
+          token_frames,
+          (position - inputs.shape[1]) % targets.num_quantizers,
+          cache,
+          method='step',
+      )
+
+    for position in range(known, known + 12):
+      logits, cache = step(position, cache)
+      np.testing.assert_allclose(
+          logits,
+          expected[:, position - inputs.shape[1]],
+          rtol=1e-4,
+          atol=1e-4,
+      )
+
+  @parameterized.parameters('semantic', 'coarse', 'fine')
+  def test_greedy_takes_the_likeliest(self, name):
+    decoder, module, params = make_stage(name)
+    stage = decoder.stage
+    tokens = make_inputs(stage, rows=2)
+    result = sample(decoder, tokens, temperature=0.0)
+    tokens[stage.targets.name] = result
+    logits = module.apply(
+        {'params': params},
+        flat_ids(stage, tokens, stage.inputs),
+        flat_ids(stage, tokens, [stage.targets]),
+    )
+    codes = result.reshape(2, -1)
+    chosen = np.take_along_axis(np.asarray(logits), codes[..., None], -1)
+    np.testing.assert_allclose(
+        chosen[..., 0], logits.max(-1), rtol=1e-4, atol=1e-4
+    )
+    self.assertGreater(len(np.unique(codes)), 5)
+
+  def test_bfloat16_is_close_to_float32(self):
+    tokens = None
+    for dtype in ('float32', 'bfloat16'):
+      decoder, _, _ = make_stage('semantic', dtype=dtype)
+      tokens = tokens or make_inputs(decoder.stage, rows=4)
+      result = sample(decoder, tokens, num_frames=4, temperature=0.0)
+      if dtype == 'float32':
+        expected = result
+    self.assertGreater(np.mean(result == expected), 0.5)
+
+  def test_follows_the_softmax(self):
+    # Of the first token of very many rows.
+    decoder, module, params = make_stage('semantic')
+    rows = 1600
+    one = make_inputs(decoder.stage, rows=1)
+    tokens = {k: np.repeat(v, rows, 0) for k, v in one.items()}
+    codes = sample(decoder, tokens, num_frames=1, temperature=0.5)[:, 0, 0]
+    logits = module.apply(
+        {'params': params},
+        flat_ids(decoder.stage, one, decoder.stage.inputs),
+        jnp.zeros((1, 100), jnp.int32),
+    )[0, 0]
+    chances = jax.nn.softmax(logits / 0.5)
+    # Log likelihood of the sample: the entropy of the distribution, within
+    # five of its standard errors.
+    nats = -np.log(chances)
+    entropy = np.sum(chances * nats)
+    error = np.sqrt(np.sum(chances * (nats - entropy) ** 2) / rows)
+    self.assertLess(entropy, 6.5)  # Of 6.93, if all codes were as likely.
+    self.assertAlmostEqual(nats[codes].mean(), entropy, delta=5 * error)
+
+  @parameterized.parameters('semantic', 'coarse')
+  def test_known_tokens_are_kept_and_continued(self, name):
+    decoder, _, _ = make_stage(name)
+    tokens = make_inputs(decoder.stage, rows=2)
+    whole = sample(decoder, tokens)
+    known = whole.shape[1] // 2
+    again = sample(decoder, tokens, prefix=whole[:, :known])
+    np.testing.assert_array_equal(again, whole)
+    other = (whole[:, :known] + 1) % 1024
+    changed = sample(decoder, tokens, prefix=other)
+    np.testing.assert_array_equal(changed[:, :known], other)
+    self.assertGreater(np.mean(changed[:, known:] != whole[:, known:]), 0.05)
+
+  def test_fewer_frames_are_the_same_frames(self):
+    decoder, _, _ = make_stage('coarse')
+    tokens = make_inputs(decoder.stage, rows=1)
+    whole = sample(decoder, tokens)
+    part = sample(decoder, tokens, num_frames=7)
+    np.testing.assert_array_equal(part, whole[:, :7])
+
+  @parameterized.parameters('semantic', 'coarse', 'fine')
+  def test_rows_do_not_depend_on_each_other(self, name):
+    decoder, _, _ = make_stage(name)
+    rows = decode.MAX_ROWS + 3
+    tokens = make_inputs(decoder.stage, rows)
+    keys = jax.random.split(jax.random.key(7), rows)
+    together = sample(decoder, tokens, num_frames=6, keys=keys)
+    for row in (0, rows - 1):
+      mine = {k: v[row : row + 1] for k, v in tokens.items()}
+      alone = sample(decoder, mine, num_frames=6, keys=keys[row : row + 1])
+      np.testing.assert_array_equal(alone[0], together[row])
+
+  def test_noise_is_of_key_and_frame(self):
+    decoder, _, _ = make_stage('semantic')
+    tokens = make_inputs(decoder.stage, rows=2)
+    tokens = {k: np.repeat(v[:1], 2, axis=0) for k, v in tokens.items()}
+    same = jnp.stack([jax.random.key(3)] * 2)
+    first, second = sample(decoder, tokens, keys=same)
+    np.testing.assert_array_equal(first, second)
+    first, second = sample(decoder, tokens, keys=same, starts=np.array([0, 9]))
+    self.assertTrue(np.any(first != second))
+
+  def test_cache_grows(self):
+    # 12 inputs and 530 targets: more than one size of the cache.
+    decoder, _, _ = make_stage('semantic')
+    stage = stages.get_stage('semantic', 21.2)
+    decoder = decode.StageDecoder(
+        stage, decoder._module.config, decoder._params
+    )
+    tokens = make_inputs(stage, rows=1)
+    told = []
+    whole = sample(decoder, tokens, temperature=0.0, progress=told.append)
+    self.assertEqual(sum(told), 530)
+    self.assertLess(max(told), 530)
+    # From 520 known tokens on, none of it is decoded in the small cache.
+    again = sample(decoder, tokens, temperature=0.0, prefix=whole[:, :520])
+    np.testing.assert_array_equal(again, whole)
+
+
+if __name__ == '__main__':
+  absltest.main()
