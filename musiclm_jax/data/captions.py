@@ -90,10 +90,12 @@ class _Words:
     self.rng = rng
     self.facts = facts
     self.names = self._name_instruments()
-    tempo = tempo_class(facts)
-    mode = facts.key.split()[1] if facts.key else None
-    self.tempo = self.some(TEMPO_WORDS.get(tempo, ()))
-    self.mood = self.some(MOOD_WORDS.get((mode, tempo), ()), share=0.5)
+    tempo = tempo_class(facts) or ''
+    mode = facts.key.split()[1] if facts.key else ''
+    paces: Sequence[str] = TEMPO_WORDS[tempo] if tempo else ()
+    moods: Sequence[str] = MOOD_WORDS.get((mode, tempo)) or ()
+    self.tempo = self.some(paces)
+    self.mood = self.some(moods, share=0.5)
     # 'calm' and 'gentle' would not be true of what is loud or busy.
     if mode == 'major' and tempo == 'slow':
       if {'loud', 'dense'} & set(facts.words):
@@ -110,7 +112,7 @@ class _Words:
     return self.one(words) if words and keep else ''
 
   def one(self, words: Sequence[str]) -> str:
-    return words[self.rng.integers(len(words))]
+    return words[int(self.rng.integers(len(words)))]
 
   def _name_instruments(self) -> dict[str, str]:
     """Returns a word for each instrument, no two the same."""

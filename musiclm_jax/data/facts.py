@@ -152,11 +152,11 @@ def describe(
       analysis.part_name(clip.parts[i]) for i in set(clip.part.tolist())
   }
   metre = metadata.metre or analysis.find_metre(clip, start, end)
-  metre = None if metre == UNKNOWN else metre
+  if metre == UNKNOWN:
+    metre = None
+  bpm = analysis.find_tempo(clip, start, end, metre)
   if metadata.tempo is not None:
     bpm = metadata.tempo * arrangement.tempo_factor
-  else:
-    bpm = analysis.find_tempo(clip, start, end, metre)
   onsets = np.round(clip.start / _ONSET_SECONDS)
   genre = metadata.genre.strip().lower()
   return Facts(

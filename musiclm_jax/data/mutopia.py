@@ -83,14 +83,16 @@ class Piece:
     # 'BachJS' and 'Mendelssohn-BartholdyF' become surnames.
     name = self.header.get('mutopiacomposer', '')
     surname = re.match(r'[A-Z][^\WA-Z\d_]+(-[A-Z][^\WA-Z\d_]+)*', name)
-    known = surname and surname[0] not in ('Traditional', 'Anonymous')
+    composer = surname[0] if surname else ''
+    if composer in ('Traditional', 'Anonymous'):
+      composer = ''
     title = self.header.get('mutopiatitle') or self.header.get('title', '')
     maintainer = self.header.get('maintainer', 'unknown')
     return {
         'file': file,
         'work': self.work,
         'title': title,
-        'composer': surname[0] if known else '',
+        'composer': composer,
         'genre': self.header.get('style', '').lower(),
         'key': key,
         'license': self.license,
@@ -200,7 +202,7 @@ def _select(pieces: Iterator[Piece], licenses: Sequence[str]) -> list[Piece]:
 
 def _known(output_dir: pathlib.Path) -> set[str]:
   """Returns the LilyPond files that were compiled, or failed, before."""
-  known = set()
+  known: set[str] = set()
   if (output_dir / 'index.csv').exists():
     with open(output_dir / 'index.csv', newline='', encoding='utf-8') as file:
       known.update(row['lilypond'] for row in csv.DictReader(file))

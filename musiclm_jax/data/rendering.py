@@ -17,6 +17,7 @@ _RMS = 0.1  # -20 dBFS
 _PEAK = 0.95
 _SILENCE = 1e-3  # -60 dBFS
 _TIMEOUT_SECONDS = 600
+_MAX_SECONDS = 3600.0
 
 
 def check_renderer(soundfont: str | os.PathLike[str]) -> None:
@@ -64,8 +65,14 @@ def render(
     that ends where the last note has died away.
 
   Raises:
-    ValueError: If FluidSynth fails, or renders silence.
+    ValueError: If FluidSynth fails, or renders silence, or if the score is
+      longer than an hour.
   """
+  if score.seconds > _MAX_SECONDS:
+    raise ValueError(
+        f'a score must last at most {_MAX_SECONDS:g} s, but lasts'
+        f' {score.seconds:.0f} s. Leave it out, or render an excerpt.'
+    )
   with tempfile.TemporaryDirectory() as folder:
     source = os.path.join(folder, 'score.mid')
     target = os.path.join(folder, 'score.wav')

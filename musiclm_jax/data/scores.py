@@ -229,8 +229,13 @@ def _score_file(
       for field in dataclasses.fields(facts.Metadata)
       if row.get(field.name) not in (None, '')
   }
-  if 'tempo' in known:
-    known['tempo'] = float(known['tempo'])
+  try:
+    if 'tempo' in known:
+      known['tempo'] = float(known['tempo'])
+    if 'key' in known:
+      analysis.transpose_key(known['key'], 0)
+  except ValueError as e:
+    raise ValueError(f'the index has a bad row for {name}: {e}') from e
   work = row.get('work') or pathlib.PurePosixPath(name).with_suffix('')
   return ScoreFile(
       path=path,

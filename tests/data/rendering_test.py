@@ -87,6 +87,10 @@ class RenderTest(absltest.TestCase):
     onset = np.flatnonzero(np.abs(audio) > 0.05)[0] / 24000
     self.assertAlmostEqual(onset, 1.0, delta=0.03)
 
+  def test_rejects_hours(self):
+    with self.assertRaisesRegex(ValueError, 'at most 3600 s, but lasts 3700'):
+      rendering.render(make_score(seconds=3700.0), SOUNDFONT)
+
   def test_rejects_silence(self):
     score = midi.Score(**{**vars(make_score()), 'velocity': np.array([1])})
     with mock.patch.object(rendering, '_SILENCE', 1.0):

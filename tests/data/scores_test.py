@@ -215,6 +215,16 @@ class ScoresTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '1 are not there, e.g. z.mid'):
       scores.list_scores(self.folder)
 
+  @parameterized.parameters(
+      ('tempo', 'Allegro', "bad row for a.mid: .*'Allegro'"),
+      ('key', 'H', "bad row for a.mid: a key must be like .* is 'H'"),
+  )
+  def test_rejects_bad_metadata(self, column, value, message):
+    write_song(self.folder / 'a.mid')
+    (self.folder / 'index.csv').write_text(f'file,{column}\na.mid,{value}\n')
+    with self.assertRaisesRegex(ValueError, message):
+      scores.list_scores(self.folder)
+
   def test_rejects_a_damaged_score(self):
     (self.folder / 'a.mid').write_bytes(b'MThd')
     with self.assertRaisesRegex(ValueError, 'a.mid must be a MIDI file'):
