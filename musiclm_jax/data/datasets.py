@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import tempfile
 from typing import Any, SupportsIndex
 
 from absl import logging
@@ -50,7 +51,7 @@ class _Builder(  # type: ignore[call-arg]
     raise NotImplementedError  # `_split_generators` gives the examples.
 
 
-class Dataset:
+class Dataset(Sequence[dict[str, Any]]):
   """A split of a dataset: random access to its examples."""
 
   def __init__(self, source: Sequence[Example]):
@@ -59,7 +60,9 @@ class Dataset:
   def __len__(self) -> int:
     return len(self._source)
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(  # type: ignore[override]
+      self, index: SupportsIndex
+  ) -> dict[str, Any]:
     example = self._source[range(len(self))[index]]  # IndexError at the end.
     return {name: _decode(value) for name, value in example.items()}
 
@@ -189,7 +192,7 @@ def write_dataset(
     logging.warning('%s exists: nothing to do without overwrite.', path)
     return False
   if path.parent.exists():  # What a killed build left behind.
-    for incomplete in path.parent.glob(f'{VERSION}.incomplete*'):
+    for incomplete in path.parent.glob('*incomplete*'):
       incomplete.rmtree()
   if runner is None:
     splits = {
@@ -206,9 +209,12 @@ def write_dataset(
       beam_options=_pipeline_options(runner, pipeline_options),
   )
   tfds.disable_progress_bar()
-  # tfds prints that it downloads, which it does not.
-  with contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(download_config=config)
+  # tfds makes a folder for downloads and says so, but there are none.
+  with (
+      tempfile.TemporaryDirectory() as downloads,
+      contextlib.redirect_stdout(io.StringIO()),
+  ):
+    builder.download_and_prepare(download_dir=downloads, download_config=config)
   return True
 
 

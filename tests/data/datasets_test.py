@@ -1,5 +1,6 @@
 """Tests for datasets."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -49,6 +50,7 @@ class DatasetsTest(parameterized.TestCase):
 
   def test_reads_what_it_wrote(self):
     self.assertTrue(self.write())
+    self.assertEqual(os.listdir(self.dir), ['pairs'])
     train = datasets.open_dataset('pairs', self.dir, 'train')
     self.assertLen(train, 5)
     self.assertCountEqual([e['id'] for e in train], list('01234'))
@@ -99,12 +101,12 @@ class DatasetsTest(parameterized.TestCase):
     self.assertEmpty(self.files())
 
   def test_a_killed_build_is_cleared_away(self):
-    killed = pathlib.Path(self.dir) / 'pairs' / '1.0.0.incompleteABCDEF'
+    killed = pathlib.Path(self.dir) / 'pairs' / 'incomplete.ABCDEF_1.0.0'
     killed.mkdir(parents=True)
     (killed / 'half').write_text('half')
     self.assertFalse(datasets.dataset_exists('pairs', self.dir))
     self.assertTrue(self.write())
-    self.assertFalse(killed.exists())
+    self.assertEqual([p.name for p in killed.parent.iterdir()], ['1.0.0'])
 
   def test_rejects_an_empty_split(self):
     with self.assertRaisesRegex(ValueError, "'train'.*'pairs'.*is empty. Add"):
