@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 default_kernel_init = nn.initializers.variance_scaling(
@@ -32,7 +33,7 @@ class Dense(nn.Module):
   features: int
   axes: tuple[str, str]
   use_bias: bool = True
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   kernel_init: nn.initializers.Initializer = default_kernel_init
 
   def setup(self):
@@ -63,7 +64,7 @@ class Embed(nn.Module):
 
   num_embeddings: int
   features: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.embedding = partitioning.param_with_axes(
@@ -90,7 +91,7 @@ class LayerNorm(nn.Module):
   features: int
   epsilon: float = 1e-6
   use_bias: bool = True
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.scale = partitioning.param_with_axes(
@@ -120,7 +121,7 @@ class RMSNorm(nn.Module):
 
   features: int
   epsilon: float = 1e-6
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.scale = partitioning.param_with_axes(
@@ -157,7 +158,7 @@ class Conv(nn.Module):
   padding: str | Sequence[tuple[int, int]] = 'SAME'
   groups: int = 1
   use_bias: bool = True
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     spatial = tuple(
@@ -210,7 +211,7 @@ class Attention(nn.Module):
   features: int
   num_heads: int
   head_dim: int | None = None
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.head_size = self.head_dim or self.features // self.num_heads
