@@ -72,15 +72,20 @@ def _read(
 
 
 def _to_array(value: Any) -> np.ndarray:
+  """Returns what TensorFlow, and a cache, can hold."""
   if isinstance(value, list):
     return np.array([text.encode() for text in value], object)
-  return value
+  return value.astype(np.int32) if value.dtype == np.int16 else value
 
 
-def _from_array(value: np.ndarray) -> Any:
-  if value.dtype == object:
-    return [text.decode() for text in value]
-  return value
+def _to_record(make: examples.Examples, arrays: Any) -> dict[str, Any]:
+  """Undoes `_to_array`."""
+  record = dict(zip(make.reads, arrays, strict=True))
+  if 'audio' in record:
+    record['audio'] = record['audio'].astype(np.int16)
+  if 'captions' in record:
+    record['captions'] = [text.decode() for text in record['captions']]
+  return record
 
 
 def _make_examples(
@@ -94,7 +99,7 @@ def _make_examples(
   names = list(make.output_features)
 
   def example(seed, *arrays):
-    record = dict(zip(make.reads, map(_from_array, arrays), strict=True))
+    record = _to_record(make, arrays)
     rng = np.random.default_rng(seed.view(np.uint32))
     features = make(record, sequence_length, rng, **context)
     return [features[name] for name in names]
