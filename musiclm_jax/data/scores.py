@@ -173,8 +173,8 @@ def _file_paths(source: pathlib.Path) -> dict[str, str]:
         for path in source.rglob('*')
         if path.is_file()
     }
-  if not zipfile.is_zipfile(source):
-    raise FileNotFoundError(f'{source} must be a folder or a zip of scores.')
+  if source.suffix.lower() != '.zip' or not zipfile.is_zipfile(source):
+    raise FileNotFoundError(f'{source} must be a folder or a .zip of scores.')
   with zipfile.ZipFile(source) as archive:
     return {name: str(source) for name in archive.namelist()}
 
@@ -214,7 +214,7 @@ def _read_index(
 
 
 def _read_bytes(path: str, name: str) -> bytes:
-  if path.endswith('.zip'):
+  if path.lower().endswith('.zip'):
     with zipfile.ZipFile(path) as archive:
       return archive.read(name)
   return pathlib.Path(path).read_bytes()
@@ -262,7 +262,7 @@ def load_score(file: ScoreFile) -> midi.Score:
 
   with tempfile.TemporaryDirectory() as folder:
     source = pathlib.Path(file.path)
-    if file.path.endswith('.zip'):
+    if file.path.lower().endswith('.zip'):
       source = pathlib.Path(folder, pathlib.PurePosixPath(file.name).name)
       source.write_bytes(_read_bytes(file.path, file.name))
     target = os.path.join(folder, 'score.mid')

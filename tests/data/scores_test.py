@@ -206,7 +206,7 @@ class ScoresTest(parameterized.TestCase):
   def test_rejects_missing_and_empty_sources(self):
     with self.assertRaisesRegex(ValueError, 'must hold MIDI or MusicXML'):
       scores.list_scores(self.folder)
-    with self.assertRaisesRegex(FileNotFoundError, 'a folder or a zip'):
+    with self.assertRaisesRegex(FileNotFoundError, 'a folder or a .zip'):
       scores.list_scores(self.folder / 'nowhere')
 
   def test_rejects_an_index_of_other_files(self):
