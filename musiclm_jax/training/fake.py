@@ -90,7 +90,15 @@ class FakeModel(model_lib.TrainableModel):
     return loss, model_lib.average(rms_error=jnp.sqrt(loss))
 
 
-def examples(count: int) -> list[dict[str, np.ndarray]]:
+def examples(count: int) -> list[dict[str, Any]]:
   """Returns `count` examples: 'x', [4] random floats, and 'y', their sum."""
   x = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
   return [{'x': row, 'y': row.sum()} for row in x]
+
+
+def make_example(
+    record: dict[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+  """Returns `record`, for `Batches`."""
+  del rng
+  return record

@@ -108,15 +108,13 @@ def _one_line() -> Iterator[None]:
   try:
     yield
   except TypeError as e:
-    unbound = re.search(r'No values supplied by Gin.*: (\[.*\])', str(e))
-    if unbound is None:
+    missing = re.search(r'missing .*required .*: (.*)', str(e))
+    where = re.search(r"In call to configurable '(\w+)'", str(e))
+    if missing is None or where is None:
       raise
-    where = re.search(r"In call to configurable '(\w+)'.*?(in scope.*|$)",
-                      str(e))
     raise ValueError(
-        f'{unbound[1]} of {where[1] if where else "a part"} must be bound by a'
-        ' gin file, but came with no value. Add the file of a size, e.g.'
-        ' --gin_file=sizes/tiny.gin.'
+        f'{missing[1]} of {where[1]} must be bound by a gin file, but is not.'
+        ' Add the file of a size, e.g. --gin_file=sizes/tiny.gin.'
     ) from e
   except (ValueError, OSError, FloatingPointError) as e:
     kinds = (FloatingPointError, FileNotFoundError, OSError, ValueError)
@@ -124,9 +122,9 @@ def _one_line() -> Iterator[None]:
     raise kind(str(e).partition('\n  In call to configurable')[0]) from e
 
 
-def _macros() -> dict[str, str]:
-  """Returns the text of each macro's value."""
-  return dict(re.findall(r'^(\w+) = (.*)$', gin.config_str(), re.MULTILINE))
+def _bindings() -> dict[str, str]:
+  """Returns the text of the value of each macro and parameter."""
+  return dict(re.findall(r'^(\S+) = (.*)$', gin.config_str(), re.MULTILINE))
 
 
 @functools.cache  # gin never forgets a path.
@@ -138,16 +136,23 @@ def _parse_file(path: pathlib.Path) -> None:
   try:
     with _quiet():
       gin.parse_config_file(str(path))
-  except (ValueError, SyntaxError, OSError, ImportError, AttributeError) as e:
+  except (
+      AttributeError,
+      ImportError,
+      NameError,
+      OSError,
+      SyntaxError,
+      ValueError,
+  ) as e:
     raise ValueError(f'{path} must be a gin file, but {e}') from e
 
 
 def _parse_binding(name: str, value: str) -> None:
-  macros = _macros()
-  if '.' not in name and name not in macros:
+  known = list(_bindings())
+  if '.' not in name and name not in known:
     raise ValueError(
         '--gin.NAME must be a name that the gin files bind, but is'
-        f" '{name}'. {_suggest(name, list(macros))}"
+        f" '{name}'. {_suggest(name, known)}"
     )
   try:
     gin.parse_config(f'{name} = {value}')
@@ -157,14 +162,16 @@ def _parse_binding(name: str, value: str) -> None:
         f""" --gin.{name}='"{value}"'."""
     ) from e
   except ValueError as e:
+    reason = str(e).partition('\n')[0]
     raise ValueError(
-        f'--gin.{name} must be a parameter that gin knows: {e}'
+        f'--gin.{name} must be a parameter that gin knows: {reason}'
+        f' {_suggest(name, known)}'
     ) from e
 
 
 def _check_required() -> None:
   missing = [
-      name for name, value in _macros().items() if value == '%gin.REQUIRED'
+      name for name, value in _bindings().items() if value == '%gin.REQUIRED'
   ]
   if 'MODEL' in missing:
     raise ValueError(

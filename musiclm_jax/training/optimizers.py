@@ -1,6 +1,7 @@
 """AdamW and its learning rate schedules."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -40,7 +41,9 @@ def schedule(
     )
   elif name == 'rsqrt':
     start = max(warmup_steps, 1)
-    after = lambda step: peak_learning_rate * (start / (start + step)) ** 0.5
+    after = lambda step: peak_learning_rate * jnp.sqrt(
+        start / (start + jnp.maximum(step, 0))
+    )
   elif name == 'constant':
     after = optax.constant_schedule(peak_learning_rate)
   else:

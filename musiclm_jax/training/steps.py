@@ -28,12 +28,12 @@ class TrainState:
     num_skipped_in_a_row: Steps skipped since the last that was not.
   """
 
-  step: jax.Array
+  step: Any
   params: Any
   mutables: dict[str, Any]
   opt_state: Any
-  num_skipped: jax.Array
-  num_skipped_in_a_row: jax.Array
+  num_skipped: Any
+  num_skipped_in_a_row: Any
 
   @property
   def variables(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 import pathlib
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 from musiclm_jax.training import checkpoints
@@ -20,6 +20,7 @@ import numpy as np
 NUM_IN_FLIGHT = 2
 
 
+@runtime_checkable
 class Batches(Protocol):
   """Batches with a position, as `data.batches` makes them."""
 
@@ -62,7 +63,7 @@ class _Window:
           ' nothing. Lower the learning rate, or look for bad examples.'
       )
     metrics = steps.merge([m for m, in_a_row in outputs if not in_a_row])
-    metrics['skipped_steps'] = sum(int(n) > 0 for _, n in outputs)
+    metrics['skipped_steps'] = float(sum(int(n) > 0 for _, n in outputs))
     return metrics
 
 

@@ -1,0 +1,107 @@
+"""Tests for batches."""
+
+import itertools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax.data import batches
+import numpy as np
+
+
+def make_example(record, rng):
+  return {'index': np.int32(record), 'crop': rng.integers(1 << 30)}
+
+
+def make_batches(count=10, batch_size=4, **kwargs):
+  return batches.Batches(range(count), make_example, batch_size, **kwargs)
+
+
+def take(iterator, count):
+  return list(itertools.islice(iterator, count))
+
+
+class BatchesTest(parameterized.TestCase):
+
+  def test_every_epoch_has_each_record_once_in_another_order(self):
+    rows = np.concatenate([b['index'] for b in take(make_batches(), 5)])
+    first, second = rows[:10], rows[10:]
+    np.testing.assert_array_equal(np.sort(first), np.arange(10))
+    np.testing.assert_array_equal(np.sort(second), np.arange(10))
+    self.assertFalse(np.array_equal(first, second))
+
+  @parameterized.parameters(0, 1, 7)
+  def test_goes_on_from_any_position(self, position):
+    expected = take(make_batches(seed=3), 10)
+    resumed = make_batches(seed=3)
+    resumed.position = position
+    for batch in expected[position:]:
+      np.testing.assert_equal(next(resumed), batch)
+    self.assertEqual(resumed.position, 10)
+
+  def test_position_can_go_back_while_batches_are_prefetched(self):
+    iterator = make_batches()
+    first = take(iterator, 3)
+    iterator.position = 0
+    np.testing.assert_equal(take(iterator, 3), first)
+
+  def test_seed_changes_order_and_crops(self):
+    one, other = (next(make_batches(seed=seed)) for seed in (0, 1))
+    self.assertFalse(np.array_equal(one['index'], other['index']))
+    self.assertFalse(np.array_equal(one['crop'], other['crop']))
+
+  def test_a_record_is_cropped_anew_every_epoch(self):
+    crops = [b['crop'][0] for b in take(make_batches(1, 1), 8)]
+    self.assertLen(set(crops), 8)
+
+  def test_without_shuffling_ends_after_one_full_epoch(self):
+    iterator = make_batches(shuffle=False)
+    rows = [b['index'].tolist() for b in iterator]
+    self.assertEqual(rows, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]])
+    iterator.position = 0
+    self.assertLen(list(iterator), 3)
+
+  def test_an_error_in_an_example_is_raised(self):
+    def fail(record, rng):
+      raise ValueError(f'record {record} is bad')
+
+    iterator = batches.Batches([7], fail, 1)
+    with self.assertRaisesRegex(ValueError, 'record 7 is bad'):
+      next(iterator)
+
+  def test_goes_on_after_close(self):
+    iterator = make_batches()
+    expected = take(make_batches(), 2)
+    np.testing.assert_equal(next(iterator), expected[0])
+    iterator.close()
+    np.testing.assert_equal(next(iterator), expected[1])
+
+  def test_rejects_an_empty_source(self):
+    with self.assertRaisesRegex(ValueError, 'must hold records'):
+      make_batches(count=0)
+
+  def test_rejects_an_unknown_task(self):
+    with self.assertRaisesRegex(ValueError, 'music_semantic.*music_semantik'):
+      batches.task_batches('music_semantik', {}, 'train', 1, '/nowhere')
+
+  def test_rows_are_divided_among_processes(self):
+    whole = next(make_batches())
+    parts = []
+    for index in range(2):
+      with (
+          absltest.mock.patch.object(batches.jax, 'process_count', lambda: 2),
+          absltest.mock.patch.object(
+              batches.jax, 'process_index', lambda i=index: i
+          ),
+      ):
+        parts.append(make_batches())
+        with self.assertRaisesRegex(ValueError, 'multiple of .* 2, but is 5'):
+          make_batches(batch_size=5)
+    rows = [next(part) for part in parts]
+    for name, expected in whole.items():
+      np.testing.assert_array_equal(
+          np.concatenate([r[name] for r in rows]), expected
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,73 @@
+"""Tests for optimizers."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax.numpy as jnp
+from musiclm_jax.training import optimizers
+import numpy as np
+
+
+class ScheduleTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # Warm-up to the peak of 1 in 10 steps; what follows, by hand.
+      ('cosine', {0: 0.1, 9: 1.0, 10: 1.0, 60: 0.505, 110: 0.01}),
+      ('rsqrt', {0: 0.1, 9: 1.0, 10: 1.0, 40: 0.5}),
+      ('constant', {0: 0.1, 9: 1.0, 10: 1.0, 110: 1.0}),
+  )
+  def test_values(self, name, expected):
+    schedule = optimizers.schedule(1.0, 10, 110, name)
+    for step, value in expected.items():
+      np.testing.assert_allclose(schedule(step), value, rtol=1e-6)
+
+  def test_warmup_takes_at_most_half(self):
+    schedule = optimizers.schedule(1.0, 1000, 8, 'constant')
+    np.testing.assert_allclose(schedule(3), 1.0)
+    np.testing.assert_allclose(schedule(0), 0.25)
+
+  def test_no_warmup(self):
+    np.testing.assert_allclose(optimizers.schedule(2.0, 0, 10)(0), 2.0)
+
+  def test_rejects_an_unknown_name(self):
+    with self.assertRaisesRegex(ValueError, "'constant', but is 'linear'"):
+      optimizers.schedule(1.0, 10, 110, 'linear')
+
+
+class AdamwTest(parameterized.TestCase):
+
+  def test_first_update_by_hand(self):
+    params = {'kernel': jnp.full((1, 1), 2.0), 'bias': jnp.full((1,), 2.0)}
+    gradients = {'kernel': jnp.full((1, 1), -3.0), 'bias': jnp.full((1,), 4.0)}
+    adamw = optimizers.adamw(0.1, 0, 10, weight_decay=0.5)
+    updates, _ = adamw.update(gradients, adamw.init(params), params)
+    # Adam's first step is the sign of the gradient; only matrices decay.
+    np.testing.assert_allclose(
+        updates['kernel'], [[-0.1 * (-1 + 0.5 * 2.0)]], atol=1e-6
+    )
+    np.testing.assert_allclose(updates['bias'], [-0.1], rtol=1e-5)
+
+  def test_clips_to_the_norm(self):
+    # Two steps tell a clipped gradient from a scaled one: the second is small.
+    def last_update(clip_norm):
+      params = jnp.zeros((2,))
+      adamw = optimizers.adamw(1.0, 0, 10, 'constant', clip_norm=clip_norm)
+      state = adamw.init(params)
+      _, state = adamw.update(jnp.array([30.0, 40.0]), state, params)
+      return adamw.update(jnp.array([0.3, 0.4]), state, params)[0]
+
+    # By hand, with gradients 0.6 and then 0.3: mean (.054 + .03) / .19, mean
+    # square (.36 * .02 * .98 + .09 * .02) / (1 - .98^2).
+    mean = (0.1 * 0.9 * 0.6 + 0.1 * 0.3) / (1 - 0.9**2)
+    square = (0.02 * 0.98 * 0.36 + 0.02 * 0.09) / (1 - 0.98**2)
+    np.testing.assert_allclose(
+        last_update(1.0)[0], -mean / square**0.5, rtol=1e-4
+    )
+    self.assertGreater(abs(last_update(1.0)[0] - last_update(None)[0]), 0.05)
+
+  def test_tells_its_learning_rate(self):
+    adamw = optimizers.adamw(0.5, 4, 100)
+    np.testing.assert_allclose(adamw.learning_rate(1), 0.25)
+
+
+if __name__ == '__main__':
+  absltest.main()
