@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
@@ -56,7 +57,7 @@ class AstLayer(nn.Module):
   """
 
   config: AstConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     c = self.config
@@ -94,7 +95,7 @@ class Ast(nn.Module):
 
   config: AstConfig
   num_frames: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     c = self.config

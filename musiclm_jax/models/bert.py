@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 from musiclm_jax.models import layers
 from musiclm_jax.models import wordpiece
@@ -58,7 +59,7 @@ class BertLayer(nn.Module):
   """
 
   config: BertConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     c = self.config
@@ -99,7 +100,7 @@ class Bert(nn.Module):
   """
 
   config: BertConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     c = self.config
@@ -148,5 +149,5 @@ class Bert(nn.Module):
     return (total / count).astype(x.dtype)
 
 
-def _norm(config: BertConfig, dtype: jnp.dtype) -> layers.LayerNorm:
+def _norm(config: BertConfig, dtype: DTypeLike) -> layers.LayerNorm:
   return layers.LayerNorm(config.embed_dim, epsilon=1e-12, dtype=dtype)

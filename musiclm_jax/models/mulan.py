@@ -272,11 +272,15 @@ class Embedder:
       embeddings.append(np.asarray(self._embed_audio(padded))[: len(chunk)])
     return np.concatenate(embeddings).reshape(*windows.shape[:2], -1)
 
-  def text(self, texts: Sequence[str]) -> Float[np.ndarray, 'batch d']:
+  def text(
+      self, texts: Sequence[str], truncate: bool
+  ) -> Float[np.ndarray, 'batch d']:
     """Embeds texts.
 
     Args:
       texts: A batch of them.
+      truncate: Whether a text that is too long loses its end; else it is an
+        error.
 
     Returns:
       [batch, embed_dim] of length 1.
@@ -289,9 +293,8 @@ class Embedder:
           f'texts must be one or more that say something, but are {texts!r}.'
           ' Describe the music.'
       )
-    ids = self.wordpiece.encode(
-        texts, self.config.text.max_length, truncate=False
-    )
+    max_length = self.config.text.max_length
+    ids = self.wordpiece.encode(texts, max_length, truncate)
     rows = []
     for row in ids:
       # The next power of two: few shapes to compile.

@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
@@ -48,7 +49,7 @@ class GroupNorm(nn.Module):
 
   features: int
   num_groups: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.scale = partitioning.param_with_axes(
@@ -81,7 +82,7 @@ class Bottleneck(nn.Module):
   width: int
   stride: int
   num_groups: int
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     out = self.width * EXPANSION
@@ -117,7 +118,7 @@ class ResNet(nn.Module):
   """
 
   config: ResNetConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   def setup(self):
     c = self.config
@@ -147,7 +148,7 @@ class ResNet(nn.Module):
 
 
 def _conv(
-    in_features: int, features: int, size: int, stride: int, dtype: jnp.dtype
+    in_features: int, features: int, size: int, stride: int, dtype: DTypeLike
 ) -> layers.Conv:
   """A square convolution that pads both ends alike, as torchvision's."""
   return layers.Conv(

@@ -87,12 +87,18 @@ class MuLan(base.Tokenizer):
   def embed_text(
       self, texts: Sequence[str]
   ) -> Float[np.ndarray, 'batch embed']:
-    """Embeds texts as [batch, embed] of length 1.
+    """Embeds captions; one that is too long loses its end, as in training.
+
+    Args:
+      texts: A batch of them.
+
+    Returns:
+      [batch, embed] of length 1.
 
     Raises:
-      ValueError: If there is no text, or one is empty or too long.
+      ValueError: If there is no text, or one is empty.
     """
-    return self._embedder.text(texts)
+    return self._embedder.text(texts, truncate=True)
 
   def quantize(
       self, embeddings: Float[np.ndarray, 'batch embed']
@@ -107,5 +113,16 @@ class MuLan(base.Tokenizer):
     return {base.MULAN.name: self.quantize(embeddings)}
 
   def tokenize_text(self, texts: Sequence[str]) -> base.Tokens:
-    """Tokenizes texts, with the codebooks of audio; see `embed_text`."""
-    return {base.MULAN.name: self.quantize(self.embed_text(texts))}
+    """Tokenizes prompts, with the codebooks of audio.
+
+    Args:
+      texts: A batch of them.
+
+    Returns:
+      The tokens of the stream 'mulan'.
+
+    Raises:
+      ValueError: If there is no text, or one is empty or too long.
+    """
+    embeddings = self._embedder.text(texts, truncate=False)
+    return {base.MULAN.name: self.quantize(embeddings)}

@@ -213,7 +213,7 @@ class MuLanModel(model_lib.TrainableModel):
 
 
 def build_vocab(
-    captions: Iterable[str], path: str | os.PathLike[str], size: int
+    captions: Iterable[str], path: str | os.PathLike[str], size: int = 4096
 ) -> int:
   """Learns a vocabulary from captions and writes it.
 
