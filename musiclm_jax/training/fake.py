@@ -71,7 +71,7 @@ class FakeModel(model_lib.TrainableModel):
         {'params': params, **(flax_mutables or {})},
         batch['x'],
         train=True,
-        rngs={'dropout': dropout_rng},
+        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
         mutable=['statistics'],
     )
     loss = jnp.mean((y - batch['y']) ** 2)
@@ -83,9 +83,8 @@ class FakeModel(model_lib.TrainableModel):
       batch: model_lib.Batch,
       flax_mutables: model_lib.Variables | None = None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    y = self.module.apply(
-        {'params': params, **(flax_mutables or {})}, batch['x']
-    )
+    variables = {'params': params, **(flax_mutables or {})}
+    y = jnp.asarray(self.module.apply(variables, batch['x']))
     loss = jnp.mean((y - batch['y']) ** 2)
     return loss, model_lib.average(rms_error=jnp.sqrt(loss))
 

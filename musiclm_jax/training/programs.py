@@ -80,15 +80,15 @@ class Program:
       self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
   ) -> tuple[steps.TrainState, model_lib.Metrics, jax.Array]:
     """Returns what `steps.make_train_step` describes; consumes `state`."""
-    batch = sharding.put_batch(self._mesh, batch)
-    return self._train_step(state, batch, self._step_rng)
+    placed = sharding.put_batch(self._mesh, batch)
+    return self._train_step(state, placed, self._step_rng)
 
   def eval_step(
       self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
   ) -> model_lib.Metrics:
     """Returns the metrics of a batch."""
-    batch = sharding.put_batch(self._mesh, batch)
-    return self._eval_step(state.params, state.mutables, batch)
+    placed = sharding.put_batch(self._mesh, batch)
+    return self._eval_step(state.params, state.mutables, placed)
 
 
 def _check_batch_size(

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from musiclm_jax.audio import dsp
 import numpy as np
 import tqdm
@@ -43,7 +44,7 @@ def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
   num_mels, window = 80, 1024
   log_mel = np.asarray(
       dsp.log_mel(
-          audio[np.newaxis],
+          jnp.asarray(audio[np.newaxis]),
           sample_rate=sample_rate,
           window_length=window,
           hop_length=window // 4,
@@ -95,7 +96,7 @@ class Reporter:
     self._speaks = jax.process_index() == 0
     self._train_steps = train_steps
     self._step, self._time = first_step, time.monotonic()
-    self._writer = None
+    self._writer: Any = None
     if not self._speaks:
       return
     kept = [r for r in read_metrics(model_dir) if r['step'] <= first_step]

@@ -49,7 +49,7 @@ def by_row(mesh: Mesh) -> NamedSharding:
 
 
 def _place(mesh: Mesh, shape: tuple[int, ...], names) -> NamedSharding:
-  axes = nn.logical_to_mesh_axes(names, RULES)
+  axes = nn.logical_to_mesh_axes(names, RULES) or ()
   # What a mesh axis does not divide is held whole.
   return NamedSharding(
       mesh,

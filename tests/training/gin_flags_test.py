@@ -121,7 +121,7 @@ class GinFlagsTest(parameterized.TestCase):
       gin_flags.parse(DIRS)
 
   def test_needs_a_size(self):
-    lines = [l for l in PART.splitlines() if 'warmup_steps' not in l]
+    lines = [x for x in PART.splitlines() if 'warmup_steps' not in x]
     (self.folder / 'part.gin').write_text('\n'.join(lines))
     gin_flags.parse([self.part, *DIRS])
     with self.assertRaisesRegex(ValueError, 'warmup_steps.*adamw.*of a size'):

@@ -9,7 +9,6 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from musiclm_jax.training import fake
 from musiclm_jax.training import sharding
 import optax
 
