@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
@@ -110,7 +110,7 @@ class StageDecoder:
       tokens: base.Tokens,
       prefix: Int[np.ndarray, 'rows known quantizers'],
       num_frames: int,
-      keys: Array,
+      seeds: Int[np.ndarray, 'rows numbers'],
       starts: Int[np.ndarray, ' rows'],
       temperature: float,
       progress: Callable[[int], Any] = lambda _: None,
@@ -121,9 +121,9 @@ class StageDecoder:
       tokens: The inputs of the stage, each a whole window.
       prefix: Known frames at the start of the window.
       num_frames: To return, those of the prefix included.
-      keys: [rows] random keys.
+      seeds: [rows, numbers] of 32 bits; a row's noise depends on all its own.
       starts: [rows] frame of the whole piece at which the window starts. The
-        same frame and key draw the same noise in any window.
+        same frame and seed draw the same noise in any window.
       temperature: Of the logits; 0 takes the likeliest code.
       progress: Is told how many more tokens are sampled.
 
@@ -138,7 +138,7 @@ class StageDecoder:
               {s.name: tokens[s.name][rows] for s in self.stage.inputs},
               prefix[rows],
               num_frames,
-              keys[rows],
+              seeds[rows],
               starts[rows],
               temperature,
               progress,
@@ -147,7 +147,7 @@ class StageDecoder:
     return np.concatenate(outputs)
 
   def _sample_rows(
-      self, tokens, prefix, num_frames, keys, starts, temperature, progress
+      self, tokens, prefix, num_frames, seeds, starts, temperature, progress
   ):
     """Samples few enough rows to be decoded at once; see `sample`."""
     stage = self.stage
@@ -164,24 +164,28 @@ class StageDecoder:
     start = ids.shape[1]
     end = self._input_length + num_frames * quantizers
     # Position i reads token i - 1.
-    read = np.zeros(
-        (rows, _round_up(len(self._frames) + 1, CACHE_STEP)), np.int32
-    )
+    length = _round_up(len(self._frames) + 1, CACHE_STEP)
+    read = np.zeros((rows, length), np.int32)
     read[:, 1 : start + 1] = ids
-    read = jnp.asarray(pad(read))
+    read, seeds, starts = pad(read), pad(seeds), pad(starts)
     cache = self._prefill(
         self._params, read[:, : _round_up(start, PREFILL_STEP)]
     )
-    keys, firsts = pad(keys), jnp.asarray(pad(starts) * quantizers)
     position = start
     while position < end:
       size = _round_up(position + 1, CACHE_STEP)
       cache = _resize(cache, size)
       stop = min(end, size, position + REPORT_STEPS)
       read, cache = self._run(
-          self._params, read, cache, position, stop, keys, firsts,
-          jnp.float32(temperature),
-      )  # fmt: skip
+          self._params,
+          read,
+          cache,
+          position,
+          stop,
+          seeds.astype(np.uint32),
+          starts.astype(np.int32) * quantizers,
+          np.float32(temperature),
+      )
       jax.block_until_ready(read)
       progress(rows * (stop - position))
       position = stop
@@ -195,9 +199,10 @@ class StageDecoder:
     )
 
   def _run_steps(
-      self, params, read, cache, position, stop, keys, firsts, temperature
+      self, params, read, cache, position, stop, seeds, firsts, temperature
   ):
     """Samples the tokens of positions [position, stop)."""
+    keys = _keys(seeds)
     quantizers = self.stage.targets.num_quantizers
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
 
@@ -236,6 +241,14 @@ def _resize(
       [(0, 0, 0)] * 2 + [(0, size - x.shape[2], 0), (0, 0, 0)],
   )
   return jax.tree.map(resize, cache)
+
+
+def _keys(seeds: UInt[Array, 'rows numbers']) -> Array:
+  """Returns a random key for each row."""
+  fold = lambda row: functools.reduce(
+      jax.random.fold_in, row, jax.random.key(0)
+  )
+  return jax.vmap(fold)(seeds)
 
 
 def _pick(

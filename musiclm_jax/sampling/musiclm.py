@@ -119,7 +119,7 @@ class MusicLM:
         delay=PROGRESS_AFTER, disable=not progress, leave=False,
     ) as bar:  # fmt: skip
       tokens = self._sampler.sample(
-          tokens, seconds, _keys(seed, prompts), temperatures, bar.update
+          tokens, seconds, _seeds(seed, prompts), temperatures, bar.update
       )
     return np.concatenate(
         [
@@ -166,10 +166,12 @@ def _check_prompts(prompts: str | Sequence[str]) -> list[str]:
   return prompts
 
 
-def _keys(seed: int, prompts: Sequence[str]) -> jax.Array:
-  """Returns a key for each prompt, which tells repetitions apart."""
-  takes = np.asarray([prompts[:i].count(p) for i, p in enumerate(prompts)])
-  return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), takes)
+def _seeds(seed: int, prompts: Sequence[str]) -> np.ndarray:
+  """Returns [batch, 2]: the seed, and which take of its prompt a piece is."""
+  if not 0 <= seed < 2**32:
+    raise ValueError(f'seed must be in [0, 2**32), but is {seed}.')
+  takes = [prompts[:i].count(prompt) for i, prompt in enumerate(prompts)]
+  return np.stack([np.full(len(takes), seed), takes], axis=1)
 
 
 def _find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-import jax
-from jaxtyping import Array, Int
+from jaxtyping import Int
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import windows
 from musiclm_jax.tokenizers import base
@@ -80,16 +79,16 @@ class Sampler:
       self,
       tokens: base.Tokens,
       seconds: float,
-      keys: Array,
+      seeds: Int[np.ndarray, 'batch numbers'],
       temperatures: Temperatures,
       progress: Progress = lambda _: None,
   ) -> base.Tokens:
-    """Samples pieces, each from its own key and conditioning alone.
+    """Samples pieces, each from its own seeds and conditioning alone.
 
     Args:
       tokens: MuLan tokens, [batch, 1, quantizers].
       seconds: Of audio that the tokens are for.
-      keys: [batch] random keys.
+      seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
       temperatures: Of the stages.
       progress: Is told how many more tokens are sampled.
 
@@ -104,14 +103,14 @@ class Sampler:
           name,
           tokens,
           frames[name],
-          jax.vmap(jax.random.fold_in, (0, None))(keys, i),
+          np.insert(seeds, 0, i, axis=1),
           getattr(temperatures, name),
           progress,
       )
     return tokens
 
   def _sample_continued(
-      self, name, tokens, num_frames, keys, temperature, progress
+      self, name, tokens, num_frames, seeds, temperature, progress
   ) -> Int[np.ndarray, 'batch frames quantizers']:
     cover, decoder = self._windows[name], self._decoders[name]
     target = decoder.stage.targets
@@ -123,7 +122,7 @@ class Sampler:
           cover.continued_inputs(tokens, window),
           known[:, start:],
           min(cover.frames(target), num_frames - start),
-          keys,
+          seeds,
           np.full(batch, start),
           temperature,
           progress,
@@ -132,7 +131,7 @@ class Sampler:
     return known
 
   def _sample_fine(
-      self, name, tokens, num_frames, keys, temperature, progress
+      self, name, tokens, num_frames, seeds, temperature, progress
   ) -> Int[np.ndarray, 'batch frames quantizers']:
     cover, decoder = self._windows[name], self._decoders[name]
     target = decoder.stage.targets
@@ -144,7 +143,7 @@ class Sampler:
         cover.independent_inputs(tokens, starts),
         np.zeros((rows, 0, target.num_quantizers), np.int32),
         length,
-        keys[np.repeat(np.arange(batch), len(starts))],
+        np.repeat(seeds, len(starts), axis=0),
         np.tile(starts, batch),
         temperature,
         progress,

@@ -30,7 +30,7 @@ def make_stage(name, frame_bias=True, dtype='float32'):
   module = transformer.StageTransformer(config, stage)
   lengths = stage.feature_lengths
   shapes = [jnp.zeros((1, lengths[k]), jnp.int32) for k in lengths]
-  params = module.init(jax.random.key(0), *shapes)['params']
+  params = jax.jit(module.init)(jax.random.key(0), *shapes)['params']
   # Untrained logits are all but equal: spread them, and what they depend on.
   params = jax.tree.map(lambda x: x * 4, params)
   return decode.StageDecoder(stage, config, params), module, params
@@ -57,7 +57,7 @@ def sample(decoder, tokens, num_frames=None, **kwargs):
   rows = len(tokens[stage.inputs[0].name])
   defaults = {
       'prefix': no_prefix(stage, rows),
-      'keys': jax.random.split(jax.random.key(1), rows),
+      'seeds': np.arange(2 * rows).reshape(rows, 2),
       'starts': np.zeros(rows, int),
       'temperature': 1.0,
   }
@@ -91,15 +91,14 @@ class StageDecoderTest(parameterized.TestCase):
     )
     inputs = flat_ids(stage, tokens, stage.inputs)
     ids = flat_ids(stage, tokens, [targets])
-    expected = module.apply({'params': params}, inputs, ids)
+    expected = jax.jit(module.apply)({'params': params}, inputs, ids)
 
     token_frames = transformer.frames(stage, inputs.shape[1], ids.shape[1])
     token_frames = jnp.asarray(token_frames)
     read = jnp.pad(jnp.concatenate([inputs, ids], 1), ((0, 0), (1, 0)))
     known = inputs.shape[1] + 5  # Inputs and some targets, in one pass.
-    cache = module.apply(
-        {'params': params}, read[:, :known], token_frames, method='prefill'
-    )
+    prefill = jax.jit(functools.partial(module.apply, method='prefill'))
+    cache = prefill({'params': params}, read[:, :known], token_frames)
     # Room to spare, filled with what must not be seen.
     cache = jax.tree.map(
         lambda x: jnp.pad(
@@ -127,8 +126,8 @@ class StageDecoderTest(parameterized.TestCase):
       np.testing.assert_allclose(
           logits,
           expected[:, position - inputs.shape[1]],
-          rtol=1e-4,
-          atol=1e-4,
+          rtol=1e-3,
+          atol=1e-3,
       )
 
   @parameterized.parameters('semantic', 'coarse', 'fine')
@@ -138,7 +137,7 @@ class StageDecoderTest(parameterized.TestCase):
     tokens = make_inputs(stage, rows=2)
     result = sample(decoder, tokens, temperature=0.0)
     tokens[stage.targets.name] = result
-    logits = module.apply(
+    logits = jax.jit(module.apply)(
         {'params': params},
         flat_ids(stage, tokens, stage.inputs),
         flat_ids(stage, tokens, [stage.targets]),
@@ -146,7 +145,7 @@ class StageDecoderTest(parameterized.TestCase):
     codes = result.reshape(2, -1)
     chosen = np.take_along_axis(np.asarray(logits), codes[..., None], -1)
     np.testing.assert_allclose(
-        chosen[..., 0], logits.max(-1), rtol=1e-4, atol=1e-4
+        chosen[..., 0], logits.max(-1), rtol=1e-3, atol=1e-3
     )
     self.assertGreater(len(np.unique(codes)), 5)
 
@@ -167,7 +166,7 @@ class StageDecoderTest(parameterized.TestCase):
     one = make_inputs(decoder.stage, rows=1)
     tokens = {k: np.repeat(v, rows, 0) for k, v in one.items()}
     codes = sample(decoder, tokens, num_frames=1, temperature=0.5)[:, 0, 0]
-    logits = module.apply(
+    logits = jax.jit(module.apply)(
         {'params': params},
         flat_ids(decoder.stage, one, decoder.stage.inputs),
         jnp.zeros((1, 100), jnp.int32),
@@ -206,21 +205,21 @@ class StageDecoderTest(parameterized.TestCase):
     decoder, _, _ = make_stage(name)
     rows = decode.MAX_ROWS + 3
     tokens = make_inputs(decoder.stage, rows)
-    keys = jax.random.split(jax.random.key(7), rows)
-    together = sample(decoder, tokens, num_frames=6, keys=keys)
+    seeds = np.arange(rows)[:, np.newaxis]
+    together = sample(decoder, tokens, num_frames=6, seeds=seeds)
     for row in (0, rows - 1):
       mine = {k: v[row : row + 1] for k, v in tokens.items()}
-      alone = sample(decoder, mine, num_frames=6, keys=keys[row : row + 1])
+      alone = sample(decoder, mine, num_frames=6, seeds=seeds[row : row + 1])
       np.testing.assert_array_equal(alone[0], together[row])
 
-  def test_noise_is_of_key_and_frame(self):
+  def test_noise_is_of_seed_and_frame(self):
     decoder, _, _ = make_stage('semantic')
     tokens = make_inputs(decoder.stage, rows=2)
     tokens = {k: np.repeat(v[:1], 2, axis=0) for k, v in tokens.items()}
-    same = jnp.stack([jax.random.key(3)] * 2)
-    first, second = sample(decoder, tokens, keys=same)
+    same = np.full((2, 1), 3)
+    first, second = sample(decoder, tokens, seeds=same)
     np.testing.assert_array_equal(first, second)
-    first, second = sample(decoder, tokens, keys=same, starts=np.array([0, 9]))
+    first, second = sample(decoder, tokens, seeds=same, starts=np.array([0, 9]))
     self.assertTrue(np.any(first != second))
 
   def test_cache_grows(self):
