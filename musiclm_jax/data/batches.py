@@ -7,6 +7,7 @@ of dicts of arrays, whose `position` can be read and set to resume exactly.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+import importlib
 from typing import Any
 
 import jax
@@ -200,7 +201,7 @@ class SeqioBatches(Iterator[Batch]):
       seed: int = 0,
       shuffle: bool = True,
       use_cached: bool = False,
-      module: str | None = None,
+      module: str = 'musiclm_jax.tasks.music',
   ):
     """Initializes at position 0.
 
@@ -212,13 +213,12 @@ class SeqioBatches(Iterator[Batch]):
       seed: Of the order and the crops.
       shuffle: Whether to go on for ever in shuffled order, or for one epoch.
       use_cached: Whether to read what `seqio.cache_tasks_main` wrote.
-      module: That registers the task, if it is not one of ours.
+      module: That registers the task.
     """
-    import importlib  # pylint: disable=g-import-not-at-top
-
-    importlib.import_module(module or 'musiclm_jax.tasks.music')
+    # Imports TensorFlow.
     import seqio  # pylint: disable=g-import-not-at-top
 
+    importlib.import_module(module)
     rows = _rows_of_process(batch_size)
     self._dataset = seqio.get_mixture_or_task(mixture_or_task_name).get_dataset(
         feature_lengths,
@@ -229,7 +229,8 @@ class SeqioBatches(Iterator[Batch]):
         num_epochs=None if shuffle else 1,
         shard_info=seqio.ShardInfo(jax.process_index(), jax.process_count()),
     )
-    self._dataset = self._dataset.batch(len(rows), drop_remainder=True)
+    self._size = len(rows)
+    self._dataset = self._dataset.batch(self._size)
     self.position = 0
 
   @property
@@ -244,7 +245,9 @@ class SeqioBatches(Iterator[Batch]):
   def __next__(self) -> Batch:
     batch = next(self._iterator)
     self._position += 1
-    return batch
+    # The last batch of an epoch is filled up with its own rows.
+    rows = np.arange(self._size) % len(next(iter(batch.values())))
+    return {name: x[rows] for name, x in batch.items()}
 
   def close(self) -> None:
     """Does nothing: TensorFlow ends its own threads."""

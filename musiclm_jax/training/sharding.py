@@ -19,6 +19,11 @@ RULES = (
 )
 
 
+def rules() -> tuple[tuple[str, str], ...]:
+  """Returns RULES; a function so that gin can call it."""
+  return RULES
+
+
 def make_mesh(num_model_partitions: int = 1) -> Mesh:
   """Returns a (data, model) mesh of all devices.
 
