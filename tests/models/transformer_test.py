@@ -1,0 +1,293 @@
+"""Tests for transformer."""
+
+import dataclasses
+import functools
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+from musiclm_jax.models import transformer
+from musiclm_jax.stages import base as stages
+import numpy as np
+
+CONFIG = transformer.TransformerConfig(
+    num_layers=2,
+    num_heads=2,
+    head_dim=8,
+    embed_dim=16,
+    mlp_dim=32,
+    frame_bias=True,
+)
+
+
+def t5_bucket(relative, num_buckets, max_distance, bidirectional):
+  """The formula of T5, one number at a time, in double precision."""
+  bucket, n = 0, -relative
+  if bidirectional:
+    num_buckets //= 2
+    bucket += num_buckets if n < 0 else 0
+    n = abs(n)
+  n = max(n, 0)
+  exact = num_buckets // 2
+  if n < exact:
+    return bucket + n
+  # The epsilon is T5's, too: logarithms of powers must not fall short.
+  far = math.log(n / exact + np.finfo(np.float32).eps)
+  far = exact + int(
+      far / math.log(max_distance / exact) * (num_buckets - exact)
+  )
+  return bucket + min(far, num_buckets - 1)
+
+
+def describe_params(variables):
+  """Describes each parameter, e.g. 'float32 vocab=128 embed=16'."""
+  params = traverse_util.flatten_dict(variables['params'], sep='/')
+  axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
+
+  def describe(name, param):
+    names = axes[f'{name}_axes'].names
+    dims = [f'{n}={d}' for n, d in zip(names, param.shape, strict=True)]
+    return ' '.join([str(param.dtype), *dims])
+
+  return {name: describe(name, param) for name, param in params.items()}
+
+
+def make_ids(stage, seed=0):
+  """Returns a batch of two random inputs and targets."""
+  rng = np.random.default_rng(seed)
+
+  def ids(streams):
+    rows = [
+        stage.to_ids(
+            rng.integers(
+                s.codebook_size,
+                size=(2, s.num_frames(stage.crop_seconds), s.num_quantizers),
+            ),
+            s,
+        ).reshape(2, -1)
+        for s in streams
+    ]
+    return jnp.asarray(np.concatenate(rows, axis=1), jnp.int32)
+
+  return ids(stage.inputs), ids([stage.targets])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(module, variables, inputs, targets):
+  return module.apply(variables, inputs, targets)
+
+
+@functools.cache
+def random_variables(stage):
+  """Returns variables that took no time to compile."""
+  module = transformer.StageTransformer(CONFIG, stage)
+  shapes = jax.eval_shape(module.init, jax.random.key(0), *make_ids(stage))
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+      lambda x: 0.2 * jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes
+  )
+
+
+class RelativeBucketsTest(parameterized.TestCase):
+
+  @parameterized.product(
+      sizes=((32, 128), (32, 1024), (16, 100)), bidirectional=(False, True)
+  )
+  def test_is_the_formula_of_t5(self, sizes, bidirectional):
+    relative = np.arange(-1500, 1500)
+    buckets = transformer.relative_buckets(
+        jnp.asarray(relative), *sizes, bidirectional
+    )
+    expected = [t5_bucket(int(r), *sizes, bidirectional) for r in relative]
+    np.testing.assert_array_equal(buckets, expected)
+
+  def test_buckets_by_hand(self):
+    # 4 exact ones, then 4 that double: 4-7, 8-15, 16-31, and 32 on.
+    relative = jnp.array([2, 0, -3, -4, -7, -8, -15, -16, -31, -32, -999])
+    buckets = transformer.relative_buckets(relative, 8, 64)
+    np.testing.assert_array_equal(buckets, [0, 0, 3, 4, 4, 5, 5, 6, 6, 7, 7])
+
+
+class FramesTest(absltest.TestCase):
+
+  def test_coarse(self):
+    stage = stages.get_stage('coarse')
+    # 12 MuLan tokens, 2 semantic frames at half the rate, 3 coarse frames.
+    frames = transformer.frames(stage, 14, 12)
+    expected = [-1] * 12 + [0, 2] + [0] * 4 + [1] * 4 + [2] * 4
+    np.testing.assert_array_equal(frames, expected)
+
+  def test_fine(self):
+    frames = transformer.frames(stages.get_stage('fine'), 8, 16)
+    expected = [0] * 4 + [1] * 4 + [0] * 8 + [1] * 8
+    np.testing.assert_array_equal(frames, expected)
+
+  def test_semantic(self):
+    frames = transformer.frames(stages.get_stage('semantic'), 12, 3)
+    np.testing.assert_array_equal(frames, [-1] * 12 + [0, 1, 2])
+
+
+class StageTransformerTest(parameterized.TestCase):
+
+  def make(self, name='coarse', **changes):
+    self.stage = stages.get_stage(name, 0.2)
+    self.inputs, self.targets = make_ids(self.stage)
+    self.variables = random_variables(self.stage)
+    config = dataclasses.replace(CONFIG, **changes)
+    return transformer.StageTransformer(config, self.stage)
+
+  @parameterized.parameters(*stages.names())
+  def test_a_target_changes_only_what_follows(self, name):
+    module = self.make(name)
+    logits = run(module, self.variables, self.inputs, self.targets)
+    self.assertEqual(logits.dtype, jnp.float32)
+    self.assertEqual(logits.shape, (*self.targets.shape, 1024))
+    i = 2
+    changed = self.targets.at[0, i].add(1)
+    other = run(module, self.variables, self.inputs, changed)
+    np.testing.assert_array_equal(other[0, : i + 1], logits[0, : i + 1])
+    np.testing.assert_array_equal(other[1], logits[1])
+    differences = np.abs(other - logits).max(axis=-1)[0, i + 1 :]
+    self.assertTrue(np.all(differences > 0))
+
+  def test_every_input_matters(self):
+    module = self.make('semantic')
+    logits = run(module, self.variables, self.inputs, self.targets)
+    for i in range(self.inputs.shape[1]):
+      changed = self.inputs.at[:, i].add(1)
+      other = run(module, self.variables, changed, self.targets)
+      self.assertTrue(np.all(np.abs(other - logits).max(axis=-1) > 0))
+
+  def test_padding_is_not_attended_to(self):
+
+    class Disturbed(transformer.StageTransformer):
+
+      def embed(self, ids):
+        padding = (ids == 0) & (jnp.arange(ids.shape[1]) > 0)
+        return super().embed(ids) + padding[..., None]
+
+    module = self.make('semantic')
+    disturbed = Disturbed(CONFIG, self.stage)
+    padded = self.inputs.at[:, 5].set(0)
+    np.testing.assert_array_equal(
+        run(disturbed, self.variables, padded, self.targets),
+        run(module, self.variables, padded, self.targets),
+    )
+
+  def test_position_decides_the_head(self):
+    module = self.make()
+    bound = module.bind(self.variables)
+    x = jax.random.normal(jax.random.key(1), (1, 8, CONFIG.embed_dim))
+    whole = bound.logits(x)
+    one = bound.logits(x[:, 6:7], jnp.array([6 % 4]))
+    np.testing.assert_allclose(one, whole[:, 6:7], atol=1e-6)
+    params = self.variables['params']
+    normed = x[0, 6] / np.sqrt(np.mean(x[0, 6] ** 2))
+    expected = params['head'][2] @ (normed * params['final_norm']['scale'])
+    np.testing.assert_allclose(whole[0, 6], expected, atol=1e-5)
+
+  def test_bias_depends_on_distance_and_frame(self):
+    bound = self.make('coarse').bind(self.variables)
+    frames = jnp.asarray(transformer.frames(self.stage, 14, 8))
+    positions = jnp.arange(22)
+    bias = bound.bias(positions, positions, frames)[0]
+    params = self.variables['params']
+    # Position 18 predicts frame 1; position 13 read semantic frame 0 (time 0),
+    # 14 the next one (time 2).
+    for key, relative_frame in ((13, -1), (14, 1)):
+      position = t5_bucket(key - 18, 32, 1024, False)
+      frame = t5_bucket(relative_frame, 32, 1024, True)
+      np.testing.assert_allclose(
+          bias[:, 18, key],
+          params['position_bias'][:, position] + params['frame_bias'][:, frame],
+          rtol=1e-6,
+      )
+    # MuLan tokens have no time.
+    np.testing.assert_array_equal(
+        bias[:, 18, 3],
+        params['position_bias'][:, t5_bucket(-15, 32, 1024, False)],
+    )
+    self.assertTrue(np.all(bias[:, 18, 19:] == transformer.MASKED))
+
+  def test_remat_changes_nothing(self):
+    module = self.make()
+    rematted = self.make(remat=True)
+    plain, same = (
+        jax.jit(
+            jax.grad(
+                lambda v, m=m: jnp.sum(
+                    m.apply(v, self.inputs, self.targets) ** 2
+                )
+            )
+        )(self.variables)['params']
+        for m in (module, rematted)
+    )
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(same)):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+  def test_dropout_only_when_training(self):
+    module = self.make(dropout=0.5)
+    args = (self.variables, self.inputs, self.targets)
+    np.testing.assert_array_equal(run(module, *args), run(module, *args))
+    train = jax.jit(functools.partial(module.apply, train=True))
+    first, second = (
+        train(*args, rngs={'dropout': jax.random.key(seed)}) for seed in (0, 1)
+    )
+    self.assertGreater(np.abs(first - second).max(), 0)
+
+  def test_bfloat16_is_near_float32(self):
+    logits = run(self.make(), self.variables, self.inputs, self.targets)
+    module = self.make(dtype='bfloat16')
+    low = run(module, self.variables, self.inputs, self.targets)
+    self.assertEqual(low.dtype, jnp.float32)
+    self.assertLess(np.abs(low - logits).max(), 0.03 * np.abs(logits).max())
+
+  def test_parameters(self):
+    self.make()
+    layer = {
+        'attention/qkv/kernel': 'float32 embed=16 heads=48',
+        'attention/out/kernel': 'float32 heads=16 embed=16',
+        'attention_norm/scale': 'float32 embed=16',
+        'mlp/gate/kernel': 'float32 embed=16 mlp=32',
+        'mlp/up/kernel': 'float32 embed=16 mlp=32',
+        'mlp/down/kernel': 'float32 mlp=32 embed=16',
+        'mlp_norm/scale': 'float32 embed=16',
+    }
+    expected = {
+        # 2 + (12 + 1 + 4) * 1024 ids, rounded up to a multiple of 128.
+        'token_embed/embedding': 'float32 vocab=17536 embed=16',
+        'position_bias': 'float32 heads=2 buckets=32',
+        'frame_bias': 'float32 heads=2 buckets=32',
+        'final_norm/scale': 'float32 embed=16',
+        'head': 'float32 quantizers=4 codes=1024 embed=16',
+        **{
+            f'layers_{i}/{name}': value
+            for i in range(2)
+            for name, value in layer.items()
+        },
+    }
+    self.assertEqual(describe_params(self.variables), expected)
+
+  @parameterized.parameters(*stages.names())
+  def test_paper_size_is_430m(self, name):
+    config = transformer.TransformerConfig(
+        num_layers=24, num_heads=16, head_dim=64, embed_dim=1024, mlp_dim=4096
+    )
+    stage = stages.get_stage(name)
+    module = transformer.StageTransformer(config, stage)
+    lengths = stage.feature_lengths
+    inputs, targets = (
+        jax.ShapeDtypeStruct((1, lengths[k]), jnp.int32)
+        for k in ('inputs', 'targets')
+    )
+    variables = jax.eval_shape(module.init, jax.random.key(0), inputs, targets)
+    size = sum(p.size for p in jax.tree.leaves(variables['params']))
+    # Without the paper's logits over the ids that are not legal.
+    self.assertBetween(size, 0.97 * 430e6, 430e6)
+
+
+if __name__ == '__main__':
+  absltest.main()
