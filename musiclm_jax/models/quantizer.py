@@ -190,7 +190,7 @@ class ResidualVectorQuantizer(nn.Module):
       residual, quantized = carry
       codebook, counts, used, key = inputs
       if train:
-        codebook = self._initialize(codebook, counts, residual, key)
+        codebook, counts = self._initialize(codebook, counts, residual, key)
       tokens = kmeans.nearest(residual, codebook)
       chosen = codebook[tokens]
       commitment = jnp.mean(
@@ -239,29 +239,35 @@ class ResidualVectorQuantizer(nn.Module):
     )
 
   def _initialize(self, codebook, counts, residual, key):
-    """Returns [codes, embed]: of the first batch if there were none before."""
+    """Returns codebook and counts: of the first batch if none came before."""
     residual = jax.lax.stop_gradient(residual)
     # Were there a cluster to every point, nothing would be left over for the
     # next quantizer: with a small batch, codes are drawn around fewer centers.
-    num_clusters = min(self.codebook_size, max(1, residual.shape[0] // 2))
+    num_clusters = min(self.codebook_size, max(1, residual.shape[0] // 4))
 
     def fit():
       centers = kmeans.cluster(residual, num_clusters, key, _INIT_ITERATIONS)
-      offsets = residual - centers[kmeans.nearest(residual, centers)]
+      nearest = kmeans.nearest(residual, centers)
+      spread = jnp.std(residual - centers[nearest], axis=0)
       repeats = -(-self.codebook_size // num_clusters)
       codes = jnp.tile(centers, (repeats, 1))[: self.codebook_size]
-      noise = jnp.std(offsets, axis=0) * jax.random.normal(key, codes.shape)
-      first = jnp.arange(self.codebook_size) < num_clusters
-      return jnp.where(first[:, None], codes, codes + noise)
+      around = codes + spread * jax.random.normal(key, codes.shape)
+      is_center = jnp.arange(self.codebook_size) < num_clusters
+      codes = jnp.where(is_center[:, None], codes, around)
+      assigned = jnp.bincount(
+          kmeans.nearest(residual, codes), length=self.codebook_size
+      )
+      least = 2 * _DEAD_SHARE * residual.shape[0] / self.codebook_size
+      return codes, jnp.maximum(assigned.astype(jnp.float32), least)
 
-    return jax.lax.cond(jnp.any(counts > 0), lambda: codebook, fit)
+    return jax.lax.cond(jnp.any(counts > 0), lambda: (codebook, counts), fit)
 
   def _update(self, codebook, counts, residual, assigned, key):
     """Moves codes towards the residuals assigned to them; revives dead ones.
 
     Args:
       codebook: [codes, embed].
-      counts: [codes] running assignments per batch; all 0 in the first.
+      counts: [codes] running assignments per batch.
       residual: [n, embed].
       assigned: [n, codes] one-hot.
       key: Of the residuals that replace dead codes.
@@ -274,9 +280,10 @@ class ResidualVectorQuantizer(nn.Module):
     batch_sums = jnp.einsum(
         'nc,nd->cd', assigned, residual, precision='highest'
     )
-    decay = jnp.where(jnp.any(counts > 0), self.decay, 0.0)
-    new_counts = decay * counts + (1 - decay) * batch_counts
-    sums = decay * counts[:, None] * codebook + (1 - decay) * batch_sums
+    new_counts = self.decay * counts + (1 - self.decay) * batch_counts
+    sums = (
+        self.decay * counts[:, None] * codebook + (1 - self.decay) * batch_sums
+    )
     means = sums / jnp.maximum(new_counts, 1e-9)[:, None]
     share = residual.shape[0] / self.codebook_size
     dead = new_counts < _DEAD_SHARE * share

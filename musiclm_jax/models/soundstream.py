@@ -4,8 +4,10 @@ Activations are [batch, time, channels]. Every layer is causal, so a prefix of
 the audio has a prefix of its tokens, and the other way round.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -42,6 +44,11 @@ class SoundStreamConfig:
   codebook_size: int = 1024
   decay: float = 0.99
   dtype: str = 'float32'
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> 'SoundStreamConfig':
+    """Returns the config of `dataclasses.asdict`, read back from JSON."""
+    return cls(**{**values, 'strides': tuple(values['strides'])})
 
   @property
   def hop_length(self) -> int:

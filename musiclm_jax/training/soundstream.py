@@ -1,11 +1,10 @@
 """Trains SoundStream: generator and discriminators in one loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import os
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import discriminators
@@ -53,7 +52,7 @@ class SoundStreamModel(model.TrainableModel):
       config: soundstream.SoundStreamConfig,
       discriminator_config: discriminators.DiscriminatorConfig,
       optimizer_def: optax.GradientTransformation,
-      weights: LossWeights = LossWeights(),  # noqa: B008, it is frozen
+      weights: LossWeights = LossWeights(),
   ):
     super().__init__(optimizer_def)
     self.config = config
@@ -73,7 +72,7 @@ class SoundStreamModel(model.TrainableModel):
     # No shape of a variable depends on how much audio there is.
     audio = jnp.zeros((1, self.config.hop_length))
     generator_rng, discriminator_rng = jax.random.split(rng)
-    generator = nn.unbox(self.module.init(generator_rng, audio))
+    generator = self.module.init(generator_rng, audio)
     discriminator = self.discriminators.init(discriminator_rng, audio)
     variables = {
         collection: {
@@ -171,6 +170,40 @@ class SoundStreamModel(model.TrainableModel):
         'reconstruction': np.asarray(reconstruction[0]),
     }
 
+  def export(
+      self,
+      variables: model.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray] | None = None,
+      lineage: Mapping[str, str] | None = None,
+      dtype: str = 'float32',
+  ) -> str:
+    """Writes the generator as part 'soundstream' of a model.
+
+    Args:
+      variables: With its 'params' and 'codebooks'.
+      directory: Of the model; made if missing.
+      clips: Not used: there is nothing to fit.
+      lineage: Empty: the codec depends on no other part.
+      dtype: Storage of the kernels, see `parts.save`; codebooks stay float32.
+
+    Returns:
+      The sha256 of the stored variables.
+    """
+    del clips
+    generator = {
+        'params': variables['params']['generator'],
+        'codebooks': variables['codebooks'],
+    }
+    return parts.save(
+        directory,
+        self.name,
+        dataclasses.asdict(self.config),
+        jax.device_get(generator),
+        lineage,
+        dtype,
+    )
+
   def _generator_loss(self, discriminator, audio, reconstruction, commitment):
     judge = lambda x: self.discriminators.apply({'params': discriminator}, x)
     real, fake = jax.lax.stop_gradient(judge(audio)), judge(reconstruction)
@@ -213,36 +246,3 @@ class SoundStreamModel(model.TrainableModel):
           f' {self.config.hop_length} samples, but has {samples} samples. Set'
           " TASK_FEATURE_LENGTHS['audio'] to a multiple."
       )
-
-
-def export(
-    soundstream_model: SoundStreamModel,
-    variables: model.Variables,
-    directory: str | os.PathLike[str],
-    lineage: Mapping[str, str] | None = None,
-    dtype: str = 'float32',
-) -> str:
-  """Writes the generator as part 'soundstream' of a model.
-
-  Args:
-    soundstream_model: What was trained.
-    variables: Its 'params' and 'codebooks'.
-    directory: Of the model.
-    lineage: The sha256 of each part it was trained on.
-    dtype: Storage of the kernels; codebooks stay float32.
-
-  Returns:
-    The sha256 of the stored variables.
-  """
-  generator = {
-      'params': variables['params']['generator'],
-      'codebooks': variables['codebooks'],
-  }
-  return parts.save(
-      directory,
-      soundstream_model.name,
-      dataclasses.asdict(soundstream_model.config),
-      jax.tree.map(np.asarray, generator),
-      lineage,
-      dtype,
-  )
