@@ -11,6 +11,9 @@ from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import mulan
+from musiclm_jax.tokenizers import soundstream
+from musiclm_jax.tokenizers import w2v_bert
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -51,10 +54,6 @@ def load_tokenizers(model_dir: str) -> Tokenizers:
   Raises:
     FileNotFoundError: If the model lacks one of them.
   """
-  from musiclm_jax.tokenizers import mulan
-  from musiclm_jax.tokenizers import soundstream
-  from musiclm_jax.tokenizers import w2v_bert
-
   return Tokenizers(
       soundstream.SoundStream.from_dir(model_dir),
       w2v_bert.W2vBert.from_dir(model_dir),
