@@ -1,0 +1,87 @@
+"""Tests of the gin files of stages and sizes."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import gin
+import jax
+import jax.numpy as jnp
+from musiclm_jax.data import examples
+from musiclm_jax.stages import base as stages
+from musiclm_jax.training import gin_flags
+from musiclm_jax.training import stage as stage_lib
+
+# Millions of parameters of the semantic, coarse and fine stage.
+SIZES = {
+    'tiny': (1.7, 2.4, 2.3),
+    'small': (10.5, 12.4, 8.7),
+    'base': (96.1, 101.6, 100.8),
+    'paper': (417.5, 424.9, 423.8),
+}
+CASES = [
+    (size, name, millions)
+    for size, row in SIZES.items()
+    for name, millions in zip(('semantic', 'coarse', 'fine'), row, strict=True)
+]
+
+
+def parse(size, name, *bindings):
+  gin_flags.parse(
+      [
+          f'--gin_file=stages/{name}.gin',
+          f'--gin_file=sizes/{size}.gin',
+          "--gin.DATA_DIR='data'",
+          "--gin.MODEL_DIR='run'",
+          *bindings,
+      ]
+  )
+
+
+class StagesTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.addCleanup(gin.clear_config)
+
+  @parameterized.parameters(*CASES)
+  def test_sizes(self, size, name, millions):
+    parse(size, name)
+    model = gin_flags.value_of('MODEL')
+    self.assertIsInstance(model, stage_lib.StageModel)
+    self.assertEqual(model.name, name)
+    shapes = {
+        k: (1, v) for k, v in gin_flags.value_of('TASK_FEATURE_LENGTHS').items()
+    }
+    variables = jax.eval_shape(
+        lambda: model.get_initial_variables(jax.random.key(0), shapes)
+    )
+    count = sum(p.size for p in jax.tree.leaves(variables['params']))
+    self.assertAlmostEqual(count / 1e6, millions, delta=0.1)
+
+  @parameterized.parameters(*CASES)
+  def test_lengths_are_those_of_the_task(self, size, name, _):
+    parse(size, name)
+    model = gin_flags.value_of('MODEL')
+    lengths = gin_flags.value_of('TASK_FEATURE_LENGTHS')
+    self.assertEqual(lengths, model.stage.feature_lengths)
+    task = examples.TASKS[gin_flags.value_of('MIXTURE_OR_TASK_NAME')]
+    self.assertEqual(task.stage.name, name)
+    if size == 'paper':
+      self.assertEqual(model.stage, stages.get_stage(name))
+
+  def test_command_line_wins(self):
+    parse('tiny', 'coarse', '--gin.BATCH_SIZE=3', '--gin.TEXT_PROBABILITY=0.5')
+    self.assertEqual(gin_flags.value_of('BATCH_SIZE'), 3)
+    self.assertEqual(
+        gin_flags.value_of('TASK_OPTIONS'), {'text_probability': 0.5}
+    )
+
+  def test_learning_rate_is_of_the_stage(self):
+    parse('tiny', 'fine')
+    optimizer = gin_flags.value_of('MODEL').optimizer_def
+    self.assertAlmostEqual(
+        float(optimizer.learning_rate(jnp.asarray(49))), 3e-3, places=6
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
