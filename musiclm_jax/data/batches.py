@@ -15,7 +15,8 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 import numpy as np
 
-NUM_WORKERS = 2
+# Threads: reading and resampling release the interpreter's lock.
+NUM_WORKERS = min(8, os.cpu_count() or 2)
 NUM_PREFETCHED = 4
 
 Batch = dict[str, np.ndarray]
