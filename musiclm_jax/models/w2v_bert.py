@@ -9,11 +9,10 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
-import numpy as np
-
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import conformer
 from musiclm_jax.models import layers
+import numpy as np
 
 SAMPLE_RATE = 16000
 WINDOW_LENGTH = 400  # 25 ms, in samples
@@ -43,14 +42,15 @@ class W2vBertConfig:
     semantic_layer: The masked prediction block, counted from 1, whose output
       semantic tokens are made of (MusicLM, section 4.1).
     codebook_size: Codes of the contrastive codebook.
-    codebook_dim: Width of a code.
+    codebook_dim: Width of a code. Few dimensions (ours, as in BEST-RQ, arXiv
+      2202.01855) give frames that are alike codes that are.
     dropout_rate: Of every residual branch.
     dtype: Of the arithmetic, 'float32' or 'bfloat16'.
   """
 
   num_mels: int = 80
-  log_mel_mean: float = -4.0
-  log_mel_std: float = 3.0
+  log_mel_mean: float = -5.3
+  log_mel_std: float = 2.2
   conv_channels: Sequence[int] = (128, 32)
   embed_dim: int = 1024
   num_heads: int = 8
@@ -60,7 +60,7 @@ class W2vBertConfig:
   masked_prediction_layers: int = 12
   semantic_layer: int = 7
   codebook_size: int = 1024
-  codebook_dim: int = 1024
+  codebook_dim: int = 16
   dropout_rate: float = 0.1
   dtype: str = 'float32'
 
@@ -85,6 +85,12 @@ class W2vBertConfig:
     for _ in self.conv_channels:
       bands = -(-bands // 2)
     return bands * self.conv_channels[-1]
+
+
+def normalize(x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
+  """Scales vectors to length 1; those of length 0 stay."""
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
 class FeatureEncoder(nn.Module):
@@ -116,10 +122,11 @@ class FeatureEncoder(nn.Module):
     # The last log-mel frame is centered on the end of the audio.
     x = (log_mel[:, :-1] - self.config.log_mel_mean) / self.config.log_mel_std
     x = x[..., None]
-    for conv in self.convs:
+    for i, conv in enumerate(self.convs):
+      x = nn.relu(x) if i else x
       # Behind the end must be what a convolution pads with.
       kept = jnp.repeat(valid, x.shape[1] // valid.shape[1], axis=1)
-      x = nn.relu(conv(jnp.where(kept[..., None, None], x, 0)))
+      x = conv(jnp.where(kept[..., None, None], x, 0))
     return self.norm(x.reshape(*x.shape[:2], -1))
 
 
@@ -204,39 +211,37 @@ class Predictions(NamedTuple):
   """What the losses of pre-training read.
 
   Attributes:
-    context: [batch, frames, code_embed] guesses of `quantized`.
-    quantized: [batch, frames, code_embed] codes of the unmasked features.
+    context: [batch, frames, embed] guesses of `quantized`.
+    quantized: [batch, frames, embed] codes of the unmasked features.
     code_logits: [batch, frames, codes] of the unmasked features.
     logits: [batch, frames, codes] guesses of the argmax of `code_logits`.
   """
 
-  context: Float[Array, 'batch frames code_embed']
-  quantized: Float[Array, 'batch frames code_embed']
+  context: Float[Array, 'batch frames embed']
+  quantized: Float[Array, 'batch frames embed']
   code_logits: Float[Array, 'batch frames codes']
   logits: Float[Array, 'batch frames codes']
 
 
-class W2vBert(nn.Module):
-  """The encoder, and the heads that pre-training puts on it.
+class Quantizer(nn.Module):
+  """Picks a code for each frame, through a Gumbel softmax.
+
+  Logits are cosine similarities to the codes themselves (ours; wav2vec 2.0 has
+  a layer apart), of features less their mean over the clip (ours): what all of
+  a clip has in common would else choose the same few codes for it.
 
   Attributes:
     config: See W2vBertConfig.
-    gumbel_temperature: Of the softmax through which the choice of a code is
-      differentiated.
+    temperature: What cosine similarities are divided by.
   """
 
   config: W2vBertConfig
-  gumbel_temperature: float = 2.0
+  temperature: float = 0.02
 
   def setup(self):
     config = self.config
-    self.encoder = W2vBertEncoder(config)
-    # As in wav2vec 2.0: logits that tower over the Gumbel noise from the start.
-    self.code_logits = layers.Dense(
-        config.feature_dim,
-        config.codebook_size,
-        ('in_channels', 'codes'),
-        kernel_init=nn.initializers.normal(stddev=1.0),
+    self.query = layers.Dense(
+        config.feature_dim, config.codebook_dim, ('in_channels', 'code_embed')
     )
     self.codebook = partitioning.param_with_axes(
         'codebook',
@@ -244,63 +249,91 @@ class W2vBert(nn.Module):
         (config.codebook_size, config.codebook_dim),
         axes=('codes', 'code_embed'),
     )
+
+  def __call__(
+      self,
+      features: Float[Array, 'batch frames features'],
+      rng: jax.Array | None = None,
+  ) -> tuple[
+      Float[Array, 'batch frames code_embed'],
+      Float[Array, 'batch frames codes'],
+  ]:
+    """Quantizes features.
+
+    Args:
+      features: [batch, frames, features], not masked.
+      rng: Of the Gumbel noise; the nearest code is picked if None.
+
+    Returns:
+      [batch, frames, code_embed] codes, differentiable as if by a softmax, and
+      [batch, frames, codes] logits without the noise.
+    """
+    features = features.astype(jnp.float32)
+    features = features - jnp.mean(features, axis=1, keepdims=True)
+    codebook = normalize(self.codebook)
+    logits = normalize(self.query(features)) @ codebook.T / self.temperature
+    noise = 0 if rng is None else jax.random.gumbel(rng, logits.shape)
+    soft = jax.nn.softmax(logits + noise)
+    hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1])
+    return (hard + soft - jax.lax.stop_gradient(soft)) @ codebook, logits
+
+
+class W2vBert(nn.Module):
+  """The encoder, and the heads that pre-training puts on it.
+
+  Attributes:
+    config: See W2vBertConfig.
+  """
+
+  config: W2vBertConfig
+
+  def setup(self):
+    config = self.config
+    self.encoder = W2vBertEncoder(config)
+    self.quantizer = Quantizer(config)
+    # Learned, as in wav2vec 2.0: the paper's noise takes longer to be ignored.
+    self.mask = partitioning.param_with_axes(
+        'mask',
+        nn.initializers.normal(stddev=1.0),
+        (config.feature_dim,),
+        axes=('in_channels',),
+    )
+    self.target = layers.Dense(
+        config.codebook_dim, config.embed_dim, ('code_embed', 'embed')
+    )
     self.context = layers.Dense(
-        config.embed_dim, config.codebook_dim, ('embed', 'code_embed')
+        config.embed_dim, config.embed_dim, ('in_channels', 'embed')
     )
     self.prediction = layers.Dense(
         config.embed_dim, config.codebook_size, ('embed', 'codes')
     )
 
-  def quantize(
-      self,
-      code_logits: Float[Array, 'batch frames codes'],
-      rng: jax.Array | None,
-  ) -> Float[Array, 'batch frames code_embed']:
-    """Picks a code per frame; differentiable as if by a softmax.
-
-    Args:
-      code_logits: [batch, frames, codes].
-      rng: Of the Gumbel noise; the most likely code is picked if None.
-
-    Returns:
-      [batch, frames, code_embed].
-    """
-    if rng is not None:
-      code_logits += jax.random.gumbel(rng, code_logits.shape)
-    soft = jax.nn.softmax(code_logits / self.gumbel_temperature)
-    hard = jax.nn.one_hot(jnp.argmax(code_logits, -1), soft.shape[-1])
-    return (hard + soft - jax.lax.stop_gradient(soft)) @ self.codebook
-
   def __call__(
       self,
       audio: Float[Array, 'batch samples'],
       mask: Bool[Array, 'batch frames'],
-      rng: jax.Array,
-      deterministic: bool = True,
+      rng: jax.Array | None = None,
   ) -> Predictions:
     """Guesses the codes of masked frames.
 
     Args:
       audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
-      mask: [batch, frames], True where features are replaced by noise.
-      rng: Of that noise, and of the choice of codes.
-      deterministic: Whether to leave out dropout, and to pick the most likely
-        codes.
+      mask: [batch, frames], True where the encoder shall not see the frame.
+      rng: Of the choice of codes; if None, the nearest are chosen and dropout
+        is left out.
     """
     valid = jnp.ones_like(mask)
     features = self.encoder.encode_features(audio, valid)
-    noise_rng, code_rng = jax.random.split(rng)
-    code_logits = self.code_logits(features.astype(jnp.float32))
-    noise = jax.random.normal(noise_rng, features.shape, features.dtype)
+    codes, code_logits = self.quantizer(features, rng)
     outputs = self.encoder.contextualize(
-        jnp.where(mask[..., None], noise, features), valid, deterministic
+        jnp.where(mask[..., None], self.mask.astype(features.dtype), features),
+        valid,
+        deterministic=rng is None,
     )
     context = outputs[self.config.contrastive_layers - 1]
     return Predictions(
         context=self.context(context.astype(jnp.float32)),
-        quantized=self.quantize(
-            code_logits, None if deterministic else code_rng
-        ),
+        quantized=self.target(codes),
         code_logits=code_logits,
         logits=self.prediction(outputs[-1].astype(jnp.float32)),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import functools
+import itertools
 import os
 import tempfile
 from typing import Any
@@ -11,18 +12,18 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-import numpy as np
-import optax
-
 from musiclm_jax.audio import io
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
 from musiclm_jax.training import model as model_lib
+import numpy as np
+import optax
 
 NAME = 'w2v_bert'
 CORPUS_SAMPLE_RATE = 24000
 NUM_CENTROIDS = 1024
+MAX_FRAMES = 100_000  # That k-means is fitted to.
 
 
 def span_mask(
@@ -63,35 +64,34 @@ def sample_distractors(
   masked_first = jnp.argsort(~mask, axis=1, stable=True)
   own = (jnp.cumsum(mask, axis=1) - 1)[..., None]  # rank among the masked
   others = jnp.maximum(jnp.sum(mask, axis=1) - 1, 1)[:, None, None]
-  rank = jax.random.randint(
-      rng, (batch, frames, num_distractors), 0, others
-  )
+  rank = jax.random.randint(rng, (batch, frames, num_distractors), 0, others)
   rank = rank + (rank >= own)
   flat = jnp.take_along_axis(masked_first, rank.reshape(batch, -1), axis=1)
   return flat.reshape(rank.shape)
 
 
 def contrastive_logits(
-    context: Float[Array, 'batch frames code_embed'],
-    quantized: Float[Array, 'batch frames code_embed'],
+    context: Float[Array, 'batch frames embed'],
+    quantized: Float[Array, 'batch frames embed'],
     distractors: Int[Array, 'batch frames distractors'],
     temperature: float,
 ) -> Float[Array, 'batch frames choices']:
   """Compares each context to its own quantized frame and to others.
 
   Args:
-    context: [batch, frames, code_embed].
-    quantized: [batch, frames, code_embed].
+    context: [batch, frames, embed].
+    quantized: [batch, frames, embed].
     distractors: [batch, frames, distractors] frame numbers.
     temperature: What cosine similarities are divided by.
 
   Returns:
     [batch, frames, 1 + distractors]; the right choice is the first.
   """
-  normalize = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
   # Every pair of frames: less memory than a vector for each distractor.
   similarities = jnp.einsum(
-      'bfd,bgd->bfg', normalize(context), normalize(quantized)
+      'bfd,bgd->bfg',
+      w2v_bert.normalize(context),
+      w2v_bert.normalize(quantized),
   )
   frames = jnp.arange(context.shape[1])[None, :, None]
   own = jnp.broadcast_to(frames, (*distractors.shape[:2], 1))
@@ -99,16 +99,23 @@ def contrastive_logits(
   return jnp.take_along_axis(similarities, choices, axis=-1) / temperature
 
 
-def _perplexity(probabilities: Array) -> Array:
-  return jnp.exp(jnp.sum(jax.scipy.special.entr(probabilities)))
+def _entropy(probabilities: Array) -> Array:
+  return jnp.sum(jax.scipy.special.entr(probabilities))
 
 
 def diversity_loss(
     code_logits: Float[Array, 'batch frames codes'],
 ) -> Float[Array, '']:
-  """Returns 0 if codes are equally likely on average, near 1 if one rules."""
+  """Returns the nats by which codes are, on average, less than equally likely.
+
+  wav2vec 2.0 divides this entropy by the number of codes, and has no force left
+  when a large codebook collapses.
+
+  Args:
+    code_logits: [batch, frames, codes].
+  """
   mean = jnp.mean(jax.nn.softmax(code_logits), axis=(0, 1))
-  return 1 - _perplexity(mean) / code_logits.shape[-1]
+  return np.log(code_logits.shape[-1]) - _entropy(mean)
 
 
 def _mean_where(values: Array, weights: Array) -> Array:
@@ -168,7 +175,7 @@ class W2vBertModel(model_lib.TrainableModel):
     batch, samples = input_shapes['audio']
     audio = jnp.zeros((batch, samples))
     mask = jnp.zeros((batch, samples // w2v_bert.FRAME_LENGTH), bool)
-    return self.module.init(rng, audio, mask, rng)
+    return self.module.init(rng, audio, mask)
 
   def loss_fn(
       self,
@@ -191,6 +198,57 @@ class W2vBertModel(model_lib.TrainableModel):
     del flax_mutables
     return self._losses(params, batch, None)
 
+  def export(
+      self,
+      variables: model_lib.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str] | None = None,
+      dtype: str = 'float32',
+  ) -> str:
+    """Fits k-means and writes the part 'w2v_bert' of a model.
+
+    It holds what tokens need: the blocks up to `config.semantic_layer`, without
+    the heads of pre-training.
+
+    Args:
+      variables: With its 'params'.
+      directory: Of the model; made if missing.
+      clips: [samples] float32 audio at 24 kHz, each, to fit k-means on.
+      lineage: Empty: w2v-BERT depends on no other part.
+      dtype: Storage of the kernels, see `parts.save`; k-means stays float32.
+
+    Returns:
+      The sha256 of the stored variables.
+
+    Raises:
+      ValueError: If the clips hold fewer frames than there are centroids.
+    """
+    # Tokens are made in float32, and of no more blocks than they need.
+    config = dataclasses.replace(
+        self.config,
+        masked_prediction_layers=self.config.semantic_layer,
+        dtype='float32',
+    )
+    params = jax.device_get(dict(variables['params']['encoder']))
+    num_blocks = config.contrastive_layers + config.semantic_layer
+    dropped = self.config.masked_prediction_layers - self.config.semantic_layer
+    for i in range(dropped):
+      del params[f'blocks_{num_blocks + i}']
+    # k-means must fit what will be loaded: weights rounded to `dtype`.
+    with tempfile.TemporaryDirectory() as scratch:
+      parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
+      params = parts.load(scratch, NAME).variables['params']
+    embeddings = _reservoir(embed_clips(config, params, clips), MAX_FRAMES)
+    return parts.save(
+        directory,
+        NAME,
+        dataclasses.asdict(config),
+        {'params': params, 'kmeans': fit_kmeans(embeddings)},
+        lineage,
+        dtype,
+    )
+
   def _losses(
       self,
       params: model_lib.Variables,
@@ -198,9 +256,8 @@ class W2vBertModel(model_lib.TrainableModel):
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
     """Returns loss and metrics; without dropout if there is no key for it."""
-    deterministic = dropout_rng is None
-    rng = jax.random.key(0) if deterministic else dropout_rng
-    mask_rng, distractor_rng, module_rng, dropout_rng = jax.random.split(rng, 4)
+    rng = jax.random.key(0) if dropout_rng is None else dropout_rng
+    mask_rng, distractor_rng, code_rng, layer_rng = jax.random.split(rng, 4)
     audio = batch['audio']
     frames = audio.shape[1] // w2v_bert.FRAME_LENGTH
     mask = span_mask(
@@ -213,13 +270,10 @@ class W2vBertModel(model_lib.TrainableModel):
         {'params': params},
         audio,
         mask,
-        module_rng,
-        deterministic=deterministic,
-        rngs={'dropout': dropout_rng},
+        None if dropout_rng is None else code_rng,
+        rngs={'dropout': layer_rng},
     )
-    distractors = sample_distractors(
-        distractor_rng, mask, self.num_distractors
-    )
+    distractors = sample_distractors(distractor_rng, mask, self.num_distractors)
     metrics = {
         **self._contrastive_metrics(predictions, mask, distractors),
         **_prediction_metrics(predictions, mask),
@@ -254,7 +308,7 @@ class W2vBertModel(model_lib.TrainableModel):
         'contrastive_chance': jnp.log(logits.shape[-1]),
         'contrastive_accuracy': _mean_where(right > wrong, weights),
         'diversity_loss': diversity_loss(predictions.code_logits),
-        'codebook_perplexity': _perplexity(counts / codes.size),
+        'codebook_perplexity': jnp.exp(_entropy(counts / codes.size)),
     }
 
 
@@ -270,3 +324,78 @@ def _prediction_metrics(
       'prediction_loss': _mean_where(losses, mask),
       'prediction_accuracy': _mean_where(right, mask),
   }
+
+
+def embed_clips(
+    config: w2v_bert.W2vBertConfig,
+    params: Mapping[str, Any],
+    clips: Iterable[np.ndarray],
+) -> Iterator[Float[np.ndarray, 'frames embed']]:
+  """Yields the embeddings of each clip.
+
+  Args:
+    config: Of the encoder.
+    params: Of the encoder.
+    clips: [samples] float32 audio at 24 kHz, each.
+  """
+  encoder = w2v_bert.W2vBertEncoder(config)
+  embed = functools.partial(jax.jit(encoder.apply), {'params': params})
+  for clip in clips:
+    audio = io.resample(clip, CORPUS_SAMPLE_RATE, w2v_bert.SAMPLE_RATE)
+    num_frames = len(audio) // w2v_bert.FRAME_LENGTH
+    if num_frames:
+      yield w2v_bert.in_windows(embed, audio[np.newaxis], num_frames)[0]
+
+
+def _reservoir(
+    rows: Iterable[np.ndarray], size: int, seed: int = 0
+) -> Float[np.ndarray, 'n embed']:
+  """Returns `size` of all rows of [frames, embed] arrays, each as likely."""
+  rng = np.random.default_rng(seed)
+  sample: list[np.ndarray] = []
+  seen = 0
+  for row in itertools.chain.from_iterable(rows):
+    seen += 1
+    if len(sample) < size:
+      sample.append(row)
+    elif (index := rng.integers(seen)) < size:
+      sample[index] = row
+  return np.array(sample)
+
+
+def fit_kmeans(
+    embeddings: Float[np.ndarray, 'n embed'], seed: int = 0
+) -> dict[str, np.ndarray]:
+  """Fits what makes tokens of embeddings (MusicLM, section 4.1).
+
+  Args:
+    embeddings: [n, embed], of frames of many clips.
+    seed: Of the starts of k-means.
+
+  Returns:
+    'mean' and 'std' [embed], by which embeddings are standardized, and
+    'centroids' [1024, embed] of standardized embeddings; float32.
+
+  Raises:
+    ValueError: If there are fewer embeddings than centroids.
+  """
+  if len(embeddings) < NUM_CENTROIDS:
+    raise ValueError(
+        f'clips must hold at least {NUM_CENTROIDS} frames of 40 ms to fit as'
+        f' many centroids, but hold {len(embeddings)}. Give more audio.'
+    )
+  mean, std = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
+  points = (embeddings - mean) / std
+  centroids = np.asarray(kmeans.kmeans(points, NUM_CENTROIDS, seed))
+  codes = np.asarray(kmeans.nearest(points, centroids))
+  inertia = np.mean(np.sum((points - centroids[codes]) ** 2, axis=-1))
+  share = np.bincount(codes, minlength=NUM_CENTROIDS) / len(codes)
+  logging.info(
+      'k-means of %d frames: inertia %.3f of %d, perplexity %.0f of %d',
+      len(points),
+      inertia,
+      points.shape[1],
+      np.exp(_entropy(share)),
+      NUM_CENTROIDS,
+  )
+  return {'mean': mean, 'std': std, 'centroids': centroids}

@@ -1,0 +1,120 @@
+"""Semantic tokens of a trained w2v-BERT (MusicLM, section 3.1)."""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.models import kmeans
+from musiclm_jax.models import parts
+from musiclm_jax.models import w2v_bert
+from musiclm_jax.tokenizers import base
+import numpy as np
+
+
+class W2vBert(base.Tokenizer):
+  """Turns audio into semantic tokens, 25 per second.
+
+  Attributes:
+    config: Of the encoder.
+    sha256: Of the part.
+  """
+
+  streams = (base.SEMANTIC,)
+  sample_rate = w2v_bert.SAMPLE_RATE
+
+  def __init__(
+      self,
+      config: w2v_bert.W2vBertConfig,
+      variables: Mapping[str, Any],
+      sha256: str = '',
+  ):
+    """Makes a tokenizer.
+
+    Args:
+      config: Of the encoder.
+      variables: 'params' of the encoder, and 'kmeans': mean and std [embed],
+        centroids [codes, embed].
+      sha256: Of the part that both are from.
+    """
+    self.config = config
+    self.sha256 = sha256
+    self._variables = jax.tree.map(jnp.asarray, variables)
+    self._encoder = w2v_bert.W2vBertEncoder(config)
+    self._tokens = jax.jit(self._tokens_of_window)
+
+  @classmethod
+  def from_dir(cls, directory: str | os.PathLike[str]) -> 'W2vBert':
+    """Loads the part 'w2v_bert' of a model.
+
+    Raises:
+      FileNotFoundError: If the model has no such part.
+      ValueError: If the part is damaged, or not what its config describes.
+    """
+    part = parts.load(directory, 'w2v_bert')
+    config = w2v_bert.W2vBertConfig(**part.config)
+    parts.check_variables('w2v_bert', part.variables, _expected(config))
+    return cls(config, part.variables, part.sha256)
+
+  def tokenize(self, audio: Float[np.ndarray, 'batch samples']) -> base.Tokens:
+    """Tokenizes mono audio.
+
+    Audio of more than 30 s is tokenized in windows of 30 s, each on its own.
+
+    Args:
+      audio: [batch, samples] floats in [-1, 1] at 16 kHz.
+
+    Returns:
+      'semantic': [batch, frames, 1], frames = round(25 * seconds); less than
+      half a frame at the end is cut off, more is filled up with silence.
+
+    Raises:
+      ValueError: If `audio` is not a batch of mono floats in [-1, 1], or is
+        shorter than half a frame.
+    """
+    base.check_audio(audio, self.sample_rate)
+    num_frames = base.SEMANTIC.num_frames(audio.shape[1] / self.sample_rate)
+    if not num_frames:
+      raise ValueError(
+          'audio must last more than 20 ms, half a frame of semantic tokens,'
+          f' but has {audio.shape[1]} samples at {self.sample_rate} Hz. Leave'
+          ' the clip out.'
+      )
+    tokens = w2v_bert.in_windows(
+        lambda *window: self._tokens(self._variables, *window),
+        audio.astype(np.float32),
+        num_frames,
+    )
+    return {base.SEMANTIC.name: tokens[..., np.newaxis]}
+
+  def _tokens_of_window(
+      self,
+      variables: Mapping[str, Any],
+      audio: Float[Array, 'batch samples'],
+      valid: Bool[Array, 'batch frames'],
+  ) -> Int[Array, 'batch frames']:
+    embeddings = self._encoder.apply(
+        {'params': variables['params']}, audio, valid
+    )
+    fitted = variables['kmeans']
+    points = (embeddings - fitted['mean']) / fitted['std']
+    codes = kmeans.nearest(
+        points.reshape(-1, points.shape[-1]), fitted['centroids']
+    )
+    return codes.reshape(valid.shape)
+
+
+def _expected(config: w2v_bert.W2vBertConfig) -> dict[str, Any]:
+  """Returns the shapes of the variables of a part."""
+  audio = jax.ShapeDtypeStruct((1, w2v_bert.FRAME_LENGTH), np.float32)
+  valid = jax.ShapeDtypeStruct((1, 1), np.bool_)
+  encoder = w2v_bert.W2vBertEncoder(config)
+  params = jax.eval_shape(encoder.init, jax.random.key(0), audio, valid)
+  vector = jax.ShapeDtypeStruct((config.embed_dim,), np.float32)
+  centroids = jax.ShapeDtypeStruct(
+      (base.SEMANTIC.codebook_size, config.embed_dim), np.float32
+  )
+  fitted = {'mean': vector, 'std': vector, 'centroids': centroids}
+  return {'params': params['params'], 'kmeans': fitted}
