@@ -317,4 +317,6 @@ def pool_windows(
     embeddings: Float[np.ndarray, '*batch windows d'],
 ) -> Float[np.ndarray, '*batch d']:
   """Averages the embeddings of a clip's windows, scaled to length 1."""
-  return np.asarray(normalize(np.mean(embeddings, axis=-2)))
+  mean = np.mean(embeddings, axis=-2)
+  norm = np.linalg.norm(mean, axis=-1, keepdims=True)
+  return mean / np.maximum(norm, 1e-6)

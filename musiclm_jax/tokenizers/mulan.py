@@ -66,7 +66,7 @@ class MuLan(base.Tokenizer):
     return cls(embedder, codebooks, part.sha256)
 
   def embed_audio(
-      self, audio: Float[np.ndarray, 'batch samples']
+      self, audio: np.ndarray
   ) -> Float[np.ndarray, 'batch windows embed']:
     """Embeds every window of some clips.
 
@@ -107,7 +107,7 @@ class MuLan(base.Tokenizer):
     tokens = np.asarray(_quantize(embeddings, self.codebooks))
     return tokens[:, np.newaxis].astype(np.int32)
 
-  def tokenize(self, audio: Float[np.ndarray, 'batch samples']) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> base.Tokens:
     """Tokenizes the average of each clip's windows; see `base.Tokenizer`."""
     embeddings = mulan.pool_windows(self.embed_audio(audio))
     return {base.MULAN.name: self.quantize(embeddings)}

@@ -133,25 +133,27 @@ class MuLanModel(model_lib.TrainableModel):
     variables = self.module.init(rng, audio, text_ids)
     if self.text_init is None:
       return variables
-    text = self._load_text(variables['params']['text'])
+    text = self._load_text(self.text_init, variables['params']['text'])
     return {**variables, 'params': {**variables['params'], 'text': text}}
 
-  def _load_text(self, expected: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the params of the text tower that `text_init` holds."""
+  def _load_text(
+      self, path: str | os.PathLike[str], expected: Mapping[str, Any]
+  ) -> Mapping[str, Any]:
+    """Returns the params of the text tower that a checkpoint holds."""
     sizes = self.config.text
     found, params, vocab = hf_bert.load_hf_bert(
-        self.text_init, sizes.num_layers, sizes.max_length
+        path, sizes.num_layers, sizes.max_length
     )
     if tuple(vocab) != self.vocab:
       raise ValueError(
           'vocab must be that of text_init, but its'
           f" {len(self.vocab)} word pieces are not the {len(vocab)} of '"
-          f"{self.text_init}'. Set VOCAB to the vocab.txt of that folder."
+          f"{path}'. Set VOCAB to the vocab.txt of that folder."
       )
     shapes = lambda tree: jax.tree.map(np.shape, tree)
     if shapes(params) != shapes(dict(expected)):
       raise ValueError(
-          f"text_init '{self.text_init}' must have the sizes {sizes}, but has"
+          f"text_init '{path}' must have the sizes {sizes}, but has"
           f' {found}. Set those of mulan.MuLanConfig.text to what it has.'
       )
     return jax.tree.map(jnp.asarray, params)
@@ -190,13 +192,14 @@ class MuLanModel(model_lib.TrainableModel):
           'a batch must hold at least 2 examples, as others are the negatives'
           f' of each, but holds {batch_size}. Set BATCH_SIZE higher.'
       )
-    audio, text, temperature = self.module.apply(
+    outputs: Any = self.module.apply(
         {'params': params},
         batch['audio'],
         batch['text_ids'],
         deterministic=dropout_rng is None,
         rngs=None if dropout_rng is None else {'dropout': dropout_rng},
     )
+    audio, text, temperature = outputs
     excluded = same_text(batch['text_ids'])
     logits = contrastive_logits(audio, text, temperature, excluded)
     loss = contrastive_loss(logits)

@@ -10,7 +10,7 @@ TINY = ast.AstConfig(
     num_mels=16,
     patch_size=8,
     stride=4,
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     embed_dim=8,
     mlp_dim=16,
@@ -20,13 +20,16 @@ TINY = ast.AstConfig(
 
 class AstTest(absltest.TestCase):
 
-  def setUp(self):
-    super().setUp()
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
     model = ast.Ast(TINY, num_frames=25)
     rng = np.random.default_rng(0)
-    self.log_mel = rng.standard_normal((2, 25, 16), np.float32)
-    self.variables = jax.jit(model.init)(jax.random.key(1), self.log_mel)
-    self.apply = jax.jit(model.apply, static_argnames='deterministic')
+    cls.log_mel = rng.standard_normal((2, 25, 16), np.float32)
+    cls.variables = jax.jit(model.init)(jax.random.key(1), cls.log_mel)
+    cls.apply = staticmethod(
+        jax.jit(model.apply, static_argnames='deterministic')
+    )
 
   def test_parameters_of_vit_b(self):
     model = ast.Ast(ast.AstConfig(), num_frames=1001)

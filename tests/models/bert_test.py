@@ -7,7 +7,7 @@ import numpy as np
 
 CONFIG = bert.BertConfig(
     vocab_size=30,
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     embed_dim=8,
     mlp_dim=16,
@@ -20,12 +20,13 @@ IDS = np.array([[2, 5, 9, 3, 0, 0], [2, 7, 3, 0, 0, 0]], np.int32)
 
 class BertTest(absltest.TestCase):
 
-  def setUp(self):
-    super().setUp()
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
     model = bert.Bert(CONFIG)
-    self.variables = jax.jit(model.init)(jax.random.key(0), IDS)
-    self.apply = jax.jit(
-        model.apply, static_argnames=('deterministic', 'method')
+    cls.variables = jax.jit(model.init)(jax.random.key(0), IDS)
+    cls.apply = staticmethod(
+        jax.jit(model.apply, static_argnames=('deterministic', 'method'))
     )
 
   def test_padding_changes_nothing(self):
