@@ -57,7 +57,7 @@ W2V_BERT_CONFIG = w2v_bert.W2vBertConfig(
 
 
 def _random(shapes: Mapping[str, Any], seed: int) -> dict[str, Any]:
-  """Returns normal matrices of variance 1 / inputs; scales of 1, biases of 0."""
+  """Returns normal matrices of variance 1 / inputs, scales 1 and biases 0."""
   rng = np.random.default_rng(seed)
   flat = {}
   for key, shape in sorted(traverse_util.flatten_dict(shapes).items()):

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax.models import layers
-import numpy as np
+from musiclm_jax.models import positions
 
 # Keys and values of a layer so far, [batch, heads, length, head_dim] each.
 KeyValues = tuple[jax.Array, jax.Array]
 
-NO_FRAME = -1  # Of tokens that describe the whole clip.
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
 
@@ -50,70 +49,6 @@ class TransformerConfig:
   frame_bias: bool = False
   remat: bool = False
   dtype: str = 'float32'
-
-
-def relative_buckets(
-    relative: Int[Array, '*shape'],
-    num_buckets: int,
-    max_distance: int,
-    bidirectional: bool = False,
-) -> Int[Array, '*shape']:
-  """Sorts distances into buckets, the far ones by their logarithm (T5 2.1).
-
-  Args:
-    relative: Position of the key less position of the query.
-    num_buckets: Buckets; half of them are for one distance each.
-    max_distance: From here on, all share the last bucket.
-    bidirectional: Whether keys after the query get half of the buckets; else
-      they share bucket 0.
-
-  Returns:
-    Buckets in [0, num_buckets).
-  """
-  start = jnp.zeros_like(relative)
-  if bidirectional:
-    num_buckets //= 2
-    start = jnp.where(relative > 0, num_buckets, 0)
-    distance = jnp.abs(relative)
-  else:
-    distance = jnp.maximum(-relative, 0)
-  exact = num_buckets // 2
-  # Rounding must not drop powers into the bucket below, hence the epsilon.
-  ratio = distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps
-  far = exact + (
-      jnp.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
-  ).astype(jnp.int32)
-  far = jnp.minimum(far, num_buckets - 1)
-  return start + jnp.where(distance < exact, distance, far)
-
-
-def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
-  """Returns the time of each token, in frames of the stage's fastest stream.
-
-  Args:
-    stage: Says which streams are laid out, as `stages.base.Stage` does.
-    input_length: Tokens of all inputs together.
-    target_length: Tokens of the targets.
-
-  Returns:
-    [input_length + target_length] int32; NO_FRAME for tokens of the whole clip.
-  """
-  rate = max(s.frame_rate or 0 for s in (*stage.inputs, stage.targets))
-  timed = [s for s in stage.inputs if s.frame_rate]
-  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
-  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
-  seconds = (input_length - once) / per_second if timed else 0.0
-
-  def times(stream, num_frames):
-    if stream.frame_rate is None:
-      return np.full(stream.num_quantizers, NO_FRAME)
-    steps = np.arange(num_frames) * rate / stream.frame_rate
-    return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
-
-  targets = stage.targets
-  streams = [times(s, s.num_frames(seconds)) for s in stage.inputs]
-  streams.append(times(targets, target_length // targets.num_quantizers))
-  return np.concatenate(streams).astype(np.int32)
 
 
 class Attention(nn.Module):
@@ -343,7 +278,7 @@ class StageTransformer(nn.Module):
     Args:
       query_positions: Positions in the sequence that attend.
       key_positions: Positions that are attended to.
-      token_frames: Of the tokens of the whole sequence, from `frames`.
+      token_frames: Of the whole sequence, from `positions.frames`.
 
     Returns:
       [1, heads, queries, keys] biases by distance; MASKED for later keys.
@@ -351,16 +286,18 @@ class StageTransformer(nn.Module):
     c = self.config
     relative = key_positions[None, :] - query_positions[:, None]
     bias = self.position_bias[
-        :, relative_buckets(relative, c.num_buckets, c.max_distance)
+        :, positions.relative_buckets(relative, c.num_buckets, c.max_distance)
     ]
     if c.frame_bias:
       # A position asks for the frame it predicts and holds the one it read.
-      read = jnp.pad(token_frames, (1, 0), constant_values=NO_FRAME)
+      read = jnp.pad(token_frames, (1, 0), constant_values=positions.NO_FRAME)
       query, key = token_frames[query_positions], read[key_positions]
-      buckets = relative_buckets(
+      buckets = positions.relative_buckets(
           key[None, :] - query[:, None], c.num_buckets, c.max_distance, True
       )
-      timed = (key[None, :] != NO_FRAME) & (query[:, None] != NO_FRAME)
+      timed = (key[None, :] != positions.NO_FRAME) & (
+          query[:, None] != positions.NO_FRAME
+      )
       bias += jnp.where(timed, self.frame_bias[:, buckets], 0)
     return jnp.where(relative <= 0, bias, MASKED)[None]
 
@@ -411,9 +348,11 @@ class StageTransformer(nn.Module):
     """
     ids = jnp.concatenate([inputs, targets[:, :-1]], axis=1)
     ids = jnp.pad(ids, ((0, 0), (1, 0)))
-    positions = jnp.arange(ids.shape[1])
-    token_frames = frames(self.stage, inputs.shape[1], targets.shape[1])
-    bias = self.bias(positions, positions, jnp.asarray(token_frames))
+    index = jnp.arange(ids.shape[1])
+    token_frames = positions.frames(
+        self.stage, inputs.shape[1], targets.shape[1]
+    )
+    bias = self.bias(index, index, jnp.asarray(token_frames))
     bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
     x = self.dropout(self.embed(ids), deterministic=not train)
     for layer in self.layers:
@@ -428,13 +367,13 @@ class StageTransformer(nn.Module):
     Args:
       ids: [batch, length] ids that the positions read: 0, then the first ones
         of the sequence.
-      token_frames: Of the whole sequence, from `frames`.
+      token_frames: Of the whole sequence, from `positions.frames`.
 
     Returns:
       The keys and values of each layer.
     """
-    positions = jnp.arange(ids.shape[1])
-    bias = self.bias(positions, positions, token_frames)
+    index = jnp.arange(ids.shape[1])
+    bias = self.bias(index, index, token_frames)
     bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
     x, cache = self.embed(ids), []
     for layer in self.layers:
@@ -455,7 +394,7 @@ class StageTransformer(nn.Module):
     Args:
       ids: [batch] ids that the position reads: those of the token before.
       position: Index in the sequence of the token that it predicts.
-      token_frames: Of the whole sequence, from `frames`.
+      token_frames: Of the whole sequence, from `positions.frames`.
       quantizer: Of the token that it predicts.
       cache: Keys and values of each layer; room for `position` at least.
 

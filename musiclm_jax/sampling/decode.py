@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt
 from musiclm_jax.models import parts
+from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
@@ -60,7 +61,7 @@ class StageDecoder:
     self._params = _cast(params, config.dtype)
     lengths = stage.feature_lengths
     self._input_length = lengths['inputs']
-    self._frames = transformer.frames(
+    self._frames = positions.frames(
         stage, lengths['inputs'], lengths['targets']
     )
     self._prefill = jax.jit(self._prefill_positions)

@@ -17,6 +17,7 @@ from musiclm_jax.tokenizers import soundstream
 import numpy as np
 import tqdm
 
+TEMPERATURES = sampler_lib.Temperatures()
 DTYPES = ('float32', 'bfloat16')
 EMBEDDED = 'pretrained/small'  # The model that ships in the package.
 PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
@@ -89,7 +90,7 @@ class MusicLM:
       prompts: str | Sequence[str],
       seconds: int | float = 10.0,
       seed: int = 0,
-      temperatures: sampler_lib.Temperatures = sampler_lib.Temperatures(),
+      temperatures: sampler_lib.Temperatures = TEMPERATURES,
       progress: bool = True,
   ) -> Float[np.ndarray, 'batch samples']:
     """Makes a piece of music for each prompt.
@@ -108,7 +109,7 @@ class MusicLM:
     Raises:
       ValueError: If a prompt is empty or too long, or `seconds` not positive.
     """
-    prompts = _check_prompts(prompts)
+    prompts, seconds = _check_prompts(prompts), float(seconds)
     num_samples = self._num_samples(seconds)
     # One by one: products add up in another order where there are more rows.
     texts = [self._mulan.tokenize_text([p])[base.MULAN.name] for p in prompts]
@@ -121,14 +122,8 @@ class MusicLM:
       tokens = self._sampler.sample(
           tokens, seconds, _seeds(seed, prompts), temperatures, bar.update
       )
-    return np.concatenate(
-        [
-            self._audio(
-                {name: x[i : i + 1] for name, x in tokens.items()}, num_samples
-            )
-            for i in range(len(prompts))
-        ]
-    )
+    pieces = ({k: x[[i]] for k, x in tokens.items()} for i in range(len(texts)))
+    return np.concatenate([self._audio(p, num_samples) for p in pieces])
 
   def _num_samples(self, seconds: float) -> int:
     """Returns the length of the audio, if there is any."""
@@ -206,9 +201,8 @@ def _keep_compiled() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder, or none if it is empty.
   """
-  if (
-      'JAX_COMPILATION_CACHE_DIR' in os.environ
-      or jax.config.jax_compilation_cache_dir
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.read(
+      'jax_compilation_cache_dir'
   ):
     return
   cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'

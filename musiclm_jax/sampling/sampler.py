@@ -12,6 +12,8 @@ import numpy as np
 
 STAGES = ('semantic', 'coarse', 'fine')
 
+ACOUSTIC_RATE = base.FINE.num_frames(1.0)  # Frames per second.
+
 Progress = Callable[[int], Any]
 
 
@@ -59,7 +61,7 @@ class Sampler:
     """
     fine_window = self._windows['fine'].frames(base.FINE)
     # Less a thousandth of a frame, lest rounding errors add a frame.
-    heard = int(np.ceil(seconds * base.FINE.frame_rate - 1e-3))
+    heard = int(np.ceil(seconds * ACOUSTIC_RATE - 1e-3))
     acoustic = max(heard, fine_window)
     semantic = self._windows['coarse'].input_frames(acoustic, base.SEMANTIC)
     return {'semantic': semantic, 'coarse': acoustic, 'fine': acoustic}

@@ -26,10 +26,10 @@ class Windows:
 
   def stride(self, stream: base.Stream) -> int:
     """Returns the frames of `stream` from one continued window to the next."""
-    timed = [s for s in self.stage.streams if s.frame_rate]
-    slowest = min(timed, key=lambda s: s.frame_rate)
-    half = max(1, self.frames(slowest) // 2)  # Whole frames in every stream.
-    return round(half * stream.frame_rate / slowest.frame_rate)
+    rate = min(s.frame_rate for s in self.stage.streams if s.frame_rate)
+    # Whole frames of the slowest stream, and so of every one.
+    half = max(1, round(self.stage.crop_seconds * rate) // 2)
+    return stream.num_frames(half / rate)
 
   def count(self, num_frames: int) -> int:
     """Returns the continued windows that cover `num_frames` of the targets."""
@@ -85,8 +85,9 @@ class Windows:
     def cut(stream):
       if stream.frame_rate is None:
         return np.repeat(tokens[stream.name], len(starts), axis=0)
-      ratio = stream.frame_rate / self.stage.targets.frame_rate
-      index = np.round(starts * ratio).astype(int)[:, np.newaxis]
+      rate = self.stage.targets.num_frames(1.0)
+      first = [stream.num_frames(start / rate) for start in starts]
+      index = np.asarray(first)[:, np.newaxis]
       index = index + np.arange(self.frames(stream))
       cuts = tokens[stream.name][:, index]  # [batch, windows, frames, …]
       return cuts.reshape(-1, *cuts.shape[2:])

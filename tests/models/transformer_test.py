@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import math
 
 from absl.testing import absltest
 from absl.testing import parameterized
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 import numpy as np
@@ -21,25 +21,6 @@ CONFIG = transformer.TransformerConfig(
     mlp_dim=32,
     frame_bias=True,
 )
-
-
-def t5_bucket(relative, num_buckets, max_distance, bidirectional):
-  """The formula of T5, one number at a time, in double precision."""
-  bucket, n = 0, -relative
-  if bidirectional:
-    num_buckets //= 2
-    bucket += num_buckets if n < 0 else 0
-    n = abs(n)
-  n = max(n, 0)
-  exact = num_buckets // 2
-  if n < exact:
-    return bucket + n
-  # The epsilon is T5's, too: logarithms of powers must not fall short.
-  far = math.log(n / exact + np.finfo(np.float32).eps)
-  far = exact + int(
-      far / math.log(max_distance / exact) * (num_buckets - exact)
-  )
-  return bucket + min(far, num_buckets - 1)
 
 
 def describe_params(variables):
@@ -89,45 +70,6 @@ def random_variables(stage):
   return jax.tree.map(
       lambda x: 0.2 * jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes
   )
-
-
-class RelativeBucketsTest(parameterized.TestCase):
-
-  @parameterized.product(
-      sizes=((32, 128), (32, 1024), (16, 100)), bidirectional=(False, True)
-  )
-  def test_is_the_formula_of_t5(self, sizes, bidirectional):
-    relative = np.arange(-1500, 1500)
-    buckets = transformer.relative_buckets(
-        jnp.asarray(relative), *sizes, bidirectional
-    )
-    expected = [t5_bucket(int(r), *sizes, bidirectional) for r in relative]
-    np.testing.assert_array_equal(buckets, expected)
-
-  def test_buckets_by_hand(self):
-    # 4 exact ones, then 4 that double: 4-7, 8-15, 16-31, and 32 on.
-    relative = jnp.array([2, 0, -3, -4, -7, -8, -15, -16, -31, -32, -999])
-    buckets = transformer.relative_buckets(relative, 8, 64)
-    np.testing.assert_array_equal(buckets, [0, 0, 3, 4, 4, 5, 5, 6, 6, 7, 7])
-
-
-class FramesTest(absltest.TestCase):
-
-  def test_coarse(self):
-    stage = stages.get_stage('coarse')
-    # 12 MuLan tokens, 2 semantic frames at half the rate, 3 coarse frames.
-    frames = transformer.frames(stage, 14, 12)
-    expected = [-1] * 12 + [0, 2] + [0] * 4 + [1] * 4 + [2] * 4
-    np.testing.assert_array_equal(frames, expected)
-
-  def test_fine(self):
-    frames = transformer.frames(stages.get_stage('fine'), 8, 16)
-    expected = [0] * 4 + [1] * 4 + [0] * 8 + [1] * 8
-    np.testing.assert_array_equal(frames, expected)
-
-  def test_semantic(self):
-    frames = transformer.frames(stages.get_stage('semantic'), 12, 3)
-    np.testing.assert_array_equal(frames, [-1] * 12 + [0, 1, 2])
 
 
 class StageTransformerTest(parameterized.TestCase):
@@ -191,15 +133,20 @@ class StageTransformerTest(parameterized.TestCase):
 
   def test_bias_depends_on_distance_and_frame(self):
     bound = self.make('coarse').bind(self.variables)
-    frames = jnp.asarray(transformer.frames(self.stage, 14, 8))
-    positions = jnp.arange(22)
-    bias = bound.bias(positions, positions, frames)[0]
+    frames = jnp.asarray(positions.frames(self.stage, 14, 8))
+    index = jnp.arange(22)
+    bias = bound.bias(index, index, frames)[0]
     params = self.variables['params']
+
+    def bucket(relative, bidirectional=False):
+      relative = jnp.asarray(relative)
+      return positions.relative_buckets(relative, 32, 1024, bidirectional)
+
     # Position 18 predicts frame 1; position 13 read semantic frame 0 (time 0),
     # 14 the next one (time 2).
     for key, relative_frame in ((13, -1), (14, 1)):
-      position = t5_bucket(key - 18, 32, 1024, False)
-      frame = t5_bucket(relative_frame, 32, 1024, True)
+      position = bucket(key - 18)
+      frame = bucket(relative_frame, True)
       np.testing.assert_allclose(
           bias[:, 18, key],
           params['position_bias'][:, position] + params['frame_bias'][:, frame],
@@ -208,7 +155,7 @@ class StageTransformerTest(parameterized.TestCase):
     # MuLan tokens have no time.
     np.testing.assert_array_equal(
         bias[:, 18, 3],
-        params['position_bias'][:, t5_bucket(-15, 32, 1024, False)],
+        params['position_bias'][:, bucket(-15)],
     )
     self.assertTrue(np.all(bias[:, 18, 19:] == transformer.MASKED))
 

@@ -1,11 +1,13 @@
 """Tests for decode."""
 
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import decode
 from musiclm_jax.stages import base as stages
@@ -30,9 +32,11 @@ def make_stage(name, frame_bias=True, dtype='float32'):
   module = transformer.StageTransformer(config, stage)
   lengths = stage.feature_lengths
   shapes = [jnp.zeros((1, lengths[k]), jnp.int32) for k in lengths]
-  params = jax.jit(module.init)(jax.random.key(0), *shapes)['params']
-  # Untrained logits are all but equal: spread them, and what they depend on.
-  params = jax.tree.map(lambda x: x * 4, params)
+  expected = jax.eval_shape(module.init, jax.random.key(0), *shapes)['params']
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), expected
+  )
   return decode.StageDecoder(stage, config, params), module, params
 
 
@@ -76,8 +80,8 @@ def flat_ids(stage, tokens, streams):
 
 class StageDecoderTest(parameterized.TestCase):
 
-  @parameterized.product(
-      name=('semantic', 'coarse', 'fine'), frame_bias=(False, True)
+  @parameterized.parameters(
+      ('semantic', True), ('coarse', True), ('coarse', False), ('fine', True)
   )
   def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias):
     _, module, params = make_stage(name, frame_bias)
@@ -93,7 +97,7 @@ class StageDecoderTest(parameterized.TestCase):
     ids = flat_ids(stage, tokens, [targets])
     expected = jax.jit(module.apply)({'params': params}, inputs, ids)
 
-    token_frames = transformer.frames(stage, inputs.shape[1], ids.shape[1])
+    token_frames = positions.frames(stage, inputs.shape[1], ids.shape[1])
     token_frames = jnp.asarray(token_frames)
     read = jnp.pad(jnp.concatenate([inputs, ids], 1), ((0, 0), (1, 0)))
     known = inputs.shape[1] + 5  # Inputs and some targets, in one pass.
@@ -153,8 +157,8 @@ class StageDecoderTest(parameterized.TestCase):
     tokens = None
     for dtype in ('float32', 'bfloat16'):
       decoder, _, _ = make_stage('semantic', dtype=dtype)
-      tokens = tokens or make_inputs(decoder.stage, rows=4)
-      result = sample(decoder, tokens, num_frames=4, temperature=0.0)
+      tokens = tokens or make_inputs(decoder.stage, rows=2)
+      result = sample(decoder, tokens, num_frames=8, temperature=0.0)
       if dtype == 'float32':
         expected = result
     self.assertGreater(np.mean(result == expected), 0.5)
@@ -195,18 +199,18 @@ class StageDecoderTest(parameterized.TestCase):
 
   def test_fewer_frames_are_the_same_frames(self):
     decoder, _, _ = make_stage('coarse')
-    tokens = make_inputs(decoder.stage, rows=1)
+    tokens = make_inputs(decoder.stage, rows=2)
     whole = sample(decoder, tokens)
     part = sample(decoder, tokens, num_frames=7)
     np.testing.assert_array_equal(part, whole[:, :7])
 
-  @parameterized.parameters('semantic', 'coarse', 'fine')
-  def test_rows_do_not_depend_on_each_other(self, name):
-    decoder, _, _ = make_stage(name)
-    rows = decode.MAX_ROWS + 3
+  def test_rows_do_not_depend_on_each_other(self):
+    decoder, _, _ = make_stage('coarse')
+    rows = 7
     tokens = make_inputs(decoder.stage, rows)
     seeds = np.arange(rows)[:, np.newaxis]
-    together = sample(decoder, tokens, num_frames=6, seeds=seeds)
+    with mock.patch.object(decode, 'MAX_ROWS', 4):
+      together = sample(decoder, tokens, num_frames=6, seeds=seeds)
     for row in (0, rows - 1):
       mine = {k: v[row : row + 1] for k, v in tokens.items()}
       alone = sample(decoder, mine, num_frames=6, seeds=seeds[row : row + 1])

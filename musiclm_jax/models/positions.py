@@ -1,0 +1,73 @@
+"""Where tokens are: how far apart in a sequence, and when in a clip."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+import numpy as np
+
+NO_FRAME = -1  # Of tokens that describe the whole clip.
+
+
+def relative_buckets(
+    relative: Int[Array, '*shape'],
+    num_buckets: int,
+    max_distance: int,
+    bidirectional: bool = False,
+) -> Int[Array, '*shape']:
+  """Sorts distances into buckets, the far ones by their logarithm (T5 2.1).
+
+  Args:
+    relative: Position of the key less position of the query.
+    num_buckets: Buckets; half of them are for one distance each.
+    max_distance: From here on, all share the last bucket.
+    bidirectional: Whether keys after the query get half of the buckets; else
+      they share bucket 0.
+
+  Returns:
+    Buckets in [0, num_buckets).
+  """
+  start = jnp.zeros_like(relative)
+  if bidirectional:
+    num_buckets //= 2
+    start = jnp.where(relative > 0, num_buckets, 0)
+    distance = jnp.abs(relative)
+  else:
+    distance = jnp.maximum(-relative, 0)
+  exact = num_buckets // 2
+  # Rounding must not drop powers into the bucket below, hence the epsilon.
+  ratio = distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps
+  far = exact + (
+      jnp.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
+  ).astype(jnp.int32)
+  far = jnp.minimum(far, num_buckets - 1)
+  return start + jnp.where(distance < exact, distance, far)
+
+
+def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
+  """Returns the time of each token, in frames of the stage's fastest stream.
+
+  Args:
+    stage: Says which streams are laid out, as `stages.base.Stage` does.
+    input_length: Tokens of all inputs together.
+    target_length: Tokens of the targets.
+
+  Returns:
+    [input_length + target_length] int32; NO_FRAME for tokens of the whole clip.
+  """
+  rate = max(s.frame_rate or 0 for s in (*stage.inputs, stage.targets))
+  timed = [s for s in stage.inputs if s.frame_rate]
+  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
+  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
+  seconds = (input_length - once) / per_second if timed else 0.0
+
+  def times(stream, num_frames):
+    if stream.frame_rate is None:
+      return np.full(stream.num_quantizers, NO_FRAME)
+    steps = np.arange(num_frames) * rate / stream.frame_rate
+    return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
+
+  targets = stage.targets
+  streams = [times(s, s.num_frames(seconds)) for s in stage.inputs]
+  streams.append(times(targets, target_length // targets.num_quantizers))
+  return np.concatenate(streams).astype(np.int32)
