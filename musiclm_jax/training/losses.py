@@ -58,7 +58,10 @@ def feature_loss(
   return jnp.mean(jnp.stack(losses))
 
 
-def _mel_magnitudes(audio, sample_rate, window):
+def mel_magnitudes(
+    audio: Float[Array, 'batch samples'], sample_rate: int, window: int
+) -> Float[Array, 'batch frames mels']:
+  """Returns the mel spectrogram of a window of [window] samples."""
   spectrum = dsp.stft(audio, window, window // 4)
   # The gradient of a square root is infinite at 0, where silence is.
   power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
@@ -89,32 +92,11 @@ def mel_loss(
   """
   losses = []
   for window in MEL_WINDOWS:
-    real = _mel_magnitudes(audio, sample_rate, window)
-    fake = _mel_magnitudes(reconstruction, sample_rate, window)
+    real = mel_magnitudes(audio, sample_rate, window)
+    fake = mel_magnitudes(reconstruction, sample_rate, window)
     linear = jnp.mean(jnp.abs(real - fake))
     ratio = jnp.log(real + _MEL_FLOOR) - jnp.log(fake + _MEL_FLOOR)
     # Where all bins of a frame agree, the root has no gradient without this.
     rms = jnp.sqrt(jnp.mean(jnp.square(ratio), axis=-1) + 1e-8)
     losses.append(linear + (window / 2) ** 0.5 * jnp.mean(rms))
   return jnp.mean(jnp.stack(losses))
-
-
-def si_sdr(
-    audio: Float[Array, 'batch samples'],
-    reconstruction: Float[Array, 'batch samples'],
-) -> Float[Array, ' batch']:
-  """Scale-invariant signal-to-distortion ratio, in dB (Le Roux et al., 2019).
-
-  Args:
-    audio: [batch, samples] reference.
-    reconstruction: [batch, samples].
-
-  Returns:
-    [batch], between -80 and 80, where silence would make it infinite.
-  """
-  dot = lambda x, y: jnp.sum(x * y, axis=-1, keepdims=True)
-  scale = dot(audio, reconstruction) / jnp.maximum(dot(audio, audio), 1e-8)
-  target = scale * audio
-  noise = target - reconstruction
-  ratio = (dot(target, target) + 1e-8) / (dot(noise, noise) + 1e-8)
-  return jnp.clip(10 * jnp.log10(ratio[:, 0]), -80, 80)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax.audio import distances
 from musiclm_jax.models import discriminators
 from musiclm_jax.models import parts
 from musiclm_jax.models import soundstream
@@ -132,7 +133,7 @@ class SoundStreamModel(model.TrainableModel):
         'dead_codes': metrics['dead_codes'],
         'codebook_perplexity_mean': jnp.mean(perplexity),
         'codebook_perplexity_min': jnp.min(perplexity),
-        'si_sdr': jnp.mean(losses.si_sdr(audio, reconstruction)),
+        'si_sdr': jnp.mean(distances.si_sdr(audio, reconstruction)),
     } | {
         f'codebook_perplexity_q{i + 1:02}': perplexity[i]
         for i in range(self.config.num_quantizers)

@@ -10,9 +10,9 @@ import numpy as np
 
 class GroupedConvTest(parameterized.TestCase):
 
-  @parameterized.parameters(97, 100, 103)
+  @parameterized.parameters(97, 100)
   def test_matches_a_grouped_convolution(self, length):
-    conv = discriminators.GroupedConv(8, 12, jnp.float32)
+    conv = discriminators.GroupedConv(8, 12, jnp.dtype('float32'))
     x = jax.random.normal(jax.random.key(0), (2, length, 8))
     variables = conv.init(jax.random.key(1), x)
     expected = jax.lax.conv_general_dilated(
@@ -32,18 +32,35 @@ class DiscriminatorsTest(parameterized.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     config = discriminators.DiscriminatorConfig(
-        stft_channels=2, stft_window=128, stft_hop=32, wave_channels=4
+        stft_channels=2,
+        stft_window=128,
+        stft_hop=32,
+        wave_channels=4,
+        wave_scales=2,
     )
     cls.module = discriminators.Discriminators(config)
     cls.audio = jax.random.normal(jax.random.key(0), (2, 512))
-    variables = jax.jit(cls.module.init)(jax.random.key(1), cls.audio)
-    cls.params = variables['params']
-    cls.judgements = jax.jit(cls.module.apply)(variables, cls.audio)
+    # Values of our own: initializers take longer to compile than networks.
+    shapes = jax.eval_shape(
+        lambda: cls.module.init(jax.random.key(1), cls.audio)['params']
+    )
+    rng = np.random.default_rng(0)
+    cls.params = jax.tree.map(
+        lambda x: rng.normal(scale=0.3, size=x.shape).astype(np.float32), shapes
+    )
+
+    def total(params):
+      judgements = cls.module.apply({'params': params}, cls.audio)
+      return sum(jnp.sum(logits) for logits, _ in judgements), judgements
+
+    cls.gradients, cls.judgements = jax.jit(jax.grad(total, has_aux=True))(
+        cls.params
+    )
 
   def test_logits_are_over_time(self):
     shapes = [logits.shape for logits, _ in self.judgements]
     # 17 spectra, their rate halved three times; waves fall by 4 four times.
-    self.assertEqual(shapes, [(2, 3), (2, 2), (2, 1), (2, 1)])
+    self.assertEqual(shapes, [(2, 3), (2, 2), (2, 1)])
 
   def test_features_are_of_every_layer(self):
     stft, *waves = [features for _, features in self.judgements]
@@ -52,14 +69,10 @@ class DiscriminatorsTest(parameterized.TestCase):
     self.assertEqual(stft[-1].shape, (2, 3, 1, 32))
     for features in waves:
       self.assertLen(features, 6)
-    self.assertEqual([f[0].shape[1] for f in waves], [512, 256, 128])
+    self.assertEqual([f[0].shape[1] for f in waves], [512, 256])
 
   def test_all_of_it_is_trained(self):
-    def total(params):
-      judgements = self.module.apply({'params': params}, self.audio)
-      return sum(jnp.sum(logits) for logits, _ in judgements)
-
-    for gradient in jax.tree.leaves(jax.jit(jax.grad(total))(self.params)):
+    for gradient in jax.tree.leaves(self.gradients):
       self.assertGreater(float(jnp.abs(gradient).max()), 0)
 
 
