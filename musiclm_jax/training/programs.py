@@ -72,8 +72,12 @@ class Program:
 
   def initial_state(self) -> steps.TrainState:
     """Returns the state before the first step."""
+    # Runs once, and is mostly random numbers, which XLA is slow to optimize.
+    options = {'xla_backend_optimization_level': 0}
     return jax.jit(
-        lambda rng: self._initialize(rng)[0], out_shardings=self._shardings
+        lambda rng: self._initialize(rng)[0],
+        out_shardings=self._shardings,
+        compiler_options=options if jax.default_backend() == 'cpu' else None,
     )(self._init_rng)
 
   def train_step(

@@ -1,15 +1,24 @@
 """What t5x needs to train our models; the only module that imports it."""
 
+from flax import core
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import optimizers
 import optax
 from t5x import optimizers as t5x_optimizers
 
 
-def wrap_optimizer(
-    model: model_lib.TrainableModel,
-) -> model_lib.TrainableModel:
-  """Returns `model` with its optimizer in the form of t5x."""
+def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
+  """Returns `model` with the optimizer and the mutables of t5x's types."""
+  loss_fn = model.loss_fn
+
+  def frozen_loss_fn(params, batch, dropout_rng, flax_mutables=None):
+    loss, outputs = loss_fn(params, batch, dropout_rng, flax_mutables)
+    if flax_mutables:
+      metrics, mutables = outputs
+      outputs = metrics, core.freeze(mutables)
+    return loss, outputs
+
+  model.loss_fn = frozen_loss_fn  # type: ignore[method-assign]
   model.optimizer_def = t5x_optimizers.OptaxWrapper(model.optimizer_def)
   return model
 
