@@ -201,8 +201,9 @@ def _keep_compiled() -> None:
 
   JAX_COMPILATION_CACHE_DIR names another folder, or none if it is empty.
   """
-  if 'JAX_COMPILATION_CACHE_DIR' in os.environ or jax.config.read(
-      'jax_compilation_cache_dir'
+  if (
+      'JAX_COMPILATION_CACHE_DIR' in os.environ
+      or jax.config.values['jax_compilation_cache_dir']
   ):
     return
   cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'

@@ -35,7 +35,7 @@ def make_stage(name, frame_bias=True, dtype='float32'):
   expected = jax.eval_shape(module.init, jax.random.key(0), *shapes)['params']
   rng = np.random.default_rng(0)
   params = jax.tree.map(
-      lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), expected
+      lambda x: 0.7 * jnp.asarray(rng.normal(size=x.shape), x.dtype), expected
   )
   return decode.StageDecoder(stage, config, params), module, params
 
