@@ -6,17 +6,14 @@ and resumes from its last checkpoint if it trains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import json
 import os
 import pathlib
 from typing import Any
 
 from musiclm_jax.data import datasets
-from musiclm_jax.stages import base as stages
 
-# In the order of training: stages read the tokens of the others.
-TOKENIZERS = ('soundstream', 'w2v_bert', 'mulan')
-STAGES = ('semantic', 'coarse', 'fine')
 SCORE_SUFFIXES = ('.mid', '.midi', '.xml', '.musicxml', '.mxl')
 
 Result = Mapping[str, Any]
@@ -55,11 +52,15 @@ class Recipe:
     self._check()
     self._step('corpus', self._make_corpus)
     self._step('vocab', self._make_vocab)
-    for name in TOKENIZERS:
-      self._step(name, lambda: self._train(f'models/{name}.gin', name))
+    for name in ('soundstream', 'w2v_bert'):
+      self._step(name, functools.partial(self._train, 'models', name))
+    vocab = f'--gin.VOCAB={str(self.vocab)!r}'
+    self._step(
+        'mulan', functools.partial(self._train, 'models', 'mulan', vocab)
+    )
     self._step('tokens', self._tokenize)
-    for name in STAGES:
-      self._step(name, lambda: self._train(f'stages/{name}.gin', name))
+    for name in ('semantic', 'coarse', 'fine'):
+      self._step(name, functools.partial(self._train, 'stages', name))
     self._step('sample', self._sample)
     table = self._step('evaluation', self._evaluate)
     from musiclm_jax.metrics import report
@@ -124,22 +125,22 @@ class Recipe:
     from musiclm_jax.training import mulan
 
     train = datasets.open_dataset('music', self.data_dir, 'train')
-    captions = (text for clip in train for text in clip['captions'])
+    captions = [text for clip in train for text in clip['captions']]
     mulan.build_vocab(captions, self.vocab)
 
-  def _train(self, gin_file: str, name: str) -> Result:
+  def _train(self, folder: str, name: str, *flags: str) -> Result:
     from musiclm_jax.training import export
     from musiclm_jax.training import gin_flags
 
-    flags = [
-        f'--gin_file={gin_file}',
+    argv = [
+        f'--gin_file={folder}/{name}.gin',
         *self.gin_flags,
         f'--gin.MODEL_DIR={str(self.output / name)!r}',
         f'--gin.DATA_DIR={str(self.data_dir)!r}',
-        f'--gin.VOCAB={str(self.vocab)!r}',
+        *flags,
     ]
-    metrics = gin_flags.train_main(flags)
-    export.export_main(flags, output=str(self.model_dir), dtype=self.dtype)
+    metrics = gin_flags.train_main(argv)
+    export.export_main(argv, output=str(self.model_dir), dtype=self.dtype)
     return {'metrics': metrics}
 
   def _tokenize(self) -> None:
@@ -170,3 +171,17 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
   temporary = path.with_suffix('.tmp')
   temporary.write_text(json.dumps(value, indent=2))
   temporary.replace(path)
+
+
+def recipe_main(
+    argv: Sequence[str],
+    data: str,
+    output: str,
+    soundfont: str | None = None,
+    dtype: str = 'float32',
+) -> None:
+  """Runs the recipe that a command line asks for; see `Recipe`."""
+  from musiclm_jax.training import gin_flags
+
+  gin_flags.parse_flags(argv)  # A wrong flag should not cost a corpus.
+  Recipe(data, output, argv, soundfont, dtype).run()

@@ -28,8 +28,12 @@ Row = dict[str, Any]
 
 
 def _row(part: str, metric: str, value: float, chance: float | None = None):
-  return {'part': part, 'metric': metric, 'value': float(value),
-          'chance': chance}
+  return {
+      'part': part,
+      'metric': metric,
+      'value': float(value),
+      'chance': chance,
+  }
 
 
 def _tokenize(
@@ -56,8 +60,7 @@ def _codec_rows(
   """Compares audio with what the codec makes of its tokens."""
   distances = {
       'log-mel distance': codec_metrics.mel_distance,
-      'multi-resolution STFT distance':
-          codec_metrics.multi_resolution_stft_distance,
+      'multi-resolution STFT distance': codec_metrics.multi_resolution_stft_distance,
       'SI-SDR (dB)': codec_metrics.si_sdr,
   }
   values: dict[str, list[float]] = {name: [] for name in distances}
@@ -105,8 +108,12 @@ def _mulan_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
   chance = {f'recall_at_{k}': min(k, pool) / pool for k in (1, 5, 10)}
   chance['median_rank'] = (pool + 1) / 2
   return [
-      _row('mulan', f'text to audio {name}, {pool} clips', value,
-           chance.get(name))
+      _row(
+          'mulan',
+          f'text to audio {name}, {pool} clips',
+          value,
+          chance.get(name),
+      )
       for name, value in found.items()
   ]
 
@@ -145,9 +152,7 @@ def stage_loss(
 
   @jax.jit
   def nats(inputs, targets):
-    logits = module.apply(
-        {'params': part.variables['params']}, inputs, targets
-    )
+    logits = module.apply({'params': part.variables['params']}, inputs, targets)
     codes = jax.numpy.maximum(targets - offsets, 0)[..., None]
     logs = jax.nn.log_softmax(logits)
     picked = jax.numpy.take_along_axis(logs, codes, axis=-1)[..., 0]
@@ -157,8 +162,9 @@ def stage_loss(
   sums = np.zeros(2)
   for i in range(0, len(crops), STAGE_BATCH):
     batch = crops[i : i + STAGE_BATCH]
-    sums += nats(*(np.stack([c[k] for c in batch])
-                   for k in ('inputs', 'targets')))
+    sums += nats(
+        *(np.stack([c[k] for c in batch]) for k in ('inputs', 'targets'))
+    )
   return sums[0] / sums[1]
 
 
@@ -184,8 +190,9 @@ def evaluate(
     FileNotFoundError: If the dataset or a part is missing.
   """
   if model_dir is None:
-    model_dir = str(importlib.resources.files('musiclm_jax')
-                    / 'pretrained/small')
+    model_dir = str(
+        importlib.resources.files('musiclm_jax') / 'pretrained/small'
+    )
   tokenizers = records.load_tokenizers(os.fspath(model_dir))
   tokenized = _tokenize(data_dir, tokenizers, split, max_clips)
   rows = [

@@ -1,6 +1,7 @@
 """A model that trains in milliseconds, for tests of what trains models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+import os
 from typing import Any
 
 from flax import linen as nn
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
+from musiclm_jax.models import parts
 from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
@@ -87,6 +89,16 @@ class FakeModel(model_lib.TrainableModel):
     y = jnp.asarray(self.module.apply(variables, batch['x']))
     loss = jnp.mean((y - batch['y']) ** 2)
     return loss, model_lib.average(rms_error=jnp.sqrt(loss))
+
+  def export(
+      self,
+      variables: model_lib.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str],
+      dtype: str = 'float32',
+  ) -> str:
+    return parts.save(directory, self.name, {}, variables, lineage, dtype)
 
 
 def examples(count: int) -> list[dict[str, Any]]:

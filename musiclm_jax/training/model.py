@@ -1,7 +1,7 @@
 """What a trainer needs of a model: the contract of t5x, duck-typed."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import os
 from typing import Any
 
@@ -76,6 +76,28 @@ class TrainableModel(abc.ABC):
     """Returns the sha256 of each part that made the data: none made audio."""
     del data_dir
     return {}
+
+  @abc.abstractmethod
+  def export(
+      self,
+      variables: Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str],
+      dtype: str = 'float32',
+  ) -> str:
+    """Writes the part for inference; see `models.parts.save`.
+
+    Args:
+      variables: Of the finished run.
+      directory: Of the model; made if missing.
+      clips: [samples] float32 audio at 24 kHz, to fit quantizers to.
+      lineage: What `self.lineage` returned.
+      dtype: Storage of matrices.
+
+    Returns:
+      The sha256 of the stored variables.
+    """
 
   def summaries(
       self, variables: Variables, batch: Mapping[str, np.ndarray]

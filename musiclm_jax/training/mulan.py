@@ -214,6 +214,42 @@ class MuLanModel(model_lib.TrainableModel):
         text_effective_rank=effective_rank(text),
     )
 
+  def export(
+      self,
+      variables: model_lib.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str] | None = None,
+      dtype: str = 'float32',
+  ) -> str:
+    """Fits the codebooks and writes the part 'mulan' of a model.
+
+    Args:
+      variables: With its 'params'.
+      directory: Of the model; made if missing.
+      clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
+      lineage: Empty: MuLan depends on no other part.
+      dtype: Storage of matrices; see `parts.save`.
+
+    Returns:
+      The sha256 of the stored variables.
+    """
+    params = jax.device_get(variables['params'])
+    # Codebooks must fit what will be loaded: weights rounded to `dtype`.
+    with tempfile.TemporaryDirectory() as scratch:
+      parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
+      params = parts.load(scratch, NAME).variables['params']
+    embedder = mulan.Embedder(self.config, params, self.vocab)
+    codebooks = fit_codebooks(embedder, clips)
+    return parts.save(
+        directory,
+        NAME,
+        {'config': self.config.to_json(), 'vocab': list(self.vocab)},
+        {'params': params, 'codebooks': {'codes': codebooks}},
+        lineage,
+        dtype,
+    )
+
 
 def build_vocab(
     captions: Iterable[str], path: str | os.PathLike[str], size: int = 4096
@@ -268,44 +304,4 @@ def fit_codebooks(
       quantizer.fit_rvq(
           embeddings, mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, seed
       )
-  )
-
-
-def export(
-    model: MuLanModel,
-    variables: model_lib.Variables,
-    clips: Iterable[np.ndarray],
-    directory: str | os.PathLike[str],
-    lineage: Mapping[str, str] | None = None,
-    dtype: str = 'float32',
-    seed: int = 0,
-) -> str:
-  """Fits the codebooks and writes the part 'mulan' of a model.
-
-  Args:
-    model: What was trained.
-    variables: With its 'params'.
-    clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
-    directory: Of the model.
-    lineage: See `parts.save`; MuLan depends on no other part.
-    dtype: Storage of matrices; see `parts.save`.
-    seed: Of the codebooks.
-
-  Returns:
-    The sha256 of the part.
-  """
-  params = jax.device_get(variables['params'])
-  # Codebooks must fit what will be loaded: weights rounded to `dtype`.
-  with tempfile.TemporaryDirectory() as scratch:
-    parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
-    params = parts.load(scratch, NAME).variables['params']
-  embedder = mulan.Embedder(model.config, params, model.vocab)
-  codebooks = fit_codebooks(embedder, clips, seed)
-  return parts.save(
-      directory,
-      NAME,
-      {'config': model.config.to_json(), 'vocab': list(model.vocab)},
-      {'params': params, 'codebooks': {'codes': codebooks}},
-      lineage,
-      dtype,
   )

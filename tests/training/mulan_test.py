@@ -207,7 +207,7 @@ class MuLanModelTest(parameterized.TestCase):
       self.model._load_text(path, self.variables['params']['text'])
 
   def test_text_init_must_have_the_sizes(self):
-    model = self.make_model(text_init=self.save_text_tower(self.model.vocab))
+    path = self.save_text_tower(self.model.vocab)
     with self.assertRaisesRegex(
         ValueError, 'must have the sizes.*embed_dim=32'
     ):
@@ -215,8 +215,8 @@ class MuLanModelTest(parameterized.TestCase):
 
   def test_export(self):
     model_dir = self.folder / 'model'
-    sha256 = mulan.export(
-        self.model, self.variables, sounds(24000, 2.5), model_dir, dtype='int8'
+    sha256 = self.model.export(
+        self.variables, model_dir, sounds(24000, 2.5), dtype='int8'
     )
     part = parts.load(model_dir, 'mulan')
     self.assertEqual(part.sha256, sha256)
@@ -237,7 +237,7 @@ class MuLanModelTest(parameterized.TestCase):
 
   def test_export_needs_clips(self):
     with self.assertRaisesRegex(ValueError, 'there are none.*training split'):
-      mulan.export(self.model, self.variables, [], self.folder / 'none')
+      self.model.export(self.variables, self.folder / 'none', [])
     self.assertFalse((self.folder / 'none').exists())
 
 
