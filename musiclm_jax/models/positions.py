@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 NO_FRAME = -1  # Of tokens that describe the whole clip.
@@ -42,6 +43,26 @@ def relative_buckets(
   ).astype(jnp.int32)
   far = jnp.minimum(far, num_buckets - 1)
   return start + jnp.where(distance < exact, distance, far)
+
+
+def near_first(
+    key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32
+) -> Float[Array, 'heads buckets']:
+  """Initializes biases that fall with distance, for each head less steeply.
+
+  Args:
+    key: Not used: the slopes are set, as in ALiBi (arXiv 2108.12409).
+    shape: Heads, and bidirectional buckets.
+    dtype: Of the biases.
+
+  Returns:
+    [heads, buckets] biases, 0 where the distance is.
+  """
+  del key
+  num_heads, num_buckets = shape
+  slopes = np.geomspace(1, 1 / 16, num_heads)
+  distances = np.arange(num_buckets) % (num_buckets // 2)
+  return jnp.asarray(-slopes[:, np.newaxis] * distances, dtype)
 
 
 def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:

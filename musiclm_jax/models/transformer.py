@@ -31,9 +31,9 @@ class TransformerConfig:
     dropout: Rate, on the embeddings and on what each block adds.
     num_buckets: Of relative distance, in the position bias of T5.
     max_distance: Distances beyond it share a bucket.
-    frame_bias: Whether attention also sees the distance in time, with which a
-      small model lines up streams of different rates much sooner. Not in the
-      paper.
+    frame_bias: Whether attention also sees the distance in time (ours). It
+      starts out in favour of what is near, and so lines up streams of different
+      rates at once; positions alone take a large model and many steps to.
     remat: Whether the backward pass recomputes activations to save memory.
     dtype: Of the arithmetic; parameters, norms and softmax are float32.
   """
@@ -241,9 +241,11 @@ class StageTransformer(nn.Module):
     self.layers = [layer(c) for _ in range(c.num_layers)]
     self.final_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
     self.dropout = nn.Dropout(c.dropout)
-    self.position_bias = self._bias_table('position_bias')
+    self.position_bias = self._bias_table(
+        'position_bias', nn.initializers.normal(stddev=0.02)
+    )
     if c.frame_bias:
-      self.frame_bias = self._bias_table('frame_bias')
+      self.frame_bias = self._bias_table('frame_bias', positions.near_first)
     targets = self.stage.targets
     # Small, so that training starts from equal chances: a loss of ln(codes).
     self.head = partitioning.param_with_axes(
@@ -255,10 +257,10 @@ class StageTransformer(nn.Module):
         axes=('quantizers', 'codes', 'embed'),
     )
 
-  def _bias_table(self, name):
+  def _bias_table(self, name, initializer):
     return partitioning.param_with_axes(
         name,
-        nn.initializers.normal(stddev=0.02),
+        initializer,
         (self.config.num_heads, self.config.num_buckets),
         axes=('heads', 'buckets'),
     )

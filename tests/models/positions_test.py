@@ -4,6 +4,7 @@ import math
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
 from musiclm_jax.models import positions
 from musiclm_jax.stages import base as stages
@@ -47,6 +48,15 @@ class RelativeBucketsTest(parameterized.TestCase):
     relative = jnp.array([2, 0, -3, -4, -7, -8, -15, -16, -31, -32, -999])
     buckets = positions.relative_buckets(relative, 8, 64)
     np.testing.assert_array_equal(buckets, [0, 0, 3, 4, 4, 5, 5, 6, 6, 7, 7])
+
+
+class NearFirstTest(absltest.TestCase):
+
+  def test_falls_with_distance_on_both_sides(self):
+    table = positions.near_first(jax.random.key(0), (2, 8))
+    # Distances 0 to 3 of keys before, then of keys after.
+    expected = np.array([0, -1, -2, -3] * 2)
+    np.testing.assert_allclose(table, [expected, expected / 16])
 
 
 class FramesTest(absltest.TestCase):
