@@ -116,6 +116,12 @@ class FeatureEncoder(nn.Module):
       audio: Float[Array, 'batch samples'],
       valid: Bool[Array, 'batch frames'],
   ) -> Float[Array, 'batch frames features']:
+    samples = valid.shape[1] * FRAME_LENGTH
+    if audio.shape[1] != samples:
+      raise ValueError(
+          f'audio must hold {FRAME_LENGTH} samples for each frame, {samples} in'
+          f' all, but holds {audio.shape[1]}. Crop it to a multiple.'
+      )
     log_mel = dsp.log_mel(
         audio, SAMPLE_RATE, WINDOW_LENGTH, HOP_LENGTH, self.config.num_mels
     )
