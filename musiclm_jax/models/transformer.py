@@ -405,8 +405,8 @@ class StageTransformer(nn.Module):
     """
     batch, length = cache[0][0].shape[0], cache[0][0].shape[2]
     bias = self.bias(position[None], jnp.arange(length), token_frames)
-    # A product with one row adds up in another order than with many, so a lone
-    # row gets a twin: what it samples must not depend on its neighbours.
+    # XLA's products of a lone row are slower on CPUs, and add up in another
+    # order than those of many, so it gets a twin.
     ids = jnp.broadcast_to(ids, (2,)) if batch == 1 else ids
     x, updated = self.embed(ids[:, None]), []
     for layer, key_values in zip(self.layers, cache, strict=True):

@@ -116,7 +116,7 @@ class StageDecoder:
       temperature: float,
       progress: Callable[[int], Any] = lambda _: None,
   ) -> Int[np.ndarray, 'rows frames quantizers']:
-    """Samples the first frames of a window; a row depends on nothing but it.
+    """Samples the first frames of a window, each row from its own seeds.
 
     Args:
       tokens: The inputs of the stage, each a whole window.

@@ -98,8 +98,10 @@ class MusicLM:
     Args:
       prompts: A description of the music, or several.
       seconds: Length of each piece; any.
-      seed: The same prompt, length and seed give the same audio, alone or among
-        other prompts. A prompt that is repeated is played anew each time.
+      seed: The same call gives the same audio. So does the same prompt among
+        other ones, but for rare choices that rounding tips: XLA adds up in
+        another order where there are more rows. A prompt that is repeated is
+        played anew each time.
       temperatures: How far each stage strays from its likeliest tokens.
       progress: Whether to show a progress bar if it takes long.
 
