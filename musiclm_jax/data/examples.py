@@ -7,7 +7,7 @@ makes. `tasks/` registers them all in seqio; `batches` runs them without it.
 import abc
 from collections.abc import Mapping
 import os
-from typing import Any
+from typing import Any, cast
 
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
@@ -36,17 +36,14 @@ class Examples(abc.ABC):
   reads: tuple[str, ...]
   output_features: Mapping[str, tuple[int, type]]
 
-  def context(
-      self, data_dir: str | os.PathLike[str], **options: Any
-  ) -> dict[str, Any]:
+  def context(self, data_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads what all examples need: keyword arguments of each call.
 
     Args:
       data_dir: Folder of the datasets.
-      **options: Of the task, e.g. TASK_OPTIONS in gin files.
     """
     del data_dir
-    return options
+    return {}
 
   @abc.abstractmethod
   def __call__(
@@ -195,8 +192,8 @@ class StageExamples(Examples):
 
   def _crop_seconds(self, feature_lengths: Mapping[str, int]) -> float:
     targets = self.stage.targets
-    seconds = feature_lengths['targets'] / targets.num_quantizers
-    seconds /= targets.frame_rate
+    frames = feature_lengths['targets'] / targets.num_quantizers
+    seconds = frames / cast(float, targets.frame_rate)
     inputs = sum(
         s.num_frames(seconds) * s.num_quantizers for s in self.stage.inputs
     )

@@ -92,14 +92,17 @@ def features(embed_dim: int) -> dict[str, Any]:
 
 def _align(tokens: base.Tokens) -> base.Tokens:
   """Cuts all streams to the time that every one of them covers."""
-  timed = (base.SEMANTIC, base.COARSE, base.FINE)
-  slowest = min(s.frame_rate for s in timed)
+  per_second = {
+      s.name: s.num_frames(1.0) for s in (base.SEMANTIC, base.COARSE, base.FINE)
+  }
+  slowest = min(per_second.values())
   num_frames = min(
-      int(tokens[s.name].shape[1] * slowest / s.frame_rate) for s in timed
+      tokens[name].shape[1] * slowest // rate
+      for name, rate in per_second.items()
   )
   return {
-      s.name: tokens[s.name][:, : round(num_frames * s.frame_rate / slowest)]
-      for s in timed
+      name: tokens[name][:, : num_frames * rate // slowest]
+      for name, rate in per_second.items()
   }
 
 

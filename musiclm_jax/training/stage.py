@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 import dataclasses
 import os
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,10 @@ from musiclm_jax.stages import base as stages
 from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
+
+
+def _mean(values: jax.Array, seen: jax.Array) -> jax.Array:
+  return jnp.sum(values, where=seen) / jnp.sum(seen)
 
 
 class StageModel(model_lib.TrainableModel):
@@ -59,22 +63,15 @@ class StageModel(model_lib.TrainableModel):
   ) -> tuple[jax.Array, Any]:
     """Returns the mean negative log likelihood, in nats, and metrics."""
     del flax_mutables
-    train = dropout_rng is not None
-    logits = self.module.apply(
-        {'params': params},
-        batch['inputs'],
-        batch['targets'],
-        train=train,
-        rngs={'dropout': dropout_rng} if train else None,
-    )
+    logits = self._logits(params, batch, dropout_rng)
     nats, seen = self._nats(logits, batch['targets'])
-    loss = jnp.mean(nats, where=seen)
     hits = jnp.argmax(logits, axis=-1) == self._codes(batch['targets'])
-    metrics = {'loss': loss, 'accuracy': jnp.mean(hits, where=seen)}
+    loss = _mean(nats, seen)
+    metrics = {'loss': loss, 'accuracy': _mean(hits, seen)}
     num_quantizers = self.stage.targets.num_quantizers
     for q in range(num_quantizers) if num_quantizers > 1 else ():
       each = slice(q, None, num_quantizers)
-      metrics[f'loss_q{q + 1}'] = jnp.mean(nats[:, each], where=seen[:, each])
+      metrics[f'loss_q{q + 1}'] = _mean(nats[:, each], seen[:, each])
     return loss, model_lib.average(**metrics)
 
   def eval_fn(
@@ -93,9 +90,7 @@ class StageModel(model_lib.TrainableModel):
   ) -> Float[Array, ' batch']:
     """Returns the log likelihood of each example's targets, in nats."""
     del flax_mutables
-    logits = self.module.apply(
-        {'params': params}, batch['inputs'], batch['targets']
-    )
+    logits = self._logits(params, batch)
     nats, seen = self._nats(logits, batch['targets'])
     return -jnp.sum(nats, axis=-1, where=seen)
 
@@ -115,8 +110,7 @@ class StageModel(model_lib.TrainableModel):
     offsets = self._offsets(batch['targets'])
 
     def write(i, targets):
-      logits = self.module.apply({'params': params}, batch['inputs'], targets)
-      logits = logits[:, i]
+      logits = self._logits(params, {**batch, 'targets': targets})[:, i]
       codes = (
           jnp.argmax(logits, axis=-1)
           if rng is None
@@ -170,6 +164,21 @@ class StageModel(model_lib.TrainableModel):
     }
     params = {'params': jax.device_get(variables['params'])}
     return parts.save(directory, self.name, config, params, lineage, dtype)
+
+  def _logits(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None = None,
+  ) -> Float[Array, 'batch length codes']:
+    logits = self.module.apply(
+        {'params': params},
+        batch['inputs'],
+        batch['targets'],
+        train=dropout_rng is not None,
+        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+    )
+    return cast(jax.Array, logits)
 
   def _offsets(self, targets) -> Int[Array, ' length']:
     """Returns the id of code 0 at each position of the targets."""
