@@ -17,7 +17,8 @@ from typing import Any
 from flax import traverse_util
 import ml_dtypes
 import numpy as np
-from safetensors import numpy as safetensors
+import safetensors
+from safetensors import numpy as safetensors_numpy
 
 FORMAT = 1
 DTYPES = ('float32', 'bfloat16', 'int8')
@@ -45,7 +46,10 @@ class Part:
 def _pack(array: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
   """Returns the tensors that hold `array`, by suffix of their names."""
   if dtype == 'float32' or array.ndim < 2 or array.dtype != np.float32:
-    return {'': array}
+    half = array.astype(ml_dtypes.bfloat16)
+    # What bfloat16 holds exactly need not take twice the space.
+    is_exact = np.array_equal(half.astype(array.dtype), array)
+    return {'': half if array.dtype == np.float32 and is_exact else array}
   if dtype == 'bfloat16':
     return {'': array.astype(ml_dtypes.bfloat16)}
   # One scale per output channel; the largest weight of each becomes ±127.
@@ -67,6 +71,24 @@ def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       name: restore(name, array)
       for name, array in tensors.items()
       if not name.endswith(':scale')
+  }
+
+
+def _read(data: bytes) -> dict[str, np.ndarray]:
+  """Returns the tensors of a safetensors file, of the types `save` writes."""
+  # safetensors.numpy writes bfloat16 and cannot read it.
+  dtypes = {
+      'F32': np.float32,
+      'BF16': ml_dtypes.bfloat16,
+      'I8': np.int8,
+      'I32': np.int32,
+      'BOOL': np.bool_,
+  }
+  return {
+      name: np.frombuffer(tensor['data'], dtypes[tensor['dtype']]).reshape(
+          tensor['shape']
+      )
+      for name, tensor in safetensors.deserialize(data)
   }
 
 
@@ -113,7 +135,7 @@ def save(
     stored = dtype if key.startswith('params/') else 'float32'
     for suffix, tensor in _pack(array.reshape(np.shape(value)), stored).items():
       tensors[key + suffix] = tensor
-  data = safetensors.save(tensors)
+  data = safetensors_numpy.save(tensors)
   sha256 = hashlib.sha256(data).hexdigest()
   description = {
       'format': FORMAT,
@@ -178,9 +200,7 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   return Part(
       name=name,
       config=description['config'],
-      variables=traverse_util.unflatten_dict(
-          _unpack(safetensors.load(data)), sep='/'
-      ),
+      variables=traverse_util.unflatten_dict(_unpack(_read(data)), sep='/'),
       lineage=description['lineage'],
       sha256=sha256,
   )
