@@ -198,6 +198,33 @@ class Conv(nn.Module):
     return y + self.bias.astype(self.dtype) if self.use_bias else y
 
 
+class GatedMlp(nn.Module):
+  """A feed-forward network with a gated GELU (arXiv 2002.05202), no biases.
+
+  Attributes:
+    features: Size of the last axis of input and output.
+    hidden: Size of the hidden layer.
+    dtype: Of the arithmetic.
+  """
+
+  features: int
+  hidden: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    def dense(in_features, features, axes):
+      return Dense(
+          in_features, features, axes, use_bias=False, dtype=self.dtype
+      )
+
+    self.gate = dense(self.features, self.hidden, ('embed', 'mlp'))
+    self.up = dense(self.features, self.hidden, ('embed', 'mlp'))
+    self.down = dense(self.hidden, self.features, ('mlp', 'embed'))
+
+  def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
+    return self.down(nn.gelu(self.gate(x)) * self.up(x))
+
+
 class Attention(nn.Module):
   """Bidirectional multi-head self-attention.
 

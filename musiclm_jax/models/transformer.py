@@ -8,7 +8,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
 
@@ -139,31 +139,6 @@ class Attention(nn.Module):
     return self.out(y), cache
 
 
-class FeedForward(nn.Module):
-  """A feed-forward network with a gated GELU, as in T5 1.1.
-
-  Attributes:
-    config: Sizes.
-  """
-
-  config: TransformerConfig
-
-  def setup(self):
-    c, dtype = self.config, jnp.dtype(self.config.dtype)
-
-    def dense(in_features, features, axes):
-      return layers.Dense(
-          in_features, features, axes, use_bias=False, dtype=dtype
-      )
-
-    self.gate = dense(c.embed_dim, c.mlp_dim, ('embed', 'mlp'))
-    self.up = dense(c.embed_dim, c.mlp_dim, ('embed', 'mlp'))
-    self.down = dense(c.mlp_dim, c.embed_dim, ('mlp', 'embed'))
-
-  def __call__(self, x: Float[Array, 'b t d']) -> Float[Array, 'b t d']:
-    return self.down(nn.gelu(self.gate(x)) * self.up(x))
-
-
 class Layer(nn.Module):
   """A transformer layer: attention, then feed-forward, each added to its input.
 
@@ -178,7 +153,7 @@ class Layer(nn.Module):
     self.attention_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
     self.attention = Attention(c)
     self.mlp_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
-    self.mlp = FeedForward(c)
+    self.mlp = layers.GatedMlp(c.embed_dim, c.mlp_dim, dtype=dtype)
     self.dropout = nn.Dropout(c.dropout)
 
   def __call__(
@@ -350,12 +325,10 @@ class StageTransformer(nn.Module):
     """
     ids = jnp.concatenate([inputs, targets[:, :-1]], axis=1)
     ids = jnp.pad(ids, ((0, 0), (1, 0)))
-    index = jnp.arange(ids.shape[1])
     token_frames = positions.frames(
         self.stage, inputs.shape[1], targets.shape[1]
     )
-    bias = self.bias(index, index, jnp.asarray(token_frames))
-    bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
+    bias = self._bias_of(ids, jnp.asarray(token_frames))
     x = self.dropout(self.embed(ids), deterministic=not train)
     for layer in self.layers:
       x = layer(x, bias, train)
@@ -374,9 +347,7 @@ class StageTransformer(nn.Module):
     Returns:
       The keys and values of each layer.
     """
-    index = jnp.arange(ids.shape[1])
-    bias = self.bias(index, index, token_frames)
-    bias = jnp.where(self._seen(ids)[:, None, None], bias, MASKED)
+    bias = self._bias_of(ids, token_frames)
     x, cache = self.embed(ids), []
     for layer in self.layers:
       x, key_values = layer.prefill(x, bias)
@@ -414,6 +385,11 @@ class StageTransformer(nn.Module):
       updated.append(key_values)
     return self.logits(x, quantizer[None])[:batch, 0], updated
 
-  def _seen(self, ids: Int[Array, 'b t']) -> Bool[Array, 'b t']:
-    """Returns which positions are not padding; the start is none."""
-    return (ids != 0) | (jnp.arange(ids.shape[1]) == 0)
+  def _bias_of(
+      self, ids: Int[Array, 'b t'], token_frames: Int[Array, ' length']
+  ) -> Float[Array, 'b n t t']:
+    """Returns the bias of the first positions, MASKED for padding."""
+    index = jnp.arange(ids.shape[1])
+    seen = (ids != 0) | (index == 0)  # The start is no padding.
+    bias = self.bias(index, index, token_frames)
+    return jnp.where(seen[:, None, None], bias, MASKED)
