@@ -102,7 +102,7 @@ class TrainableModel(abc.ABC):
   def summaries(
       self, variables: Variables, batch: Mapping[str, np.ndarray]
   ) -> dict[str, np.ndarray]:
-    """Returns [samples] audio to hear in TensorBoard, by its tag."""
+    """Returns [samples] audio at 24 kHz for TensorBoard, by its tag."""
     del variables, batch
     return {}
 

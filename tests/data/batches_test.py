@@ -103,5 +103,52 @@ class BatchesTest(parameterized.TestCase):
       )
 
 
+class SeqioBatchesTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    import seqio
+    import tensorflow as tf
+
+    def read(split, shuffle_files, seed=None):
+      del split, shuffle_files, seed
+      return tf.data.Dataset.range(10).map(lambda i: {'index': i[None]})
+
+    cls.task = 'batches_test'
+    seqio.TaskRegistry.add(
+        cls.task,
+        source=seqio.FunctionDataSource(read, splits=['train']),
+        preprocessors=[],
+        output_features={
+            'index': seqio.Feature(
+                seqio.PassThroughVocabulary(10),
+                add_eos=False,
+                rank=1,
+                dtype=tf.int64,
+            )
+        },
+    )
+    cls.addClassCleanup(seqio.TaskRegistry.remove, cls.task)
+
+  def make_batches(self, **kwargs):
+    return batches.SeqioBatches(
+        self.task, {'index': 1}, 'train', 4, module='seqio', **kwargs
+    )
+
+  @parameterized.parameters(1, 6)
+  def test_goes_on_from_any_position(self, position):
+    expected = take(self.make_batches(), 8)
+    resumed = self.make_batches()
+    resumed.position = position
+    for batch in expected[position:]:
+      np.testing.assert_equal(next(resumed), batch)
+    self.assertEqual(resumed.position, 8)
+
+  def test_without_shuffling_ends_after_one_full_epoch(self):
+    rows = [b['index'][:, 0].tolist() for b in self.make_batches(shuffle=False)]
+    self.assertEqual(rows, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 8, 9]])
+
+
 if __name__ == '__main__':
   absltest.main()
