@@ -1,6 +1,8 @@
 """Tests for soundstream."""
 
 import dataclasses
+import functools
+import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -16,12 +18,16 @@ CONFIG = codec.SoundStreamConfig(channels=2, embed_dim=4)
 
 def make_variables():
   module = codec.SoundStream(CONFIG)
-  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 480)))
+  shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 480)))
+  rng = np.random.default_rng(0)
   embeddings = 0.1 * jax.random.normal(jax.random.key(1), (12, 1024, 4))
   codebooks = {'codes': embeddings, 'counts': jnp.ones((12, 1024))}
   return jax.device_get(
       {
-          'params': variables['params'],
+          'params': jax.tree.map(
+              lambda x: rng.normal(scale=0.2, size=x.shape).astype(np.float32),
+              shapes['params'],
+          ),
           'codebooks': {'quantizer': codebooks},
       }
   )
@@ -45,9 +51,8 @@ class SoundStreamTest(parameterized.TestCase):
     self.assertEqual(self.codec.detokenize(self.tokens).shape, (2, 70 * 480))
 
   def test_matches_the_network(self):
-    tokens = codec.SoundStream(CONFIG).apply(
-        self.variables, self.audio, method='encode'
-    )
+    encode = functools.partial(codec.SoundStream(CONFIG).apply, method='encode')
+    tokens = jax.jit(encode)(self.variables, self.audio)
     np.testing.assert_array_equal(self.tokens['coarse'], tokens[..., :4])
     np.testing.assert_array_equal(self.tokens['fine'], tokens[..., 4:])
 
@@ -104,7 +109,7 @@ class SoundStreamTest(parameterized.TestCase):
 class FromDirTest(parameterized.TestCase):
 
   def save(self, config, variables):
-    directory = self.create_tempdir().full_path
+    directory = self.enterContext(tempfile.TemporaryDirectory())
     parts.save(directory, 'soundstream', dataclasses.asdict(config), variables)
     return directory
 
