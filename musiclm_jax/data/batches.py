@@ -7,6 +7,7 @@ of dicts of arrays, whose `position` can be read and set to resume exactly.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+import functools
 import importlib
 import os
 from typing import Any
@@ -221,8 +222,9 @@ class SeqioBatches(Iterator[Batch]):
     import seqio  # pylint: disable=g-import-not-at-top
 
     importlib.import_module(module)
-    rows = _rows_of_process(batch_size)
-    self._dataset = seqio.get_mixture_or_task(mixture_or_task_name).get_dataset(
+    self._size = len(_rows_of_process(batch_size))
+    self._make_dataset = functools.partial(
+        seqio.get_mixture_or_task(mixture_or_task_name).get_dataset,
         feature_lengths,
         split=split,
         shuffle=shuffle,
@@ -231,8 +233,6 @@ class SeqioBatches(Iterator[Batch]):
         num_epochs=None if shuffle else 1,
         shard_info=seqio.ShardInfo(jax.process_index(), jax.process_count()),
     )
-    self._size = len(rows)
-    self._dataset = self._dataset.batch(self._size)
     self.position = 0
 
   @property
@@ -242,7 +242,9 @@ class SeqioBatches(Iterator[Batch]):
   @position.setter
   def position(self, position: int) -> None:
     self._position = position
-    self._iterator = self._dataset.skip(position).as_numpy_iterator()
+    # Made anew: a second pass over the same dataset shuffles otherwise.
+    dataset = self._make_dataset().batch(self._size).skip(position)
+    self._iterator = dataset.as_numpy_iterator()
 
   def __next__(self) -> Batch:
     batch = next(self._iterator)
