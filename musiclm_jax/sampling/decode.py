@@ -131,20 +131,21 @@ class StageDecoder:
     Returns:
       [rows, num_frames, quantizers] tokens of the targets.
     """
+    size = _rows_at_once(len(prefix))
     outputs = []
-    for i in range(0, len(prefix), MAX_ROWS):
-      rows = slice(i, i + MAX_ROWS)
-      outputs.append(
-          self._sample_rows(
-              {s.name: tokens[s.name][rows] for s in self.stage.inputs},
-              prefix[rows],
-              num_frames,
-              seeds[rows],
-              starts[rows],
-              temperature,
-              progress,
-          )
+    for i in range(0, len(prefix), size):
+      # The last rows are repeated until there are as many as before.
+      rows = np.minimum(np.arange(i, i + size), len(prefix) - 1)
+      sampled = self._sample_rows(
+          {s.name: tokens[s.name][rows] for s in self.stage.inputs},
+          prefix[rows],
+          num_frames,
+          seeds[rows],
+          starts[rows],
+          temperature,
+          lambda n, i=i: progress(n * min(size, len(prefix) - i)),
       )
+      outputs.append(sampled[: len(prefix) - i])
     return np.concatenate(outputs)
 
   def _sample_rows(
@@ -153,10 +154,6 @@ class StageDecoder:
     """Samples few enough rows to be decoded at once; see `sample`."""
     stage = self.stage
     rows, quantizers = len(prefix), stage.targets.num_quantizers
-    # Counts of rows are powers of two: few programs to build.
-    pad = lambda x: x[
-        np.minimum(np.arange(1 << (rows - 1).bit_length()), rows - 1)
-    ]
     streams = [(tokens[s.name], s) for s in stage.inputs]
     streams.append((prefix, stage.targets))
     ids = np.concatenate(
@@ -168,7 +165,6 @@ class StageDecoder:
     length = _round_up(len(self._frames) + 1, CACHE_STEP)
     read = np.zeros((rows, length), np.int32)
     read[:, 1 : start + 1] = ids
-    read, seeds, starts = pad(read), pad(seeds), pad(starts)
     cache = self._prefill(
         self._params, read[:, : _round_up(start, PREFILL_STEP)]
     )
@@ -188,9 +184,9 @@ class StageDecoder:
           np.float32(temperature),
       )
       jax.block_until_ready(read)
-      progress(rows * (stop - position))
+      progress(stop - position)
       position = stop
-    targets = np.asarray(read)[:rows, self._input_length + 1 : end + 1]
+    targets = np.asarray(read)[:, self._input_length + 1 : end + 1]
     targets = targets.reshape(rows, num_frames, quantizers)
     return targets - stage.offsets(stage.targets).astype(np.int32)
 
@@ -229,6 +225,12 @@ class StageDecoder:
     carry = jnp.int32(position), read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
     return read, cache
+
+
+def _rows_at_once(rows: int) -> int:
+  """Shares out rows evenly, in one of few sizes: each is compiled for."""
+  share = -(-rows // -(-rows // MAX_ROWS))
+  return share if share < 8 else _round_up(share, 2)
 
 
 @functools.partial(jax.jit, static_argnums=1)

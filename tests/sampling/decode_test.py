@@ -216,6 +216,12 @@ class StageDecoderTest(parameterized.TestCase):
       alone = sample(decoder, mine, num_frames=6, seeds=seeds[row : row + 1])
       np.testing.assert_array_equal(alone[0], together[row])
 
+  @parameterized.parameters(
+      (1, 1), (5, 5), (9, 10), (16, 16), (17, 10), (20, 10), (90, 16)
+  )
+  def test_rows_are_shared_out(self, rows, size):
+    self.assertEqual(decode._rows_at_once(rows), size)
+
   def test_noise_is_of_seed_and_frame(self):
     decoder, _, _ = make_stage('semantic')
     tokens = make_inputs(decoder.stage, rows=2)
