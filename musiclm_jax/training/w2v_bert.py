@@ -11,12 +11,13 @@ from typing import Any
 from absl import logging
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 from musiclm_jax.audio import io
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
 from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import w2v_bert_losses as losses
 import numpy as np
 import optax
 
@@ -24,98 +25,6 @@ NAME = 'w2v_bert'
 CORPUS_SAMPLE_RATE = 24000
 NUM_CENTROIDS = 1024
 MAX_FRAMES = 100_000  # That k-means is fitted to.
-
-
-def span_mask(
-    rng: jax.Array, shape: tuple[int, int], probability: float, span: int
-) -> Bool[Array, 'batch frames']:
-  """Draws the frames to mask (wav2vec 2.0, arXiv 2006.11477, section 3.1).
-
-  Args:
-    rng: Random key.
-    shape: (batch, frames).
-    probability: That a span starts at a frame.
-    span: Frames of a span; spans may overlap.
-
-  Returns:
-    [batch, frames], True where masked.
-  """
-  starts = jax.random.bernoulli(rng, probability, shape)
-  started = jnp.cumsum(starts, axis=1)
-  ended = jnp.pad(started, ((0, 0), (span, 0)))[:, : shape[1]]
-  return started > ended
-
-
-def sample_distractors(
-    rng: jax.Array, mask: Bool[Array, 'batch frames'], num_distractors: int
-) -> Int[Array, 'batch frames distractors']:
-  """Draws other masked frames of the same clip, with replacement.
-
-  Args:
-    rng: Random key.
-    mask: [batch, frames], True where masked.
-    num_distractors: Of each frame.
-
-  Returns:
-    [batch, frames, distractors] frame numbers; of no meaning where the frame
-    is not masked, or no other is.
-  """
-  batch, frames = mask.shape
-  masked_first = jnp.argsort(~mask, axis=1, stable=True)
-  own = (jnp.cumsum(mask, axis=1) - 1)[..., None]  # rank among the masked
-  others = jnp.maximum(jnp.sum(mask, axis=1) - 1, 1)[:, None, None]
-  rank = jax.random.randint(rng, (batch, frames, num_distractors), 0, others)
-  rank = rank + (rank >= own)
-  flat = jnp.take_along_axis(masked_first, rank.reshape(batch, -1), axis=1)
-  return flat.reshape(rank.shape)
-
-
-def contrastive_logits(
-    context: Float[Array, 'batch frames embed'],
-    quantized: Float[Array, 'batch frames embed'],
-    distractors: Int[Array, 'batch frames distractors'],
-    temperature: float,
-) -> Float[Array, 'batch frames choices']:
-  """Compares each context to its own quantized frame and to others.
-
-  Args:
-    context: [batch, frames, embed].
-    quantized: [batch, frames, embed].
-    distractors: [batch, frames, distractors] frame numbers.
-    temperature: What cosine similarities are divided by.
-
-  Returns:
-    [batch, frames, 1 + distractors]; the right choice is the first.
-  """
-  # Every pair of frames: less memory than a vector for each distractor.
-  similarities = jnp.einsum(
-      'bfd,bgd->bfg',
-      w2v_bert.normalize(context),
-      w2v_bert.normalize(quantized),
-  )
-  frames = jnp.arange(context.shape[1])[None, :, None]
-  own = jnp.broadcast_to(frames, (*distractors.shape[:2], 1))
-  choices = jnp.concatenate([own, distractors], axis=-1)
-  return jnp.take_along_axis(similarities, choices, axis=-1) / temperature
-
-
-def _entropy(probabilities: Array) -> Array:
-  return jnp.sum(jax.scipy.special.entr(probabilities))
-
-
-def diversity_loss(
-    code_logits: Float[Array, 'batch frames codes'],
-) -> Float[Array, '']:
-  """Returns the nats by which codes are, on average, less than equally likely.
-
-  wav2vec 2.0 divides this entropy by the number of codes, and has no force left
-  when a large codebook collapses.
-
-  Args:
-    code_logits: [batch, frames, codes].
-  """
-  mean = jnp.mean(jax.nn.softmax(code_logits), axis=(0, 1))
-  return np.log(code_logits.shape[-1]) - _entropy(mean)
 
 
 def _mean_where(values: Array, weights: Array) -> Array:
@@ -129,8 +38,8 @@ class W2vBertModel(model_lib.TrainableModel):
 
   Metrics show failure: contrastive_loss stays at contrastive_chance, the log
   of the number of choices, if the codebook or the context collapses; then
-  codebook_perplexity falls to 1. Distractors of the frame's own code are choices
-  too, so the loss of music that holds a sound cannot fall far.
+  codebook_perplexity falls to 1. Distractors of the frame's own code are
+  choices too, so the loss of music that holds a sound cannot fall far.
   """
 
   name = NAME
@@ -260,20 +169,22 @@ class W2vBertModel(model_lib.TrainableModel):
     mask_rng, distractor_rng, code_rng, layer_rng = jax.random.split(rng, 4)
     audio = batch['audio']
     frames = audio.shape[1] // w2v_bert.FRAME_LENGTH
-    mask = span_mask(
+    mask = losses.span_mask(
         mask_rng,
         (audio.shape[0], frames),
         self.mask_probability,
         self.mask_span,
     )
-    predictions = self.module.apply(
+    predictions: Any = self.module.apply(
         {'params': params},
         audio,
         mask,
         None if dropout_rng is None else code_rng,
         rngs={'dropout': layer_rng},
     )
-    distractors = sample_distractors(distractor_rng, mask, self.num_distractors)
+    distractors = losses.sample_distractors(
+        distractor_rng, mask, self.num_distractors
+    )
     metrics = {
         **self._contrastive_metrics(predictions, mask, distractors),
         **_prediction_metrics(predictions, mask),
@@ -290,7 +201,7 @@ class W2vBertModel(model_lib.TrainableModel):
   def _contrastive_metrics(
       self, predictions: w2v_bert.Predictions, mask: Array, distractors: Array
   ) -> dict[str, Array]:
-    logits = contrastive_logits(
+    logits = losses.contrastive_logits(
         predictions.context,
         predictions.quantized,
         distractors,
@@ -309,8 +220,8 @@ class W2vBertModel(model_lib.TrainableModel):
         ),
         'contrastive_chance': jnp.log(logits.shape[-1]),
         'contrastive_accuracy': _mean_where(right, weights),
-        'diversity_loss': diversity_loss(predictions.code_logits),
-        'codebook_perplexity': jnp.exp(_entropy(counts / codes.size)),
+        'diversity_loss': losses.diversity_loss(predictions.code_logits),
+        'codebook_perplexity': jnp.exp(losses.entropy(counts / codes.size)),
     }
 
 
@@ -318,12 +229,12 @@ def _prediction_metrics(
     predictions: w2v_bert.Predictions, mask: Array
 ) -> dict[str, Array]:
   targets = jnp.argmax(predictions.code_logits, axis=-1)
-  losses = optax.softmax_cross_entropy_with_integer_labels(
+  cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
       predictions.logits, targets
   )
   right = jnp.argmax(predictions.logits, axis=-1) == targets
   return {
-      'prediction_loss': _mean_where(losses, mask),
+      'prediction_loss': _mean_where(cross_entropy, mask),
       'prediction_accuracy': _mean_where(right, mask),
   }
 
@@ -359,9 +270,9 @@ def _reservoir(
   for row in itertools.chain.from_iterable(rows):
     seen += 1
     if len(sample) < size:
-      sample.append(row)
+      sample.append(row.copy())  # A view would keep its whole clip.
     elif (index := rng.integers(seen)) < size:
-      sample[index] = row
+      sample[index] = row.copy()
   return np.array(sample)
 
 
@@ -397,7 +308,7 @@ def fit_kmeans(
       len(points),
       inertia,
       points.shape[1],
-      jnp.exp(_entropy(jnp.asarray(share))),
+      jnp.exp(losses.entropy(jnp.asarray(share))),
       NUM_CENTROIDS,
   )
   return {'mean': mean, 'std': std, 'centroids': centroids}

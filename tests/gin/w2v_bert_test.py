@@ -16,7 +16,7 @@ class W2vBertTest(parameterized.TestCase):
     self.addCleanup(gin.clear_config)
 
   @parameterized.parameters(
-      ('tiny', 0.4), ('small', 5.5), ('base', 101), ('paper', 582)
+      ('tiny', 0.5), ('small', 5.6), ('base', 98), ('paper', 582)
   )
   def test_sizes(self, size, millions):
     gin_flags.parse(

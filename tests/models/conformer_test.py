@@ -85,8 +85,9 @@ class ConformerBlockTest(parameterized.TestCase):
     )
     self.x = jax.random.normal(jax.random.key(0), (2, 9, 8))
     self.bias = jax.random.normal(jax.random.key(1), (2, 9, 9))
-    init = jax.jit(self.block.init)
-    variables = init(jax.random.key(2), self.x, self.bias)
+    variables = jax.eval_shape(
+        self.block.init, jax.random.key(2), self.x, self.bias
+    )
     self.axes = variables['params_axes']
     self.params = random_like(variables, seed=3)
 

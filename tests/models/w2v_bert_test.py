@@ -1,5 +1,7 @@
 """Tests for w2v_bert."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 from flax import traverse_util
@@ -32,6 +34,17 @@ def make_audio(frames, batch=2):
   return jnp.asarray(audio, jnp.float32)
 
 
+def random_params(module, *args):
+  """Returns weights of which none is 0 or 1, without compiling."""
+  shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda x: jnp.asarray(rng.normal(scale=0.4, size=x.shape), jnp.float32),
+      shapes['params'],
+  )
+  return {'params': params}, shapes['params_axes']
+
+
 class ConfigTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 3)
@@ -61,18 +74,26 @@ class ConfigTest(parameterized.TestCase):
 
 class EncoderTest(parameterized.TestCase):
 
-  def setUp(self):
-    super().setUp()
-    self.encoder = w2v_bert.W2vBertEncoder(w2v_bert.W2vBertConfig(**TINY))
-    self.audio = make_audio(frames=20)
-    self.variables = jax.jit(self.encoder.init)(
-        jax.random.key(0), self.audio, all_valid(self.audio)
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.encoder = w2v_bert.W2vBertEncoder(w2v_bert.W2vBertConfig(**TINY))
+    cls.audio = make_audio(frames=20)
+    cls.variables, _ = random_params(
+        cls.encoder, cls.audio, all_valid(cls.audio)
     )
-    self.apply = jax.jit(self.encoder.apply)
+    cls.apply = staticmethod(jax.jit(cls.encoder.apply))
 
   def test_a_frame_is_40_ms(self):
     embeddings = self.apply(self.variables, self.audio, all_valid(self.audio))
     self.assertEqual(embeddings.shape, (2, 20, 8))
+
+  def test_audio_must_fill_the_frames(self):
+    with self.assertRaisesRegex(
+        ValueError, '640 samples for each frame, 12800 in all, but holds 12799'
+    ):
+      valid = all_valid(self.audio)
+      self.encoder.apply(self.variables, self.audio[:, :-1], valid)
 
   def test_features_are_local(self):
     # A click at 10.5 frames is heard by frames within 25 ms, and no others.
@@ -163,19 +184,15 @@ class QuantizerTest(absltest.TestCase):
 
 class W2vBertTest(absltest.TestCase):
 
-  def setUp(self):
-    super().setUp()
-    self.module = w2v_bert.W2vBert(w2v_bert.W2vBertConfig(**TINY))
-    self.audio = make_audio(frames=10)
-    self.mask = jnp.broadcast_to(jnp.arange(10) % 3 == 0, (2, 10))
-    self.variables = jax.jit(self.module.init)(
-        jax.random.key(0), self.audio, self.mask
-    )
-    self.apply = jax.jit(
-        lambda audio, mask: self.module.apply(
-            {'params': self.variables['params']}, audio, mask
-        )
-    )
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    module = w2v_bert.W2vBert(w2v_bert.W2vBertConfig(**TINY))
+    cls.audio = make_audio(frames=10)
+    cls.mask = jnp.broadcast_to(jnp.arange(10) % 3 == 0, (2, 10))
+    cls.variables, cls.axes = random_params(module, cls.audio, cls.mask)
+    apply = functools.partial(jax.jit(module.apply), cls.variables)
+    cls.apply = staticmethod(apply)
 
   def test_targets_do_not_depend_on_the_mask(self):
     masked = self.apply(self.audio, self.mask)
@@ -194,7 +211,7 @@ class W2vBertTest(absltest.TestCase):
 
   def test_parameters_are_described(self):
     params = traverse_util.flatten_dict(self.variables['params'], sep='/')
-    axes = traverse_util.flatten_dict(self.variables['params_axes'], sep='/')
+    axes = traverse_util.flatten_dict(self.axes, sep='/')
     described = {
         name: ' '.join(
             f'{axis}={size}'

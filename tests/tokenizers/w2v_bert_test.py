@@ -6,7 +6,6 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import jax.numpy as jnp
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert as w2v_bert_model
 from musiclm_jax.tokenizers import w2v_bert
