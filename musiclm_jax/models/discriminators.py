@@ -152,20 +152,19 @@ class GroupedConv(nn.Module):
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
     num_groups = self.in_features // _GROUP_CHANNELS
     steps = -(-x.shape[1] // _WAVE_STRIDE)
-    span = (steps - 1) * _WAVE_STRIDE + 1
-    padding = max(span - 1 + _WAVE_KERNEL - x.shape[1], 0)
-    x = jnp.pad(
-        x.astype(self.dtype),
-        ((0, 0), (padding // 2, padding - padding // 2), (0, 0)),
+    # Patches are of whole strides; the kernel is 0 in what they have too much.
+    taps = -(-_WAVE_KERNEL // _WAVE_STRIDE)
+    before = ((steps - 1) * _WAVE_STRIDE + _WAVE_KERNEL - x.shape[1]) // 2
+    after = (steps + taps - 1) * _WAVE_STRIDE - x.shape[1] - before
+    x = jnp.pad(x.astype(self.dtype), ((0, 0), (before, after), (0, 0)))
+    x = x.reshape(x.shape[0], -1, _WAVE_STRIDE, num_groups, _GROUP_CHANNELS)
+    patches = jnp.stack([x[:, k : k + steps] for k in range(taps)], axis=2)
+    extra = taps * _WAVE_STRIDE - _WAVE_KERNEL
+    kernel = jnp.pad(
+        self.kernel.astype(self.dtype), ((0, extra), (0, 0), (0, 0))
     )
-    patches = jnp.stack(
-        [x[:, k : k + span : _WAVE_STRIDE] for k in range(_WAVE_KERNEL)], axis=2
-    )
-    patches = patches.reshape(*patches.shape[:3], num_groups, _GROUP_CHANNELS)
-    kernel = self.kernel.astype(self.dtype).reshape(
-        _WAVE_KERNEL, _GROUP_CHANNELS, num_groups, -1
-    )
-    y = jnp.einsum('btkgi,kigo->btgo', patches, kernel)
+    kernel = kernel.reshape(taps, _WAVE_STRIDE, _GROUP_CHANNELS, num_groups, -1)
+    y = jnp.einsum('btksgi,ksigo->btgo', patches, kernel)
     return y.reshape(*y.shape[:2], -1) + self.bias.astype(self.dtype)
 
 
