@@ -16,7 +16,6 @@ import re
 from typing import Any
 
 import gin
-import musiclm_jax
 from musiclm_jax.training import trainer
 
 RUN_FILE = 'runs/train.gin'
@@ -39,7 +38,7 @@ class Flags:
 
 def gin_dir() -> pathlib.Path:
   """Returns the folder of the gin files, in a wheel or in a checkout."""
-  package = pathlib.Path(musiclm_jax.__file__).resolve().parent
+  package = pathlib.Path(__file__).resolve().parents[1]
   installed = package / 'gin'
   return installed if installed.is_dir() else package.parent / 'gin'
 
