@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -173,7 +174,11 @@ class Reporter:
     record = {'step': step, 'split': split, **metrics}
     with open(self._path, 'a') as f:
       f.write(json.dumps(record) + '\n')
-    values = ' '.join(f'{name} {value:.4g}' for name, value in metrics.items())
+    values = ' '.join(
+        f'{name} {value:.4g}'
+        for name, value in metrics.items()
+        if not re.search(r'_q\d+$', name)  # One per quantizer: too many.
+    )
     self.say(f'step {step}/{self._train_steps} {split}: {values}{suffix}')
     if self._writer is not None:
       self._writer.write_scalars(
