@@ -37,8 +37,10 @@ def mel_distance(
       hop_length=256,
       num_mels=80,
   )
-  difference = jnp.abs(log_mel(audio) - log_mel(reconstruction))
-  return 20 / jnp.log(10) * jnp.mean(difference, axis=(1, 2))
+  difference = log_mel(jnp.asarray(audio)) - log_mel(
+      jnp.asarray(reconstruction)
+  )
+  return 20 / jnp.log(10) * jnp.mean(jnp.abs(difference), axis=(1, 2))
 
 
 @jax.jit
@@ -58,7 +60,7 @@ def multi_resolution_stft_distance(
   distances = []
   for window in _STFT_WINDOWS:
     real, fake = (
-        jnp.maximum(jnp.abs(dsp.stft(x, window, window // 4)), 1e-5)
+        jnp.abs(dsp.stft(jnp.asarray(x), window, window // 4)).clip(1e-5)
         for x in (audio, reconstruction)
     )
     norm = lambda x: jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2)))

@@ -140,7 +140,8 @@ class SoundStream(base.Codec):
     num_frames = frames.shape[1]
     context = self.config.context_frames
     padding = [(0, 0)] * frames.ndim
-    outputs, start = [], 0
+    outputs: list[np.ndarray] = []
+    start = 0
     while start < num_frames or not outputs:
       first = max(0, start - context)
       chunk = frames[:, first : first + self._max_frames]

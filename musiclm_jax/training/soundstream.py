@@ -113,13 +113,13 @@ class SoundStreamModel(model.TrainableModel):
       The loss, and (metrics, updated mutables).
     """
     audio = self._audio(batch)
-    train = dropout_rng is not None
+    rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
     (reconstruction, metrics), mutables = self.module.apply(
-        {'params': params['generator'], **flax_mutables},
+        {'params': params['generator'], **(flax_mutables or {})},
         audio,
-        train=train,
+        train=bool(rngs),
         mutable=['codebooks'],
-        rngs={'dropout': dropout_rng} if train else None,
+        rngs=rngs,
     )
     frozen = jax.lax.stop_gradient(params['discriminator'])
     generator_loss, generator_metrics = self._generator_loss(
