@@ -74,6 +74,7 @@ def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
       clip_seconds=args.clip_seconds,
       max_seconds_per_score=args.max_seconds_per_score,
       seed=args.seed,
+      skip_bad=args.skip_bad,
       runner=args.runner,
       pipeline_options=rest,
   )
@@ -175,6 +176,11 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
   )
   scores.add_argument('--max_seconds_per_score', type=_positive)
   scores.add_argument('--seed', type=int, default=0)
+  scores.add_argument(
+      '--skip_bad',
+      action='store_true',
+      help="leave out scores that can't be rendered, and say so",
+  )
   scores.set_defaults(run=_data_scores)
 
   musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')

@@ -7,13 +7,16 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Int
+from musiclm_jax.audio import distances
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.data import records
 from musiclm_jax.metrics import codec as codec_metrics
 from musiclm_jax.metrics import mulan as mulan_metrics
+from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
@@ -58,20 +61,22 @@ def _codec_rows(
     tokenized: Sequence[Mapping[str, Any]], codec: base.Codec
 ) -> list[Row]:
   """Compares audio with what the codec makes of its tokens."""
-  distances = {
-      'log-mel distance': codec_metrics.mel_distance,
-      'multi-resolution STFT distance': codec_metrics.multi_resolution_stft_distance,
-      'SI-SDR (dB)': codec_metrics.si_sdr,
-  }
-  values: dict[str, list[float]] = {name: [] for name in distances}
+  values: dict[str, list[float]] = {}
   for record in tokenized:
     tokens = {s.name: record[s.name][np.newaxis] for s in codec.streams}
     made = codec.detokenize(tokens)
     length = min(made.shape[1], len(record['audio']))
-    audio = record['audio'][np.newaxis, :length]
-    for name, distance in distances.items():
-      values[name].append(float(np.mean(distance(audio, made[:, :length]))))
-  return [_row('soundstream', k, np.mean(v)) for k, v in values.items()]
+    pair = record['audio'][np.newaxis, :length], made[:, :length]
+    found = {
+        'log-mel distance (dB)': codec_metrics.mel_distance(
+            *pair, codec.sample_rate
+        ),
+        'STFT distance': codec_metrics.multi_resolution_stft_distance(*pair),
+        'SI-SDR (dB)': distances.si_sdr(*pair),
+    }
+    for name, value in found.items():
+      values.setdefault(name, []).append(float(np.mean(value)))
+  return [_row('soundstream', k, float(np.mean(v))) for k, v in values.items()]
 
 
 def perplexity(tokens: Int[np.ndarray, ' n'], codebook_size: int) -> float:
@@ -94,35 +99,36 @@ def _perplexity_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
         perplexity(tokens[:, q], stream.codebook_size)
         for q in range(stream.num_quantizers)
     ]
-    rows.append(_row(part, f'{stream.name} codebook perplexity', np.mean(each)))
+    rows.append(
+        _row(part, f'{stream.name} codebook perplexity', float(np.mean(each)))
+    )
   return rows
 
 
 def _mulan_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
   """Finds the clip of a caption among all clips."""
-  audio = np.stack([r['mulan'].mean(axis=0) for r in tokenized])
-  audio /= np.maximum(np.linalg.norm(audio, axis=1, keepdims=True), 1e-6)
+  audio = np.stack([mulan.pool_windows(r['mulan']) for r in tokenized])
   text = np.stack([r['mulan_text'][0] for r in tokenized])
-  found = mulan_metrics.retrieval(text, audio)
+  found = mulan_metrics.retrieval(text, audio, np.arange(len(text)))
   pool = len(tokenized)
-  chance = {f'recall_at_{k}': min(k, pool) / pool for k in (1, 5, 10)}
-  chance['median_rank'] = (pool + 1) / 2
-  return [
+  rows = [
       _row(
           'mulan',
-          f'text to audio {name}, {pool} clips',
-          value,
-          chance.get(name),
+          f'caption to clip recall@{k}, of {pool}',
+          found[f'recall@{k}'],
+          found[f'chance@{k}'],
       )
-      for name, value in found.items()
+      for k in (1, 5, 10)
   ]
+  rank, chance = found['median_rank'], (pool + 1) / 2
+  return [*rows, _row('mulan', 'caption to clip median rank', rank, chance)]
 
 
 def stage_loss(
     directory: str | os.PathLike[str],
     name: str,
     tokenized: Sequence[Mapping[str, Any]],
-    mulan: Any,
+    tokenizer: Any,
 ) -> float:
   """Returns the nats per token of a stage, on one crop of each record.
 
@@ -130,15 +136,15 @@ def stage_loss(
     directory: Of the model.
     name: Of the stage.
     tokenized: Token records.
-    mulan: The tokenizer that quantizes the conditioning.
+    tokenizer: The MuLan that quantizes the conditioning.
   """
   part = parts.load(directory, name)
   stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
   config = transformer.TransformerConfig(**part.config['transformer'])
   module = transformer.StageTransformer(config, stage)
   context = {
-      'codebooks': np.asarray(mulan.codebooks),
-      'window_seconds': mulan.window_seconds,
+      'codebooks': np.asarray(tokenizer.codebooks),
+      'window_seconds': tokenizer.window_seconds,
   }
   make = examples.StageExamples(name)
   crops = [
@@ -151,21 +157,23 @@ def stage_loss(
   )
 
   @jax.jit
-  def nats(inputs, targets):
-    logits = module.apply({'params': part.variables['params']}, inputs, targets)
-    codes = jax.numpy.maximum(targets - offsets, 0)[..., None]
+  def nats(params, inputs, targets):
+    logits = module.apply({'params': params}, inputs, targets)
+    codes = jnp.maximum(targets - offsets, 0)[..., None]
     logs = jax.nn.log_softmax(logits)
-    picked = jax.numpy.take_along_axis(logs, codes, axis=-1)[..., 0]
+    picked = jnp.take_along_axis(logs, codes, axis=-1)[..., 0]
     seen = targets != 0
-    return -jax.numpy.sum(picked, where=seen), jax.numpy.sum(seen)
+    return -jnp.sum(picked, where=seen), jnp.sum(seen)
 
-  sums = np.zeros(2)
+  total = seen = 0.0
   for i in range(0, len(crops), STAGE_BATCH):
     batch = crops[i : i + STAGE_BATCH]
-    sums += nats(
-        *(np.stack([c[k] for c in batch]) for k in ('inputs', 'targets'))
+    inputs, targets = (
+        np.stack([crop[k] for crop in batch]) for k in ('inputs', 'targets')
     )
-  return sums[0] / sums[1]
+    nats_of_batch, count = nats(part.variables['params'], inputs, targets)
+    total, seen = total + float(nats_of_batch), seen + float(count)
+  return total / seen
 
 
 def evaluate(
