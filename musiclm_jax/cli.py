@@ -246,7 +246,7 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
   generate.add_argument(
       '--model',
       help='model directory or hub id; default:'
-      ' the small model in the package',
+      ' the one in the package',
   )
   generate.add_argument('--seed', type=int, default=0)
   generate.set_defaults(run=_generate)

@@ -24,8 +24,9 @@ def problems(path: str, seconds: float) -> list[str]:
       ),
       f'between -40 and -6 dB RMS, but is {rms_db:.1f}': -40 < rms_db < -6,
   }
-  return [f'{path} must be {what}' for what, holds in checks.items()
-          if not holds]
+  return [
+      f'{path} must be {what}' for what, holds in checks.items() if not holds
+  ]
 
 
 def main() -> int:

@@ -1,7 +1,6 @@
 """Measures every part of a model on held-out works, in one table."""
 
 from collections.abc import Mapping, Sequence
-import importlib.resources
 import math
 import os
 from typing import Any
@@ -198,9 +197,7 @@ def evaluate(
     FileNotFoundError: If the dataset or a part is missing.
   """
   if model_dir is None:
-    model_dir = str(
-        importlib.resources.files('musiclm_jax') / 'pretrained/small'
-    )
+    model_dir = parts.embedded_model()
   tokenizers = records.load_tokenizers(os.fspath(model_dir))
   tokenized = _tokenize(data_dir, tokenizers, split, max_clips)
   rows = [

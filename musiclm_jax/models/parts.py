@@ -24,6 +24,11 @@ FORMAT = 1
 DTYPES = ('float32', 'bfloat16', 'int8')
 
 
+def embedded_model() -> pathlib.Path:
+  """Returns the directory of the model that ships in the package."""
+  return pathlib.Path(__file__).parents[1] / 'pretrained' / 'tiny'
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
   """A trained part of a model.

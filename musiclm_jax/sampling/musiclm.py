@@ -1,7 +1,6 @@
 """Text in, music out: a trained MusicLM."""
 
 from collections.abc import Mapping, Sequence
-import importlib.resources
 import os
 import pathlib
 from typing import Any
@@ -19,7 +18,6 @@ import tqdm
 
 TEMPERATURES = sampler_lib.Temperatures()
 DTYPES = ('float32', 'bfloat16')
-EMBEDDED = 'pretrained/small'  # The model that ships in the package.
 PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
 
 
@@ -61,7 +59,7 @@ class MusicLM:
 
     Args:
       name_or_dir: A model directory, or the id 'owner/name' of one on the
-        Hugging Face hub; None for the small model in the package.
+        Hugging Face hub; None for the one in the package.
       dtype: Of the weights and arithmetic of the stages: 'float32', or
         'bfloat16', which is faster on accelerators.
 
@@ -173,8 +171,7 @@ def _seeds(seed: int, prompts: Sequence[str]) -> np.ndarray:
 def _find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
   """Returns the directory of a model, downloading it if need be."""
   if name_or_dir is None:
-    directory = importlib.resources.files('musiclm_jax') / EMBEDDED
-    return pathlib.Path(str(directory))
+    return parts.embedded_model()
   if pathlib.Path(name_or_dir).is_dir():
     return pathlib.Path(name_or_dir)
   name = os.fspath(name_or_dir)

@@ -25,6 +25,8 @@ class LossWeights:
     adversarial: Of fooling the discriminators.
     feature: Of matching their features.
     reconstruction: Of the multi-scale mel loss.
+    waveform: Of the mean absolute difference of samples (ours: for training too
+      short for the discriminators to teach phase; none in the paper).
     commitment: Of embeddings staying near their codes (ours: no figure in the
       paper).
   """
@@ -32,6 +34,7 @@ class LossWeights:
   adversarial: float = 1.0
   feature: float = 100.0
   reconstruction: float = 1.0
+  waveform: float = 0.0
   commitment: float = 1.0
 
 
@@ -214,12 +217,14 @@ class SoundStreamModel(model.TrainableModel):
         'mel_loss': losses.mel_loss(
             audio, reconstruction, self.config.sample_rate
         ),
+        'waveform_loss': jnp.mean(jnp.abs(audio - reconstruction)),
         'commitment_loss': commitment,
     }
     loss = (
         self.weights.adversarial * metrics['adversarial_loss']
         + self.weights.feature * metrics['feature_loss']
         + self.weights.reconstruction * metrics['mel_loss']
+        + self.weights.waveform * metrics['waveform_loss']
         + self.weights.commitment * metrics['commitment_loss']
     )
     return loss, metrics | {'generator_loss': loss}

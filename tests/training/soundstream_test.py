@@ -96,7 +96,7 @@ class SoundStreamModelTest(parameterized.TestCase):
         self.model.config,
         self.model.discriminators.config,
         self.model.optimizer_def,
-        soundstream.LossWeights(0.0, 0.0, 0.0, 0.0),
+        soundstream.LossWeights(0.0, 0.0, 0.0, 0.0, 0.0),
     )
     arguments = (
         self.variables['params'],

@@ -1,0 +1,110 @@
+"""Tests of the `musiclm` command: what it says of input that is wrong."""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax import cli
+import numpy as np
+import soundfile
+
+
+def run(*argv):
+  """Returns the exit status and what was written to stderr."""
+  stderr = io.StringIO()
+  with contextlib.redirect_stderr(stderr):
+    try:
+      status = cli.main(argv)
+    except SystemExit as e:  # How argparse leaves.
+      status = e.code
+  return status, stderr.getvalue()
+
+
+class CliTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory())
+    )
+
+  def assert_fails(self, message, *argv):
+    """Checks for a one-line message, and that nothing was written."""
+    before = sorted(self.folder.rglob('*'))
+    status, stderr = run(*map(str, argv))
+    self.assertEqual(status, 2)
+    self.assertRegex(stderr.strip().splitlines()[-1], message)
+    self.assertEqual(sorted(self.folder.rglob('*')), before)
+
+  @parameterized.parameters('-1', '0', 'inf', 'nan')
+  def test_seconds_must_be_positive(self, seconds):
+    self.assert_fails(
+        f'--seconds.*greater than 0, but is {seconds}',
+        'generate', 'a prompt', f'--seconds={seconds}',
+    )  # fmt: skip
+
+  @parameterized.parameters(
+      ('music.txt', r'--output must end in one of .*wav.*music\.txt'),
+      ('none/music.wav', r'--output must be in a folder that exists'),
+  )
+  def test_output_is_checked_first(self, output, message):
+    self.assert_fails(
+        message, 'generate', 'a prompt', '--output', self.folder / output
+    )
+
+  def test_model_must_exist(self):
+    self.assert_fails(
+        'model must be a directory or the id .*nowhere',
+        'generate', 'a prompt', '--model', self.folder / 'nowhere',
+        '--output', self.folder / 'music.wav',
+    )  # fmt: skip
+
+  def test_unknown_argument(self):
+    self.assert_fails('--colour', 'generate', 'a prompt', '--colour=blue')
+
+  def test_empty_folder(self):
+    (self.folder / 'in').mkdir()
+    self.assert_fails(
+        'must hold .wav.*holds none',
+        'data', 'folder', self.folder / 'in', '--output', self.folder / 'out',
+    )  # fmt: skip
+
+  def test_captions_of_missing_files(self):
+    soundfile.write(self.folder / 'a.wav', np.zeros(48000), 24000)
+    (self.folder / 'captions.csv').write_text('path,caption\nb.wav,a tune\n')
+    self.assert_fails(
+        r'b\.wav',
+        'data', 'folder', self.folder, '--output', self.folder / 'out',
+        '--captions', self.folder / 'captions.csv',
+    )  # fmt: skip
+
+  def test_corrupt_audio(self):
+    for name in 'abcd':
+      (self.folder / f'{name}.wav').write_bytes(b'no audio')
+    status, stderr = run(
+        'data', 'folder', str(self.folder), '--output', str(self.folder / 'out')
+    )
+    self.assertEqual(status, 2)
+    self.assertRegex(stderr, r'[abcd]\.wav must be a wav, flac, ogg or mp3')
+    self.assertFalse((self.folder / 'out/music/1.0.0').exists())
+
+  @parameterized.parameters(
+      ('--gin_file=stages/semantik.gin', 'Did you mean .*stages/semantic.gin'),
+      ('--gin.TRAIN_STEP=3', 'Did you mean TRAIN_STEPS'),
+  )
+  def test_unknown_gin_names(self, argument, message):
+    self.assert_fails(message, 'train', argument)
+
+  def test_recipe_needs_data(self):
+    self.assert_fails(
+        '--data must be a folder that exists',
+        'recipe', '--data', self.folder / 'none',
+        '--output', self.folder / 'out',
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+  absltest.main()
