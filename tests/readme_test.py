@@ -16,7 +16,7 @@ def blocks(language):
 
 class ReadmeTest(parameterized.TestCase):
 
-  @parameterized.parameters(*blocks('python'))
+  @parameterized.parameters(*[(code,) for code in blocks('python')])
   def test_python_runs(self, code):
     exec(compile(code, 'README.md', 'exec'), {})  # pylint: disable=exec-used
 
