@@ -1,8 +1,8 @@
 """MusicLM in JAX.
 
-    >>> import musiclm_jax
-    >>> model = musiclm_jax.MusicLM.from_pretrained()
-    >>> audio = model.generate(['slow piano waltz in A minor'], seconds=10)
+>>> import musiclm_jax
+>>> model = musiclm_jax.MusicLM.from_pretrained()
+>>> audio = model.generate(['slow piano waltz in A minor'], seconds=10)
 """
 
 from typing import Any

@@ -27,9 +27,7 @@ class CliTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory())
-    )
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def assert_fails(self, message, *argv):
     """Checks for a one-line message, and that nothing was written."""
