@@ -245,7 +245,7 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
   )
   generate.add_argument(
       '--model',
-      help='model directory or hub id; default:' ' the one in the package',
+      help='model directory or hub id; default: the one in the package',
   )
   generate.add_argument('--seed', type=int, default=0)
   generate.set_defaults(run=_generate)
