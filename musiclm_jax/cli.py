@@ -106,6 +106,14 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
   gin_flags.train_main(rest)
 
 
+def _vocab(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  _no_more(rest)
+  from musiclm_jax.training import mulan
+
+  size = mulan.build_corpus_vocab(args.data, args.output)
+  print(f'{args.output}: {size} word pieces')
+
+
 def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from musiclm_jax.training import export
 
@@ -208,6 +216,13 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
   train = verbs.add_parser('train', help=f'train one part; {gin_help}')
   train.set_defaults(run=_train)
 
+  vocab = verbs.add_parser(
+      'vocab', help="learn MuLan's word pieces from captions"
+  )
+  vocab.add_argument('--data', required=True, help='tfds data directory')
+  vocab.add_argument('--output', required=True, help='file to write')
+  vocab.set_defaults(run=_vocab)
+
   export = verbs.add_parser(
       'export', help=f'write a trained part for inference; {gin_help}'
   )
@@ -253,7 +268,7 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
   evaluate = verbs.add_parser('evaluate', help='measure a model on a corpus')
   evaluate.add_argument('--data', required=True, help='tfds data directory')
   evaluate.add_argument(
-      '--model', help='model directory; default: the one in' ' the package'
+      '--model', help='model directory; default: the one in the package'
   )
   evaluate.add_argument('--split', default='test')
   evaluate.set_defaults(run=_evaluate)
@@ -279,8 +294,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
   except ModuleNotFoundError as e:
     print(
-        f'musiclm: {e.name} must be installed for this; run pip install'
-        " 'musiclm_jax[train,eval]'.",
+        f'musiclm: {e.name} must be installed for this. Install the'
+        ' extras train and eval of musiclm_jax.',
         file=sys.stderr,
     )
     return 2

@@ -52,12 +52,8 @@ class Recipe:
     self._check()
     self._step('corpus', self._make_corpus)
     self._step('vocab', self._make_vocab)
-    for name in ('soundstream', 'w2v_bert'):
+    for name in ('soundstream', 'w2v_bert', 'mulan'):
       self._step(name, functools.partial(self._train, 'models', name))
-    vocab = f'--gin.VOCAB={str(self.vocab)!r}'
-    self._step(
-        'mulan', functools.partial(self._train, 'models', 'mulan', vocab)
-    )
     self._step('tokens', self._tokenize)
     for name in ('semantic', 'coarse', 'fine'):
       self._step(name, functools.partial(self._train, 'stages', name))
@@ -68,10 +64,19 @@ class Recipe:
     print(report.render(table['rows']))
 
   def _check(self) -> None:
-    """Raises ValueError if the output is of another recipe."""
+    """Raises ValueError, before anything is written, if input is wrong."""
+    from musiclm_jax.training import gin_flags
+
+    # A wrong flag should not cost a corpus.
+    gin_flags.parse(self._flags('models', 'soundstream'))
     if not self.data.exists():
       raise FileNotFoundError(
           f"--data must be a folder that exists, but is '{self.data}'."
+      )
+    if self.soundfont is None and self._is_scores():
+      raise ValueError(
+          f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
+          ' scores, which have to be rendered.'
       )
     settings = {
         'data': str(self.data.resolve()),
@@ -104,41 +109,41 @@ class Recipe:
       link = self.data_dir / 'music'
       if not link.is_symlink():
         link.symlink_to((self.data / 'music').resolve())
-    elif any(p.suffix.lower() in SCORE_SUFFIXES for p in self.data.rglob('*')):
-      self._render_scores()
+    elif self._is_scores():
+      from musiclm_jax.data import scores
+
+      scores.build_scores([str(self.data)], self.data_dir, str(self.soundfont))
     else:
       from musiclm_jax.data import folder
 
       folder.build_folder(self.data, self.data_dir)
 
-  def _render_scores(self) -> None:
-    from musiclm_jax.data import scores
-
-    if self.soundfont is None:
-      raise ValueError(
-          f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
-          ' scores, which have to be rendered.'
-      )
-    scores.build_scores([str(self.data)], self.data_dir, self.soundfont)
+  def _is_scores(self) -> bool:
+    """Returns whether the data has to be rendered first."""
+    if datasets.dataset_exists('music', self.data):
+      return False
+    return any(p.suffix.lower() in SCORE_SUFFIXES for p in self.data.rglob('*'))
 
   def _make_vocab(self) -> None:
     from musiclm_jax.training import mulan
 
-    train = datasets.open_dataset('music', self.data_dir, 'train')
-    captions = [text for clip in train for text in clip['captions']]
-    mulan.build_vocab(captions, self.vocab)
+    mulan.build_corpus_vocab(self.data_dir, self.vocab)
 
-  def _train(self, folder: str, name: str, *flags: str) -> Result:
-    from musiclm_jax.training import export
-    from musiclm_jax.training import gin_flags
-
-    argv = [
+  def _flags(self, folder: str, name: str) -> list[str]:
+    """Returns what `musiclm train` and `musiclm export` of a part are told."""
+    return [
         f'--gin_file={folder}/{name}.gin',
         *self.gin_flags,
         f'--gin.MODEL_DIR={str(self.output / name)!r}',
         f'--gin.DATA_DIR={str(self.data_dir)!r}',
-        *flags,
+        f'--gin.VOCAB={str(self.vocab)!r}',
     ]
+
+  def _train(self, folder: str, name: str) -> Result:
+    from musiclm_jax.training import export
+    from musiclm_jax.training import gin_flags
+
+    argv = self._flags(folder, name)
     metrics = gin_flags.train_main(argv)
     export.export_main(argv, output=str(self.model_dir), dtype=self.dtype)
     return {'metrics': metrics}
@@ -181,7 +186,4 @@ def recipe_main(
     dtype: str = 'float32',
 ) -> None:
   """Runs the recipe that a command line asks for; see `Recipe`."""
-  from musiclm_jax.training import gin_flags
-
-  gin_flags.parse_flags(argv)  # A wrong flag should not cost a corpus.
   Recipe(data, output, argv, soundfont, dtype).run()

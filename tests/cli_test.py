@@ -96,11 +96,30 @@ class CliTest(parameterized.TestCase):
   def test_unknown_gin_names(self, argument, message):
     self.assert_fails(message, 'train', argument)
 
-  def test_recipe_needs_data(self):
+  @parameterized.parameters(
+      ('--gin_file=sizes/tiny.gin', '--data must be a folder that exists'),
+      ('--gin_file=sizes/tinny.gin', 'Did you mean .*sizes/tiny.gin'),
+      ('--gin.TRAIN_STEP=3', 'Did you mean TRAIN_STEPS'),
+  )
+  def test_recipe_is_checked_before_it_writes(self, flag, message):
     self.assert_fails(
-        '--data must be a folder that exists',
-        'recipe', '--data', self.folder / 'none',
+        message, 'recipe', flag, '--data', self.folder / 'none',
         '--output', self.folder / 'out',
+    )  # fmt: skip
+
+  def test_recipe_of_scores_needs_a_soundfont(self):
+    (self.folder / 'scores').mkdir()
+    (self.folder / 'scores/a.mid').touch()
+    self.assert_fails(
+        '--soundfont must name a .sf2 or .sf3 file',
+        'recipe', '--gin_file=sizes/tiny.gin',
+        '--data', self.folder / 'scores', '--output', self.folder / 'out',
+    )  # fmt: skip
+
+  def test_vocab_needs_a_corpus(self):
+    self.assert_fails(
+        "must hold the dataset 'music'",
+        'vocab', '--data', self.folder, '--output', self.folder / 'vocab.txt',
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ LAYERS = {
 # Heavy or global dependencies, and the only files or layers that may import
 # them.
 EXTERNAL = {
-    'gin': {'training/gin_flags.py', 'recipe.py', 'training/export.py'},
+    'gin': {'training/gin_flags.py'},
     't5x': {'training/t5x.py'},
     'tensorflow': {'data'},
     'seqio': {'data'},

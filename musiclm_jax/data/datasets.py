@@ -1,4 +1,7 @@
-"""Reads and writes tfds datasets of array_records, without TensorFlow."""
+"""Reads and writes tfds datasets of array_records, without TensorFlow.
+
+The one exception: tfds needs it to write a split of more than 1 GB.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib

@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Int
-from musiclm_jax.audio import distances
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
@@ -33,7 +31,7 @@ def _row(part: str, metric: str, value: float, chance: float | None = None):
   return {
       'part': part,
       'metric': metric,
-      'value': float(value),
+      'value': value,
       'chance': chance,
   }
 
@@ -71,18 +69,11 @@ def _codec_rows(
             *pair, codec.sample_rate
         ),
         'STFT distance': codec_metrics.multi_resolution_stft_distance(*pair),
-        'SI-SDR (dB)': distances.si_sdr(*pair),
+        'SI-SDR (dB)': codec_metrics.si_sdr(*pair),
     }
     for name, value in found.items():
       values.setdefault(name, []).append(float(np.mean(value)))
   return [_row('soundstream', k, float(np.mean(v))) for k, v in values.items()]
-
-
-def perplexity(tokens: Int[np.ndarray, ' n'], codebook_size: int) -> float:
-  """Returns e to the entropy of the codes used: how many are, in effect."""
-  counts = np.bincount(tokens, minlength=codebook_size)
-  shares = counts[counts > 0] / counts.sum()
-  return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def _perplexity_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -94,10 +85,7 @@ def _perplexity_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
       ('w2v_bert', base.SEMANTIC),
   ):
     tokens = np.concatenate([r[stream.name] for r in tokenized])
-    each = [
-        perplexity(tokens[:, q], stream.codebook_size)
-        for q in range(stream.num_quantizers)
-    ]
+    each = codec_metrics.codebook_perplexity(tokens, stream.codebook_size)
     rows.append(
         _row(part, f'{stream.name} codebook perplexity', float(np.mean(each)))
     )

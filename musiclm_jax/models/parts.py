@@ -79,6 +79,25 @@ def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   }
 
 
+def as_stored(params: Mapping[str, Any], dtype: str) -> Mapping[str, Any]:
+  """Returns 'params' as they are once saved and loaded again.
+
+  What is fitted to a network's outputs must be fitted to those of the weights
+  that will be used.
+
+  Args:
+    params: Tree of float32 arrays.
+    dtype: Of the storage, see `save`.
+  """
+
+  def restore(array):
+    tensors = _pack(np.asarray(array), dtype)
+    return _unpack({f'x{suffix}': x for suffix, x in tensors.items()})['x']
+
+  flat = traverse_util.flatten_dict(params)
+  return traverse_util.unflatten_dict({k: restore(x) for k, x in flat.items()})
+
+
 def _read(data: bytes) -> dict[str, np.ndarray]:
   """Returns the tensors of a safetensors file, of the types `save` writes."""
   # safetensors.numpy writes bfloat16 and cannot read it.

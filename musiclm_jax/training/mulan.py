@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 import dataclasses
 import os
-import tempfile
 from typing import Any
 
 from absl import logging
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax.audio import io
+from musiclm_jax.data import datasets
 from musiclm_jax.models import hf_bert
 from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
@@ -235,11 +235,9 @@ class MuLanModel(model_lib.TrainableModel):
       The sha256 of the stored variables.
     """
     params = jax.device_get(variables['params'])
-    # Codebooks must fit what will be loaded: weights rounded to `dtype`.
-    with tempfile.TemporaryDirectory() as scratch:
-      parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
-      params = parts.load(scratch, NAME).variables['params']
-    embedder = mulan.Embedder(self.config, params, self.vocab)
+    embedder = mulan.Embedder(
+        self.config, parts.as_stored(params, dtype), self.vocab
+    )
     codebooks = fit_codebooks(embedder, clips)
     return parts.save(
         directory,
@@ -267,6 +265,16 @@ def build_vocab(
   vocab = wordpiece.train_wordpiece(captions, size)
   wordpiece.WordPiece(vocab).to_file(path)
   return len(vocab)
+
+
+def build_corpus_vocab(
+    data_dir: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> int:
+  """Learns a vocabulary from the captions to train on; see `build_vocab`."""
+  train = datasets.open_dataset('music', data_dir, 'train')
+  return build_vocab(
+      [text for clip in train for text in clip['captions']], path
+  )
 
 
 def fit_codebooks(

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import tempfile
 from typing import Any
 
 from absl import logging
@@ -144,11 +143,8 @@ class W2vBertModel(model_lib.TrainableModel):
     dropped = self.config.masked_prediction_layers - self.config.semantic_layer
     for i in range(dropped):
       del params[f'blocks_{num_blocks + i}']
-    # k-means must fit what will be loaded: weights rounded to `dtype`.
-    with tempfile.TemporaryDirectory() as scratch:
-      parts.save(scratch, NAME, {}, {'params': params}, dtype=dtype)
-      params = parts.load(scratch, NAME).variables['params']
-    embeddings = _reservoir(embed_clips(config, params, clips), MAX_FRAMES)
+    stored = parts.as_stored(params, dtype)
+    embeddings = _reservoir(embed_clips(config, stored, clips), MAX_FRAMES)
     return parts.save(
         directory,
         NAME,

@@ -4,18 +4,9 @@ import math
 
 from absl.testing import absltest
 from musiclm_jax.metrics import report
-import numpy as np
 
 
 class ReportTest(absltest.TestCase):
-
-  def test_perplexity_of_one_code_is_one(self):
-    self.assertAlmostEqual(report.perplexity(np.full(9, 3), 1024), 1.0)
-
-  def test_perplexity_counts_codes_in_effect(self):
-    # Half, a quarter, a quarter: 1.5 bits.
-    tokens = np.array([0, 0, 1, 2])
-    self.assertAlmostEqual(report.perplexity(tokens, 1024), 2**1.5)
 
   def test_render_lines_up(self):
     rows = [
