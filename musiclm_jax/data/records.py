@@ -1,6 +1,8 @@
 """Tokenizes a corpus: the dataset `music` becomes `music_tokens`."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 import dataclasses
 import functools
 import os
@@ -21,6 +23,8 @@ import tqdm
 NAME = 'music_tokens'
 SPLITS = ('train', 'validation', 'test')
 MAX_WAITING = 64  # Clips held back until others of their length come.
+# Reading and resampling for some groups while an accelerator works on others.
+_NUM_THREADS = 4
 
 Record = Mapping[str, Any]
 Examples = Iterator[tuple[str, dict[str, Any]]]
@@ -120,6 +124,7 @@ def tokenize_clips(
   """
   audio = clips.to_float(np.stack([r['audio'] for r in records]))
 
+  @functools.cache
   def at(sample_rate):
     return io.resample(audio, clips.SAMPLE_RATE, sample_rate)
 
@@ -176,10 +181,21 @@ def _tokenize_range(
   """Yields the keys and examples of some clips of a split."""
   source = datasets.open_dataset('music', data_dir, split)
   records = (source[i] for i in indices)
-  tokenizers = load_tokenizers(model_dir)
-  for group in equal_lengths(records, batch_size):
-    for example in tokenize_clips(group, tokenizers):
-      yield example['id'], example
+  tokenize = functools.partial(
+      tokenize_clips, tokenizers=load_tokenizers(model_dir)
+  )
+  with futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+    pending: deque[futures.Future[list[dict[str, Any]]]] = deque()
+    for group in equal_lengths(records, batch_size):
+      pending.append(pool.submit(tokenize, group))
+      if len(pending) > _NUM_THREADS:
+        yield from _keyed(pending.popleft().result())
+    for future in pending:
+      yield from _keyed(future.result())
+
+
+def _keyed(examples: Sequence[dict[str, Any]]) -> Examples:
+  return ((example['id'], example) for example in examples)
 
 
 def _with_progress(examples: Examples, split: str, num_clips: int) -> Examples:

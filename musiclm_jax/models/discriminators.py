@@ -69,6 +69,8 @@ class StftBlock(nn.Module):
         self.features,
         kernel,
         strides=self.strides,
+        # As in the codec: six blocks in a row would make logits of any size.
+        kernel_init=nn.initializers.zeros,
         dtype=self.dtype,
     )
     self.skip = layers.Conv(

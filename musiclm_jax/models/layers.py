@@ -147,6 +147,7 @@ class Conv(nn.Module):
     padding: As in `jax.lax.conv_general_dilated`, or 'CAUSAL': all on the left.
     groups: Channel groups; `in_features` for a depthwise convolution.
     use_bias: Whether to add a bias.
+    kernel_init: Of the kernel.
     dtype: Of the arithmetic.
   """
 
@@ -158,6 +159,7 @@ class Conv(nn.Module):
   padding: str | Sequence[tuple[int, int]] = 'SAME'
   groups: int = 1
   use_bias: bool = True
+  kernel_init: nn.initializers.Initializer = default_kernel_init
   dtype: DTypeLike = jnp.float32
 
   def setup(self):
@@ -167,7 +169,7 @@ class Conv(nn.Module):
     )
     self.kernel = partitioning.param_with_axes(
         'kernel',
-        default_kernel_init,
+        self.kernel_init,
         (*self.kernel_size, self.in_features // self.groups, self.features),
         axes=(*spatial, 'in_channels', 'channels'),
     )

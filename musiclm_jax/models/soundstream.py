@@ -76,7 +76,15 @@ class SoundStreamConfig:
     return -(-samples // stride) + 1
 
 
-def _conv(config, in_features, features, kernel, stride=1, dilation=1):
+def _conv(
+    config,
+    in_features,
+    features,
+    kernel,
+    stride=1,
+    dilation=1,
+    kernel_init=layers.default_kernel_init,
+):
   return layers.Conv(
       in_features,
       features,
@@ -84,6 +92,7 @@ def _conv(config, in_features, features, kernel, stride=1, dilation=1):
       strides=(stride,),
       dilation=(dilation,),
       padding='CAUSAL',
+      kernel_init=kernel_init,
       dtype=jnp.dtype(config.dtype),
   )
 
@@ -106,7 +115,12 @@ class ResidualUnit(nn.Module):
     self.dilated = _conv(
         self.config, channels, channels, _UNIT_KERNEL, dilation=self.dilation
     )
-    self.pointwise = _conv(self.config, channels, channels, 1)
+    # A unit starts as the identity (arXiv 1901.09321). There is no normalization
+    # to undo what 24 units in a row would add: a codec that starts with them all
+    # at work learns spectra but no phase.
+    self.pointwise = _conv(
+        self.config, channels, channels, 1, kernel_init=nn.initializers.zeros
+    )
 
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b t c']:
     return x + self.pointwise(nn.elu(self.dilated(nn.elu(x))))

@@ -104,6 +104,12 @@ class SoundStreamTest(parameterized.TestCase):
       dims = zip(names, params[name].shape, strict=True)
       self.assertEqual(' '.join(f'{n}={d}' for n, d in dims), description)
 
+  def test_units_start_as_the_identity(self):
+    unit = soundstream.ResidualUnit(self.config, channels=3, dilation=9)
+    x = jax.random.normal(jax.random.key(0), (2, 20, 3))
+    outputs, _ = jax.jit(unit.init_with_output)(jax.random.key(1), x)
+    np.testing.assert_array_equal(outputs, x)
+
   def test_encoder_is_causal(self):
     # Frame 30 is samples 180 to 185; from 186 on it must not hear a thing.
     encode = self.jitted('encoder')
