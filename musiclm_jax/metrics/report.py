@@ -127,7 +127,10 @@ def stage_loss(
   """
   part = parts.load(directory, name)
   stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
-  config = transformer.TransformerConfig(**part.config['transformer'])
+  # As the sampler computes on a CPU, where bfloat16 takes several times as long.
+  config = transformer.TransformerConfig(
+      **{**part.config['transformer'], 'dtype': 'float32'}
+  )
   module = transformer.StageTransformer(config, stage)
   context = {
       'codebooks': np.asarray(tokenizer.codebooks),

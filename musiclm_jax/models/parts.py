@@ -26,7 +26,7 @@ DTYPES = ('float32', 'bfloat16', 'int8')
 
 def embedded_model() -> pathlib.Path:
   """Returns the directory of the model that ships in the package."""
-  return pathlib.Path(__file__).parents[1] / 'pretrained' / 'tiny'
+  return pathlib.Path(__file__).parents[1] / 'pretrained' / 'small'
 
 
 @dataclasses.dataclass(frozen=True)
