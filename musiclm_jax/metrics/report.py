@@ -127,7 +127,7 @@ def stage_loss(
   """
   part = parts.load(directory, name)
   stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
-  # As the sampler computes on a CPU, where bfloat16 takes several times as long.
+  # As the sampler computes; bfloat16 takes several times as long on a CPU.
   config = transformer.TransformerConfig(
       **{**part.config['transformer'], 'dtype': 'float32'}
   )

@@ -115,9 +115,9 @@ class ResidualUnit(nn.Module):
     self.dilated = _conv(
         self.config, channels, channels, _UNIT_KERNEL, dilation=self.dilation
     )
-    # A unit starts as the identity (arXiv 1901.09321). There is no normalization
-    # to undo what 24 units in a row would add: a codec that starts with them all
-    # at work learns spectra but no phase.
+    # A unit starts as the identity (arXiv 1901.09321; ours). Nothing normalizes
+    # what 24 units in a row would add: a codec that starts with all of them at
+    # work learns spectra but no phase.
     self.pointwise = _conv(
         self.config, channels, channels, 1, kernel_init=nn.initializers.zeros
     )
