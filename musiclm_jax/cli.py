@@ -166,7 +166,11 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
 
   folder = corpora.add_parser('folder', help='from a folder of audio')
   folder.add_argument('audio_dir')
-  folder.add_argument('--captions', help='CSV or JSONL: path, caption, …')
+  folder.add_argument(
+      '--captions',
+      help='CSV or JSONL: path, caption, …; default: captions.csv or .jsonl in'
+      ' the folder',
+  )
   folder.add_argument(
       '--skip_bad',
       action='store_true',

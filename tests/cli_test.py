@@ -76,7 +76,6 @@ class CliTest(parameterized.TestCase):
     self.assert_fails(
         r'b\.wav',
         'data', 'folder', self.folder, '--output', self.folder / 'out',
-        '--captions', self.folder / 'captions.csv',
     )  # fmt: skip
 
   def test_corrupt_audio(self):

@@ -15,6 +15,7 @@ from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 
+CAPTION_FILES = ('captions.csv', 'captions.jsonl')  # Found by themselves.
 _NUM_NAMED = 3  # Of the files that an error names.
 
 
@@ -100,6 +101,16 @@ def _normalize(
   return {'file': str(file), 'captions': captions, **rest}
 
 
+def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
+  found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.is_file()]
+  if len(found) > 1:
+    raise ValueError(
+        f'audio_dir {audio_dir} must hold at most one of {CAPTION_FILES}, but'
+        ' holds both. Name the one to use with --captions.'
+    )
+  return found[0] if found else None
+
+
 def find_files(
     audio_dir: str | os.PathLike[str],
     captions: str | os.PathLike[str] | None = None,
@@ -108,7 +119,8 @@ def find_files(
 
   Args:
     audio_dir: The folder.
-    captions: The caption file; its files are relative to the folder.
+    captions: The caption file; its files are relative to the folder. By default
+      the folder's `captions.csv` or `captions.jsonl`, if there is one.
 
   Returns:
     The files by name. Those the caption file does not name have the captions
@@ -121,6 +133,7 @@ def find_files(
   audio_dir = pathlib.Path(audio_dir)
   if not audio_dir.is_dir():
     raise FileNotFoundError(f'audio_dir {audio_dir} must be a folder.')
+  captions = captions or _find_caption_file(audio_dir)
   paths = {
       path.relative_to(audio_dir).as_posix(): path
       for path in sorted(audio_dir.rglob('[!.]*'))
@@ -251,8 +264,8 @@ def build_folder(
   Args:
     audio_dir: The folder; folders in it are searched too.
     data_dir: Folder of the datasets.
-    captions: Caption file; see `read_caption_file`. Without one, captions come
-      from text files beside the audio, tags, and names.
+    captions: Caption file; see `find_files`. Without one, captions come from
+      text files beside the audio, tags, and names.
     clip_seconds: Length of a clip, 1 to 30.
     **options: Of `corpora.write_corpus`: runner, pipeline_options,
       num_workers, skip_bad, overwrite.

@@ -87,6 +87,25 @@ class CaptionsTest(FolderTest):
         (file.title, file.license, file.source), ('Walzer', 'CC0', 'home')
     )
 
+  @parameterized.parameters(*folder.CAPTION_FILES)
+  def test_finds_the_caption_file_of_the_folder(self, name):
+    write_tone(self.audio / 'a.wav')
+    self.captions = self.audio / name
+    row = {'path': 'a.wav', 'caption': 'waltz'}
+    if name.endswith('.csv'):
+      self.write_csv([row])
+    else:
+      self.captions.write_text(json.dumps(row))
+    (file,) = folder.find_files(self.audio)
+    self.assertEqual(file.captions, ('waltz',))
+
+  def test_rejects_two_caption_files(self):
+    write_tone(self.audio / 'a.wav')
+    for name in folder.CAPTION_FILES:
+      (self.audio / name).write_text('')
+    with self.assertRaisesRegex(ValueError, 'at most one of .* holds both'):
+      folder.find_files(self.audio)
+
   def test_text_beside_the_audio(self):
     write_tone(self.audio / 'a.wav')
     (self.audio / 'a.txt').write_text('slow waltz\n\n a piano \n')
