@@ -100,7 +100,10 @@ def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  del args
+  if args.distributed:
+    import jax
+
+    jax.distributed.initialize()
   from musiclm_jax.training import gin_flags
 
   gin_flags.train_main(rest)
@@ -218,6 +221,12 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
 def _add_training(verbs: argparse._SubParsersAction) -> None:
   gin_help = 'takes --gin_file=FILE, --gin.NAME=VALUE, --gin_search_paths=…'
   train = verbs.add_parser('train', help=f'train one part; {gin_help}')
+  train.add_argument(
+      '--distributed',
+      action='store_true',
+      help='train in all processes of a job together: of a TPU pod, or under'
+      ' Slurm, Open MPI or Kubernetes, as jax.distributed.initialize finds it',
+  )
   train.set_defaults(run=_train)
 
   vocab = verbs.add_parser(

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,13 @@ TIMES = ('steps_per_second',)
 # Runs `train` in a process of its own, slowly enough to be killed halfway.
 SCRIPT = """
 import json, sys, time
+import jax
 from musiclm_jax.data import batches
 from musiclm_jax.training import fake, optimizers, trainer
+
+if len(sys.argv) > 2:
+  address, count, index = sys.argv[2:]
+  jax.distributed.initialize(address, int(count), int(index))
 
 def make_example(record, rng):
   time.sleep(0.002)
@@ -45,10 +51,16 @@ for run in json.loads(sys.argv[1]):
 """
 
 
-def start(*runs, devices=1):
-  """Starts a process that trains (model_dir, steps, model partitions)."""
+def start(*runs, devices=1, job=()):
+  """Starts a process that trains (model_dir, steps, model partitions).
+
+  Args:
+    *runs: To train, in turn.
+    devices: Of the process.
+    job: Address of the first process, number and index of this one.
+  """
   return subprocess.Popen(
-      [sys.executable, '-c', SCRIPT, json.dumps(runs)],
+      [sys.executable, '-c', SCRIPT, json.dumps(runs), *map(str, job)],
       env={
           'PYTHONPATH': str(pathlib.Path(trainer.__file__).parents[2]),
           'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
@@ -187,6 +199,19 @@ class TrainTest(parameterized.TestCase):
           checkpoints.restore_variables(model_dir),
           expected,
       )
+
+  def test_two_processes_train_as_one_and_go_on_alone(self):
+    whole = self.enterContext(tempfile.TemporaryDirectory())
+    finish(start((whole, 10, 1), (whole, 20, 1), devices=2))
+    with socket.socket() as free:
+      free.bind(('localhost', 0))
+      address = f'localhost:{free.getsockname()[1]}'
+    run = (self.model_dir, 10, 1)
+    job = [start(run, job=(address, 2, index)) for index in range(2)]
+    for process in job:
+      finish(process)
+    finish(start((self.model_dir, 20, 1), devices=2))
+    self.assert_same_run(self.model_dir, whole)
 
   def test_a_finished_run_says_so_and_reads_no_batch(self):
     metrics = train(self.model_dir, train_steps=10)
