@@ -162,7 +162,8 @@ def equal_lengths(
     max_waiting: Clips held back until others of their length come.
 
   Yields:
-    Each record once, in groups of at most `batch_size`.
+    Each record once, in groups of `batch_size` or, of a length that few clips
+    have, alone: networks are compiled for each size of a group.
   """
   waiting: dict[int, list[Record]] = {}
   for record in records:
@@ -171,8 +172,9 @@ def equal_lengths(
     if len(group) == batch_size:
       yield waiting.pop(len(record['audio']))
     elif sum(map(len, waiting.values())) > max_waiting:
-      yield waiting.pop(next(iter(waiting)))
-  yield from waiting.values()
+      yield from ([r] for r in waiting.pop(next(iter(waiting))))
+  for group in waiting.values():
+    yield from ([record] for record in group)
 
 
 def _tokenize_range(
