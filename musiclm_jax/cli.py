@@ -99,11 +99,22 @@ def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
   mutopia.prepare_mutopia(args.source, args.output, limit=args.limit)
 
 
+def _join_job() -> None:
+  import jax
+
+  try:
+    jax.distributed.initialize()
+  except ValueError as e:
+    raise ValueError(
+        '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
+        f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to train'
+        ' in one process.'
+    ) from e
+
+
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
   if args.distributed:
-    import jax
-
-    jax.distributed.initialize()
+    _join_job()
   from musiclm_jax.training import gin_flags
 
   gin_flags.train_main(rest)

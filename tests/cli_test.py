@@ -4,6 +4,7 @@ import contextlib
 import io
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -114,6 +115,14 @@ class CliTest(parameterized.TestCase):
         'recipe', '--gin_file=sizes/tiny.gin',
         '--data', self.folder / 'scores', '--output', self.folder / 'out',
     )  # fmt: skip
+
+  def test_distributed_needs_a_job(self):
+    error = ValueError('coordinator_address should be defined.')
+    with mock.patch('jax.distributed.initialize', side_effect=error):
+      self.assert_fails(
+          '--distributed must be given in a job .*defined. Leave it out',
+          'train', '--distributed', '--gin_file=sizes/tiny.gin',
+      )  # fmt: skip
 
   def test_vocab_needs_a_corpus(self):
     self.assert_fails(

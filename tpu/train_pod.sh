@@ -1,7 +1,7 @@
 #!/bin/bash
 # Trains a part on every host of a Cloud TPU slice, all of them together.
 #
-#   TPU=my-slice ZONE=us-central2-b PACKAGE='/mnt/music/musiclm_jax.whl[train]' tpu/train_pod.sh --gin_file=stages/semantic.gin --gin_file=sizes/paper.gin --gin.DATA_DIR='"/mnt/music/data"' --gin.MODEL_DIR='"/mnt/music/semantic"'
+#   TPU=my-slice ZONE=us-central2-b PACKAGE='/mnt/music/musiclm_jax-0.1.0-py3-none-any.whl[train]' tpu/train_pod.sh --gin_file=stages/semantic.gin --gin_file=sizes/paper.gin --gin.DATA_DIR='"/mnt/music/data"' --gin.MODEL_DIR='"/mnt/music/semantic"'
 #
 # PACKAGE is what pip installs, with the extra `train`: a wheel, or a git URL.
 # DATA_DIR and MODEL_DIR must lie in a folder that all hosts share: with

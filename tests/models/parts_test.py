@@ -38,9 +38,8 @@ class PartsTest(parameterized.TestCase):
         (part.config, part.lineage, part.sha256),
         ({'width': 4}, {'mulan': 'ab'}, sha256),
     )
-    loaded, stored = part.variables['params'], parts.as_stored(
-        self.params, dtype
-    )
+    loaded = part.variables['params']
+    stored = parts.as_stored(self.params, dtype)
     for name in ('kernel', 'bias'):
       np.testing.assert_array_equal(
           loaded['dense'][name], stored['dense'][name]
