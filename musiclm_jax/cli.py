@@ -6,12 +6,21 @@ starts without the training stack.
 
 import argparse
 from collections.abc import Sequence
+import importlib
 import pathlib
 import sys
 
 # What a user can mend: reported in one line, without a traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
+# Modules of `metrics` that measure one part, or all.
+REPORTS = {
+    'all': 'report',
+    'codec': 'codec_report',
+    'mulan': 'mulan_report',
+    'w2v_bert': 'semantic_report',
+    'melody': 'melody_report',
+}
 
 
 def _positive(text: str) -> float:
@@ -154,8 +163,16 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _no_more(rest)
   from musiclm_jax.metrics import report
 
-  table = report.evaluate(args.data, args.model, args.split)
-  print(report.render(table))
+  module = importlib.import_module(f'musiclm_jax.metrics.{REPORTS[args.part]}')
+  rows = module.evaluate(args.data, args.model, args.split, args.max_clips)
+  print(report.render(rows))
+
+
+def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  _no_more(rest)
+  from musiclm_jax import doctor
+
+  print(doctor.examine(args.run_dir, data_dir=args.data))
 
 
 def _no_more(rest: Sequence[str]) -> None:
@@ -290,12 +307,31 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
   generate.set_defaults(run=_generate)
 
   evaluate = verbs.add_parser('evaluate', help='measure a model on a corpus')
+  evaluate.add_argument(
+      'part',
+      nargs='?',
+      choices=list(REPORTS),
+      default='all',
+      help='to measure in depth; default: all, in one table',
+  )
   evaluate.add_argument('--data', required=True, help='tfds data directory')
   evaluate.add_argument(
       '--model', help='model directory; default: the one in the package'
   )
   evaluate.add_argument('--split', default='test')
+  evaluate.add_argument(
+      '--max_clips', type=int, default=64, help='evenly spread over the split'
+  )
   evaluate.set_defaults(run=_evaluate)
+
+  doctor = verbs.add_parser(
+      'doctor', help='say which part of a run is sick, and why'
+  )
+  doctor.add_argument('run_dir', help='MODEL_DIR of a part, or of a recipe')
+  doctor.add_argument(
+      '--data', help='tfds data directory; default: the one of the run'
+  )
+  doctor.set_defaults(run=_doctor)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,9 @@ class Clip:
   Attributes:
     audio: [samples] float32 in [-1, 1], 24 kHz mono.
     captions: Texts that describe it, at least one.
+    caption_weights: How often each caption is drawn in training, relative to
+      the others; empty if all alike. A text written for the music may so count
+      for more than one made of a file name.
     id: Its name, of its own in the corpus: '<work>/<index>'.
     work: Name of the work it is from; clips of a work share a split.
     title: Of the work.
@@ -29,6 +32,10 @@ class Clip:
     license: Of the work; empty if unknown.
     start: Seconds from the start of the work.
     melody: [frames] int8 MIDI pitches at 50 Hz, -1 in rests; empty if unknown.
+    chords: [frames] int8 major (0-11, from C) and minor (12-23) triads at 50
+      Hz, -1 where there is none; empty if unknown.
+    facts: JSON of what is known of a rendered clip, see `facts.Facts`; empty if
+      nothing is.
   """
 
   audio: np.ndarray
@@ -42,6 +49,11 @@ class Clip:
   melody: np.ndarray = dataclasses.field(
       default_factory=lambda: np.zeros(0, np.int8)
   )
+  chords: np.ndarray = dataclasses.field(
+      default_factory=lambda: np.zeros(0, np.int8)
+  )
+  facts: str = ''
+  caption_weights: tuple[float, ...] = ()
 
   def to_example(self) -> dict[str, Any]:
     """Returns the clip as an example of the `music` dataset."""
@@ -57,6 +69,11 @@ class Clip:
         'license': self.license,
         'start': np.float32(self.start),
         'melody': np.asarray(self.melody, np.int8),
+        'chords': np.asarray(self.chords, np.int8),
+        'facts': self.facts,
+        'caption_weights': np.asarray(
+            self.caption_weights or [1.0] * len(self.captions), np.float32
+        ),
     }
 
 
@@ -80,6 +97,16 @@ def check_clip(clip: Clip) -> None:
     raise ValueError(
         f"clip '{clip.id}' must have captions that are not empty, but has"
         f' {clip.captions}.'
+    )
+  weights = clip.caption_weights
+  if weights and (
+      len(weights) != len(clip.captions)
+      or min(weights) < 0
+      or not 0 < sum(weights) < float('inf')
+  ):
+    raise ValueError(
+        f"clip '{clip.id}' must have a weight of at least 0 for each of its"
+        f' {len(clip.captions)} captions, and not 0 for all, but has {weights}.'
     )
 
 

@@ -41,6 +41,9 @@ def features() -> dict[str, Any]:
       'license': tfds.features.Text(),
       'start': tfds.features.Scalar(np.float32),
       'melody': array(np.int8),
+      'chords': array(np.int8),
+      'facts': tfds.features.Text(),
+      'caption_weights': array(np.float32),
   }
 
 

@@ -204,13 +204,27 @@ def evaluate(
 
 
 def render(rows: Sequence[Row]) -> str:
-  """Returns the table of `evaluate` as text."""
-  width = max(len(row['metric']) for row in rows)
-  lines = [f'{"part":12} {"metric":{width}} {"value":>9} {"chance":>9}']
-  for row in rows:
-    chance = '' if row['chance'] is None else f'{row["chance"]:.3f}'
-    lines.append(
-        f'{row["part"]:12} {row["metric"]:{width}} {row["value"]:9.3f}'
-        f' {chance:>9}'
+  """Returns a table as text: a line per row, a column per key of the first.
+
+  Args:
+    rows: Of texts, numbers, and None where there is nothing to say.
+  """
+  columns = list(rows[0])
+  cells = [[_cell(row[column]) for column in columns] for row in rows]
+  widths = [max(map(len, column)) for column in zip(columns, *cells)]
+  is_text = [isinstance(value, str) for value in rows[0].values()]
+
+  def line(values):
+    aligned = (
+        value.ljust(width) if left else value.rjust(width)
+        for value, width, left in zip(values, widths, is_text)
     )
-  return '\n'.join(lines)
+    return '  '.join(aligned).rstrip()
+
+  return '\n'.join([line(columns), *map(line, cells)])
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ''
+  return f'{value:.3f}' if isinstance(value, float) else str(value)

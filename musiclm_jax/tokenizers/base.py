@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 
 import numpy as np
 
@@ -18,16 +19,25 @@ class Stream:
     num_quantizers: Tokens per frame.
     codebook_size: Tokens are in [0, codebook_size).
     frame_rate: Frames per second; None for one frame per clip.
+    window_seconds: Audio that a frame stands for, where it is a window that
+      frames share; 0 where each has its own time.
   """
 
   name: str
   num_quantizers: int
   codebook_size: int
   frame_rate: float | None = None
+  window_seconds: float = 0.0
 
   def num_frames(self, seconds: float) -> int:
-    """Returns the frames in `seconds` of audio."""
-    return 1 if self.frame_rate is None else round(seconds * self.frame_rate)
+    """Returns the frames in `seconds` of audio: of windows, those that fit."""
+    if self.frame_rate is None:
+      return 1
+    if not self.window_seconds:
+      return round(seconds * self.frame_rate)
+    # A millisecond more, lest rounding errors lose a window.
+    room = seconds - self.window_seconds + 1e-3
+    return max(0, 1 + math.floor(room * self.frame_rate))
 
 
 # The streams of MusicLM (sections 3.1 and 3.2 of the paper).
@@ -37,6 +47,13 @@ SEMANTIC = Stream(
 )
 COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50.0)
 FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50.0)
+MELODY = Stream(  # Section 4.5: a window of 4 s every 3 s.
+    'melody',
+    num_quantizers=24,
+    codebook_size=512,
+    frame_rate=1 / 3,
+    window_seconds=4.0,
+)
 
 
 class Tokenizer(abc.ABC):

@@ -10,7 +10,7 @@ class ReportTest(absltest.TestCase):
 
   def test_render_lines_up(self):
     rows = [
-        {'part': 'mulan', 'metric': 'median rank', 'value': 2, 'chance': 4.5},
+        {'part': 'mulan', 'metric': 'median rank', 'value': 2.0, 'chance': 4.5},
         {'part': 'fine', 'metric': 'nats', 'value': math.pi, 'chance': None},
     ]
     lines = report.render(rows).splitlines()
