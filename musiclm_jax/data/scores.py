@@ -21,6 +21,7 @@ import zipfile
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
 from musiclm_jax.data import captions
+from musiclm_jax.data import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import facts
@@ -321,7 +322,13 @@ def read_score(
             source=file.source,
             license=file.license,
             start=offset + start,
-            melody=_melody(arrangement, start, len(clip)),
+            melody=analysis.melody_frames(
+                arrangement, start, _num_frames(clip)
+            ),
+            chords=chords.chord_frames(
+                arrangement.score, start, _num_frames(clip)
+            ),
+            facts=json.dumps(dataclasses.asdict(described)),
         )
 
 
@@ -350,10 +357,7 @@ def _is_music(clip: np.ndarray, score: midi.Score, start: float) -> bool:
   return bool(len(score.start) and is_long and is_loud)
 
 
-def _melody(
-    arrangement: arranging.Arrangement, start: float, num_samples: int
-) -> np.ndarray:
-  """Returns the melody of a clip of `num_samples`."""
+def _num_frames(clip: np.ndarray) -> int:
+  """Returns the frames of melody and chords in a clip of [samples]."""
   samples_per_frame = clips.SAMPLE_RATE // clips.MELODY_RATE
-  num_frames = -(-num_samples // samples_per_frame)
-  return analysis.melody_frames(arrangement, start, num_frames)
+  return -(-len(clip) // samples_per_frame)

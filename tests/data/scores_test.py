@@ -14,6 +14,7 @@ from absl.testing import parameterized
 import mido
 from musiclm_jax.data import analysis
 from musiclm_jax.data import captions
+from musiclm_jax.data import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import instruments
@@ -139,6 +140,23 @@ class ScoresTest(parameterized.TestCase):
     self.assertEqual(clip.title, 'a')
     # A beat is 30 frames.
     np.testing.assert_array_equal(clip.melody[:60], [69] * 30 + [71] * 30)
+
+  def test_facts_and_chords_are_of_what_was_rendered(self):
+    write_song(self.folder / 'a.mid')
+    for clip, score in zip(self.read(variations=3), self.rendered):
+      known = json.loads(clip.facts)
+      self.assertEqual(known['metre'], '3/4')
+      self.assertEqual(
+          set(known['instruments']),
+          {instruments.NAMES[p.program] for p in score.parts},
+      )
+      self.assertIn(known['key'] or 'no key', '\n'.join(clip.captions))
+      self.assertLen(clip.chords, len(clip.melody))
+      expected = chords.chord_frames(score, 0.0, len(clip.chords))
+      np.testing.assert_array_equal(clip.chords, expected)
+    first = self.read(variations=1)[0]
+    a_minor = chords.NAMES.index('A minor')
+    self.assertGreater(np.mean(first.chords == a_minor), 0.5)
 
   def test_melody_follows_the_arrangement(self):
     write_song(self.folder / 'a.mid')
