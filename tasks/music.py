@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import gin
+from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.data import records
@@ -55,6 +56,8 @@ def _read(
 
   def arrays(index):
     record = dataset[int(index)]
+    if 'caption_weights' in make.reads:
+      record['caption_weights'] = clips.caption_weights(record)
     return [_to_array(record[name]) for name in make.reads]
 
   specs = [(tf.as_dtype(a.dtype), a.shape) for a in arrays(0)]
@@ -105,6 +108,12 @@ def _make_examples(
     return [features[name] for name in names]
 
   def to_example(record, seed):
+    missing = [name for name in make.reads if name not in record]
+    if missing:
+      raise ValueError(
+          f'what is cached of a task must hold {list(make.reads)}, but lacks'
+          f' {missing}. Remove the cache of the task and write it again.'
+      )
     dtypes = [dtype for _, dtype in make.output_features.values()]
     arrays = [record[name] for name in make.reads]
     features = tf.numpy_function(example, [seed, *arrays], dtypes)

@@ -1,6 +1,6 @@
 """A clip of music and what is known of it: the element of every corpus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
@@ -82,6 +82,21 @@ def to_float(
 ) -> Float32[np.ndarray, '*batch samples']:
   """Returns the float32 in [-1, 1] of the audio of examples."""
   return audio.astype(np.float32) / _FULL_SCALE
+
+
+def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
+  """Returns the weight of each caption of an example of a dataset.
+
+  Args:
+    record: Of `music` or `music_tokens`. In those written before captions had
+      weights, all weigh the same.
+
+  Returns:
+    [captions] float32.
+  """
+  if 'caption_weights' in record:
+    return record['caption_weights']
+  return np.ones(len(record['captions']), np.float32)
 
 
 def check_clip(clip: Clip) -> None:

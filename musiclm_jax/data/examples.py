@@ -89,12 +89,15 @@ class AudioExamples(Examples):
 class CaptionedAudioExamples(Examples):
   """Crops of audio as `AudioExamples`, each with a caption's word pieces.
 
+  Of several captions one is drawn by their weights, as MuLan mixes texts of
+  different quality.
+
   Attributes:
     sample_rate: Of the examples, in Hz.
   """
 
   dataset = 'music'
-  reads = ('audio', 'captions')
+  reads = ('audio', 'captions', 'caption_weights')
   output_features = {'audio': (1, np.float32), 'text_ids': (1, np.int32)}
 
   def __init__(self, sample_rate: int):
@@ -113,7 +116,7 @@ class CaptionedAudioExamples(Examples):
   def __call__(self, record, feature_lengths, rng, vocab):
     length = feature_lengths['audio']
     audio = crop_audio(record['audio'], length, self.sample_rate, rng)
-    caption = record['captions'][rng.integers(len(record['captions']))]
+    caption = record['captions'][draw_caption(record, rng)]
     ids = vocab.encode([caption], feature_lengths['text_ids'], truncate=True)
     return {'audio': audio, 'text_ids': ids[0].astype(np.int32)}
 
@@ -134,7 +137,7 @@ class StageExamples(Examples):
     self.stage = stages.get_stage(stage_name)
     self.reads = tuple(s.name for s in self.stage.streams)
     if tokenizers.MULAN in self.stage.inputs:
-      self.reads += ('mulan_text',)
+      self.reads += ('mulan_text', 'caption_weights')
 
   def context(self, data_dir, text_probability: float = 0.0):
     """Reads how MuLan was quantized.
@@ -181,8 +184,7 @@ class StageExamples(Examples):
     }
     if tokenizers.MULAN in self.stage.inputs:
       if text_probability and rng.random() < text_probability:
-        texts = record['mulan_text']
-        embedding = texts[rng.integers(len(texts))]
+        embedding = record['mulan_text'][draw_caption(record, rng)]
       else:
         embedding = crop_embedding(
             record['mulan'], start, seconds, window_seconds
@@ -219,6 +221,12 @@ class StageExamples(Examples):
         'inputs': inputs.astype(np.int32),
         'targets': ids(self.stage.targets).astype(np.int32),
     }
+
+
+def draw_caption(record: Record, rng: np.random.Generator) -> int:
+  """Returns the index of a caption, drawn by the weights of all."""
+  weights = clips.caption_weights(record).astype(np.float64)
+  return int(rng.choice(len(weights), p=weights / weights.sum()))
 
 
 def crop_audio(

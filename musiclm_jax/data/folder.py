@@ -28,6 +28,7 @@ class AudioFile:
     name: Its path in the folder, with slashes.
     work: Name of the work it is; the name without suffix by default.
     captions: Texts; empty if there are none for it.
+    weights: Of each caption, see `clips.Clip`; empty if all alike.
     title: Empty to take it from the tags, or else from the name.
     source: Where it is from.
     license: Empty to take it from the tags.
@@ -37,6 +38,7 @@ class AudioFile:
   name: str
   work: str
   captions: tuple[str, ...] = ()
+  weights: tuple[float, ...] = ()
   title: str = ''
   source: str = ''
   license: str = ''
@@ -47,15 +49,19 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   Args:
     path: A .csv with a header, or a .jsonl of one object per line, of: file
-      (or path), caption (or captions, in JSON a list), and if known work,
-      title, source and license. A file may have several rows.
+      (or path), caption (or captions, in JSON a list), and if known weight,
+      work, title, source and license. A file may have several rows; the weight,
+      1 by default, says how often a caption of a row is drawn in training,
+      relative to the others of the file.
 
   Returns:
-    A dict of 'file', 'captions' (a list) and the rest for each row.
+    A dict of 'file', 'captions' (a list), 'weight' (a float) and the rest for
+    each row.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If a row has no file or no caption, or cannot be parsed.
+    ValueError: If a row has no file or no caption, or a weight that is none,
+      or cannot be parsed.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -98,7 +104,24 @@ def _normalize(
       key: str(row.get(key) or '')
       for key in ('work', 'title', 'source', 'license')
   }
-  return {'file': str(file), 'captions': captions, **rest}
+  weight = _parse_weight(path, number, row.get('weight'))
+  return {'file': str(file), 'captions': captions, 'weight': weight, **rest}
+
+
+def _parse_weight(path: pathlib.Path, number: int, value: Any) -> float:
+  """Returns the weight of a row; 1 if it gives none."""
+  if value in (None, ''):
+    return 1.0
+  try:
+    weight = float(value)
+  except (TypeError, ValueError):
+    weight = float('nan')
+  if not 0 <= weight < float('inf'):
+    raise ValueError(
+        f'{path} row {number} must have a weight of at least 0, but has'
+        f' {value!r}. Leave it empty for 1.'
+    )
+  return weight
 
 
 def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
@@ -176,6 +199,7 @@ def _describe_file(
 ) -> AudioFile:
   """Puts together what the rows of a file say of it."""
   captions = [text for row in rows for text in row['captions']]
+  weights = [row['weight'] for row in rows for _ in row['captions']]
   sidecar = path.with_suffix('.txt')
   if not captions and sidecar.is_file():
     lines = sidecar.read_text(encoding='utf-8-sig').splitlines()
@@ -189,6 +213,7 @@ def _describe_file(
       name=name,
       work=first('work', os.path.splitext(name)[0]),
       captions=tuple(captions),
+      weights=tuple(weights),
       title=first('title'),
       source=first('source', audio_dir.resolve().name),
       license=first('license'),
@@ -239,6 +264,7 @@ def read_clips(file: AudioFile, clip_seconds: float) -> Iterator[clips.Clip]:
     yield clips.Clip(
         audio=clip_audio,
         captions=file.captions or (caption,),
+        caption_weights=file.weights,
         id=f'{file.name}/{i}',
         work=file.work,
         title=title,

@@ -89,6 +89,9 @@ def features(embed_dim: int) -> dict[str, Any]:
       'mulan': array(embed_dim, np.float32),
       'mulan_text': array(embed_dim, np.float32),
       'captions': tfds.features.Sequence(tfds.features.Text()),
+      'caption_weights': tfds.features.Tensor(
+          shape=(None,), dtype=np.float32, encoding='bytes'
+      ),
       'id': tfds.features.Text(),
       'work': tfds.features.Text(),
   }
@@ -143,6 +146,7 @@ def tokenize_clips(
           **{name: t[i].astype(np.int32) for name, t in tokens.items()},
           'mulan': np.asarray(windows[i], np.float32),
           'mulan_text': np.asarray(text, np.float32),
+          'caption_weights': clips.caption_weights(record),
           **{name: record[name] for name in ('captions', 'id', 'work')},
       }
       for i, (record, text) in enumerate(

@@ -6,11 +6,17 @@ from musiclm_jax.data import clips
 import numpy as np
 
 
-def make_clip(audio=None, captions=('a waltz',)):
+def make_clip(audio=None, captions=('a waltz',), weights=()):
   if audio is None:
     audio = np.zeros(clips.SAMPLE_RATE, np.float32)
   return clips.Clip(
-      audio=audio, captions=captions, id='w/0', work='w', title='t', source='s'
+      audio=audio,
+      captions=captions,
+      caption_weights=weights,
+      id='w/0',
+      work='w',
+      title='t',
+      source='s',
   )
 
 
@@ -31,6 +37,9 @@ class ClipsTest(parameterized.TestCase):
       ('stereo', make_clip(np.zeros((24000, 2), np.float32)), 'mono.*24000, 2'),
       ('nan', make_clip(np.full(24000, np.nan)), "'w/0' must be finite"),
       ('no_caption', make_clip(captions=()), r'captions.*but has \(\)'),
+      ('few_weights', make_clip(captions=('a', 'b'), weights=(1.0,)), '2 capt'),
+      ('weight_below_0', make_clip(weights=(-1.0,)), r'at least 0.*\(-1.0,\)'),
+      ('no_weight', make_clip(weights=(0.0,)), 'not 0 for all'),
       ('blank_caption', make_clip(captions=(' ',)), 'captions that are not'),
   )
   def test_rejects(self, clip, message):
@@ -39,6 +48,15 @@ class ClipsTest(parameterized.TestCase):
 
   def test_accepts(self):
     clips.check_clip(make_clip())
+    clips.check_clip(make_clip(captions=('a', 'b'), weights=(0.0, 0.5)))
+
+  def test_captions_weigh_the_same_by_default(self):
+    example = make_clip(captions=('a', 'b')).to_example()
+    np.testing.assert_array_equal(clips.caption_weights(example), [1, 1])
+    example = make_clip(captions=('a', 'b'), weights=(2.0, 0.5)).to_example()
+    np.testing.assert_array_equal(clips.caption_weights(example), [2, 0.5])
+    del example['caption_weights']
+    np.testing.assert_array_equal(clips.caption_weights(example), [1, 1])
 
   @parameterized.parameters(
       # seconds, and the start and seconds of the expected clips of 2 s

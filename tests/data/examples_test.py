@@ -30,6 +30,7 @@ def make_record(seconds, num_windows=4):
       'fine': tokens(50, 8),
       'mulan': np.tile([[1.0, 0.0]], (num_windows, 1)),
       'mulan_text': np.array([[0.0, 1.0]]),
+      'captions': ['up'],
   }
 
 
@@ -104,6 +105,21 @@ class StageExamplesTest(parameterized.TestCase):
         'semantic', make_record(1), 1.0, text_probability=text_probability
     )
     self.assertEqual(example['inputs'][0], 2 + token)
+
+  def test_texts_are_drawn_by_their_weights(self):
+    record = {
+        **make_record(1),
+        'mulan_text': np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
+        'caption_weights': np.array([0.0, 3.0, 1.0], np.float32),
+    }
+    counts = np.zeros(4)
+    for seed in range(400):
+      example = make_example(
+          'semantic', record, 1.0, seed, text_probability=1.0
+      )
+      counts[example['inputs'][0] - 2] += 1
+    self.assertEqual(counts[0], 0)
+    self.assertBetween(counts[1] / 400, 0.69, 0.81)  # 3 of 4, within 3 sigma.
 
   def test_rejects_lengths_of_different_crops(self):
     with self.assertRaisesRegex(ValueError, "'fine'.*inputs of 200.*are 100"):
@@ -190,6 +206,14 @@ class AudioExamplesTest(parameterized.TestCase):
       seen.add(tuple(example['text_ids']))
     expected = vocab.encode(record['captions'], 16)
     self.assertEqual(seen, {tuple(row) for row in expected})
+
+  def test_captions_are_drawn_by_their_weights(self):
+    record = {'caption_weights': np.array([1, 0, 4], np.float32)}
+    rng = np.random.default_rng(0)
+    drawn = [examples.draw_caption(record, rng) for _ in range(2000)]
+    shares = np.bincount(drawn, minlength=3) / 2000
+    np.testing.assert_allclose(shares, [0.2, 0, 0.8], atol=0.03)
+    self.assertEqual(shares[1], 0)
 
   def test_rejects_a_missing_vocabulary(self):
     with self.assertRaisesRegex(ValueError, 'gin.VOCAB'):

@@ -87,6 +87,33 @@ class CaptionsTest(FolderTest):
         (file.title, file.license, file.source), ('Walzer', 'CC0', 'home')
     )
 
+  def test_weights(self):
+    for name in ('a.wav', 'b.wav'):
+      write_tone(self.audio / name)
+    self.write_csv(
+        [
+            {'file': 'a.wav', 'caption': 'slow waltz', 'weight': '2.5'},
+            {'file': 'a.wav', 'caption': 'op. 3', 'weight': ''},
+            {'file': 'b.wav', 'caption': 'jig', 'weight': '0.5'},
+        ]
+    )
+    a, b = folder.find_files(self.audio, self.captions)
+    self.assertEqual((a.weights, b.weights), ((2.5, 1.0), (0.5,)))
+    (clip,) = folder.read_clips(a, 30.0)
+    self.assertEqual(clip.captions, ('slow waltz', 'op. 3'))
+    self.assertEqual(clip.caption_weights, (2.5, 1.0))
+
+  def test_the_weight_of_a_row_is_that_of_each_of_its_captions(self):
+    write_tone(self.audio / 'a.wav')
+    path = self.captions.with_suffix('.jsonl')
+    rows = [
+        {'file': 'a.wav', 'captions': ['waltz', 'piano'], 'weight': 2},
+        {'file': 'a.wav', 'caption': 'op. 3', 'weight': 0},
+    ]
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    (file,) = folder.find_files(self.audio, path)
+    self.assertEqual(file.weights, (2, 2, 0))
+
   @parameterized.parameters(*folder.CAPTION_FILES)
   def test_finds_the_caption_file_of_the_folder(self, name):
     write_tone(self.audio / 'a.wav')
@@ -148,6 +175,16 @@ class CaptionsTest(FolderTest):
   @parameterized.parameters(
       ('a.csv', 'file,text\na.wav,waltz\n', "a.csv row 1 must have 'file' and"),
       ('a.csv', 'file,caption\na.wav,\n', r"row 1 .* has {'file': 'a.wav'}"),
+      (
+          'a.csv',
+          'file,caption,weight\na.wav,waltz,-1\n',
+          "row 1 must have a weight of at least 0, but has '-1'. Leave",
+      ),
+      (
+          'a.jsonl',
+          '{"file": "a.wav", "caption": "waltz", "weight": [1]}\n',
+          r'row 1 must have a weight .* has \[1\]',
+      ),
       ('a.jsonl', '{"path": 1\n', 'a.jsonl line 1 must be JSON: Expecting'),
       ('a.jsonl', '[1]\n', r"line 1 must be a JSON object: '\[1\]"),
       ('a.txt', 'a.wav waltz', 'a.txt must end in .csv or .jsonl'),

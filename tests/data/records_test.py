@@ -89,6 +89,20 @@ class TokenizeClipsTest(absltest.TestCase):
     np.testing.assert_array_equal(first['mulan_text'][:, 0], [1])
     np.testing.assert_array_equal(second['mulan_text'][:, 0], [1, 3])
 
+  def test_captions_keep_their_weights(self):
+    record = make_record('one', 2.0, 2)
+    record['caption_weights'] = np.array([2, 0.5], np.float32)
+    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    np.testing.assert_array_equal(example['caption_weights'], [2, 0.5])
+
+  def test_captions_without_weights_weigh_the_same(self):
+    record = make_record('one', 2.0, 2)
+    del record['caption_weights']
+    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    np.testing.assert_array_equal(
+        example['caption_weights'], np.ones(2, np.float32), strict=True
+    )
+
 
 class EqualLengthsTest(parameterized.TestCase):
 

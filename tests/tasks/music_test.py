@@ -18,6 +18,7 @@ from musiclm_jax.stages import base as stages
 from musiclm_jax.tasks import music
 import numpy as np
 import seqio
+import tensorflow as tf
 
 FRAMES = 100  # Of semantic tokens in a record: 4 s.
 LENGTHS = {
@@ -31,20 +32,28 @@ LENGTHS = {
 }
 
 
-def write_music(data_dir):
+def write_music(data_dir, without=()):
+  features = {
+      name: feature
+      for name, feature in corpora.features().items()
+      if name not in without
+  }
+
   def example(name):
     clip = clips.Clip(
         audio=np.linspace(-1, 1, 24000, dtype=np.float32),
         captions=('slow piano', 'a fast drum'),
+        caption_weights=(0.0, 1.0),
         id=name,
         work=name,
         title=name,
         source='line',
     )
-    return name, clip.to_example()
+    made = clip.to_example()
+    return name, {key: made[key] for key in features}
 
   splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
-  datasets.write_dataset('music', data_dir, splits, corpora.features())
+  datasets.write_dataset('music', data_dir, splits, features)
 
 
 def write_tokens(data_dir):
@@ -61,6 +70,7 @@ def write_tokens(data_dir):
         'mulan': rng.normal(size=(3, 4)).astype(np.float32),
         'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
         'captions': ['piano'],
+        'caption_weights': np.ones(1, np.float32),
         'id': name,
         'work': name,
     }
@@ -172,8 +182,36 @@ class MusicTest(parameterized.TestCase):
         'semantic': (FRAMES, 1),
         'coarse': (2 * FRAMES, 4),
         'mulan_text': (1, 4),
+        'caption_weights': (1,),
     }
     self.assertEqual(shapes, expected)
+
+  def test_captions_are_drawn_by_their_weights(self):
+    expected = wordpiece.WordPiece.from_file(self.vocab).encode(
+        ['a fast drum'], 8
+    )
+    for example in self.get_dataset('music_mulan', num_epochs=4):
+      np.testing.assert_array_equal(example['text_ids'], expected[0])
+
+  def test_captions_of_older_datasets_weigh_the_same(self):
+    data_dir = self.enterContext(tempfile.TemporaryDirectory())
+    write_music(data_dir, without=['caption_weights', 'facts'])
+    gin.bind_parameter('settings.data_dir', data_dir)
+    rows = self.get_dataset('music_mulan', num_epochs=8)
+    self.assertLen({tuple(row['text_ids']) for row in rows}, 2)
+
+  def test_a_cache_that_lacks_what_is_read_is_rejected(self):
+    make = examples.TASKS['music_mulan']
+    record = {'audio': np.zeros((1, 9), np.int32), 'captions': [[b'piano']]}
+    gin.bind_parameter('settings.options', self.options('music_mulan'))
+    with self.assertRaisesRegex(
+        ValueError, r"lacks \['caption_weights'\].*write it again"
+    ):
+      music._make_examples(
+          tf.data.Dataset.from_tensor_slices(record),
+          make,
+          LENGTHS['music_mulan'],
+      )
 
   def test_processes_share_out_the_records(self):
     shards = [
