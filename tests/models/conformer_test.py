@@ -7,6 +7,13 @@ import jax
 import jax.numpy as jnp
 from musiclm_jax.models import conformer
 import numpy as np
+import torch
+from transformers.models.wav2vec2_conformer import (
+    configuration_wav2vec2_conformer as hf_configuration,
+)
+from transformers.models.wav2vec2_conformer import (
+    modeling_wav2vec2_conformer as hf_modeling,
+)
 
 
 def random_like(variables, seed):
@@ -76,6 +83,69 @@ def reference_block(p, x, num_heads, kernel_size, bias):
   return norm(p['norm'], x)
 
 
+class NormOfChannels(torch.nn.LayerNorm):
+  """Layer normalization where transformers has batch normalization."""
+
+  def forward(self, x):
+    return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+# Our names of the layers of a block, by those of transformers.
+HF_NAMES = {
+    'ffn1_layer_norm': 'mlp_before/norm',
+    'ffn1.intermediate_dense': 'mlp_before/up',
+    'ffn1.output_dense': 'mlp_before/down',
+    'self_attn_layer_norm': 'attention_norm',
+    'self_attn.linear_q': 'attention/query',
+    'self_attn.linear_k': 'attention/key',
+    'self_attn.linear_v': 'attention/value',
+    'self_attn.linear_out': 'attention/out',
+    'conv_module.layer_norm': 'conv/norm',
+    'conv_module.pointwise_conv1': 'conv/gated',
+    'conv_module.depthwise_conv': 'conv/depthwise',
+    'conv_module.batch_norm': 'conv/conv_norm',
+    'conv_module.pointwise_conv2': 'conv/out',
+    'ffn2_layer_norm': 'mlp_after/norm',
+    'ffn2.intermediate_dense': 'mlp_after/up',
+    'ffn2.output_dense': 'mlp_after/down',
+    'final_layer_norm': 'norm',
+}
+
+
+def hf_block(params, num_heads, kernel_size):
+  """Returns the block of transformers with parameters of ours."""
+  params = traverse_util.flatten_dict(params, sep='/')
+  mlp_dim, features = params['mlp_before/down/kernel'].shape
+  block = hf_modeling.Wav2Vec2ConformerEncoderLayer(
+      hf_configuration.Wav2Vec2ConformerConfig(
+          hidden_size=features,
+          num_attention_heads=num_heads,
+          intermediate_size=mlp_dim,
+          conv_depthwise_kernel_size=kernel_size,
+          hidden_act='swish',
+          position_embeddings_type=None,
+          attn_implementation='eager',
+      )
+  )
+  block.conv_module.batch_norm = NormOfChannels(features)
+  state = {}
+  for theirs, ours in HF_NAMES.items():
+    if f'{ours}/scale' in params:
+      block.get_submodule(theirs).eps = 1e-6
+      state[f'{theirs}.weight'] = params[f'{ours}/scale']
+    else:
+      # [in, out] -> [out, in]; convolutions [time, in, out] -> [out, in, time].
+      kernel = params[f'{ours}/kernel'].T
+      is_pointwise = 'pointwise' in theirs
+      state[f'{theirs}.weight'] = kernel[..., None] if is_pointwise else kernel
+    state[f'{theirs}.bias'] = params[f'{ours}/bias']
+  own = block.state_dict()
+  # Its convolutions have no biases.
+  state = {k: torch.tensor(v.copy()) for k, v in state.items() if k in own}
+  block.load_state_dict(state, strict=True)
+  return block.eval()
+
+
 class ConformerBlockTest(parameterized.TestCase):
 
   def setUp(self):
@@ -96,6 +166,18 @@ class ConformerBlockTest(parameterized.TestCase):
     for row, x in zip(y, np.asarray(self.x, np.float64), strict=True):
       expected = reference_block(self.params, x, 2, 5, np.asarray(self.bias))
       np.testing.assert_allclose(row, expected, atol=2e-5)
+
+  def test_equals_transformers(self):
+    params = jax.tree.map(np.copy, self.params)
+    for name in ('gated', 'depthwise', 'out'):
+      params['conv'][name]['bias'][:] = 0
+    y = jax.jit(self.block.apply)({'params': params}, self.x, self.bias)
+    with torch.no_grad():
+      expected = hf_block(params, num_heads=2, kernel_size=5)(
+          torch.tensor(np.asarray(self.x)),
+          attention_mask=torch.tensor(np.asarray(self.bias))[None],
+      )
+    np.testing.assert_allclose(y, expected, atol=2e-5)
 
   def test_padding_has_no_influence(self):
     apply = jax.jit(self.block.apply)

@@ -1,33 +1,16 @@
 """Tests for positions."""
 
-import math
-
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import positions
+from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 import numpy as np
-
-
-def t5_bucket(relative, num_buckets, max_distance, bidirectional):
-  """The formula of T5, one number at a time, in double precision."""
-  bucket, n = 0, -relative
-  if bidirectional:
-    num_buckets //= 2
-    bucket += num_buckets if n < 0 else 0
-    n = abs(n)
-  n = max(n, 0)
-  exact = num_buckets // 2
-  if n < exact:
-    return bucket + n
-  # The epsilon is T5's, too: logarithms of powers must not fall short.
-  far = math.log(n / exact + np.finfo(np.float32).eps)
-  far = exact + int(
-      far / math.log(max_distance / exact) * (num_buckets - exact)
-  )
-  return bucket + min(far, num_buckets - 1)
+import torch
+import transformers
+from transformers.models.t5 import modeling_t5
 
 
 class RelativeBucketsTest(parameterized.TestCase):
@@ -35,12 +18,15 @@ class RelativeBucketsTest(parameterized.TestCase):
   @parameterized.product(
       sizes=((32, 128), (32, 1024), (16, 100)), bidirectional=(False, True)
   )
-  def test_is_the_formula_of_t5(self, sizes, bidirectional):
+  def test_equals_transformers(self, sizes, bidirectional):
     relative = np.arange(-1500, 1500)
-    buckets = positions.relative_buckets(
-        jnp.asarray(relative), *sizes, bidirectional
+    num_buckets, max_distance = sizes
+    expected = modeling_t5.T5Attention._relative_position_bucket(
+        torch.tensor(relative), bidirectional, num_buckets, max_distance
     )
-    expected = [t5_bucket(int(r), *sizes, bidirectional) for r in relative]
+    buckets = positions.relative_buckets(
+        jnp.asarray(relative), num_buckets, max_distance, bidirectional
+    )
     np.testing.assert_array_equal(buckets, expected)
 
   def test_buckets_by_hand(self):
@@ -48,6 +34,49 @@ class RelativeBucketsTest(parameterized.TestCase):
     relative = jnp.array([2, 0, -3, -4, -7, -8, -15, -16, -31, -32, -999])
     buckets = positions.relative_buckets(relative, 8, 64)
     np.testing.assert_array_equal(buckets, [0, 0, 3, 4, 4, 5, 5, 6, 6, 7, 7])
+
+
+class BiasTest(absltest.TestCase):
+
+  def test_equals_transformers(self):
+    num_heads, length = 3, 300
+    config = transformer.TransformerConfig(
+        num_layers=1,
+        num_heads=num_heads,
+        head_dim=4,
+        embed_dim=12,
+        mlp_dim=8,
+        max_distance=128,
+    )
+    theirs = modeling_t5.T5Attention(
+        transformers.T5Config(
+            d_model=12,
+            d_kv=4,
+            num_heads=num_heads,
+            relative_attention_num_buckets=config.num_buckets,
+            relative_attention_max_distance=config.max_distance,
+            is_decoder=True,
+        ),
+        layer_idx=0,
+        has_relative_attention_bias=True,
+    )
+    table = (
+        np.random.default_rng(0).normal(size=(num_heads, 32)).astype(np.float32)
+    )
+    with torch.no_grad():
+      theirs.relative_attention_bias.weight.copy_(torch.tensor(table.T))
+      expected = theirs.compute_bias(length, length).numpy()
+
+    module = transformer.StageTransformer(config, stages.get_stage('semantic'))
+    params = {'position_bias': table, 'head': np.zeros((1, 1024, 12))}
+    steps = jnp.arange(length)
+    frames = jnp.full(length, positions.NO_FRAME)
+    bias = module.apply({'params': params}, steps, steps, frames, method='bias')
+    causal = np.tril(np.ones((length, length), bool))
+    np.testing.assert_allclose(
+        bias[..., causal], expected[..., causal], rtol=1e-6
+    )
+    self.assertEqual(np.max(bias[..., ~causal]), transformer.MASKED)
 
 
 class NearFirstTest(absltest.TestCase):
