@@ -84,7 +84,12 @@ class MelFilterbankTest(parameterized.TestCase):
 
 class LogMelTest(parameterized.TestCase):
 
-  @parameterized.parameters((16000, 400, 160, 80), (24000, 1024, 256, 64))
+  @parameterized.parameters(
+      (16000, 400, 160, 80),  # w2v-BERT
+      (16000, 400, 160, 64),  # MuLan, ResNet-50
+      (16000, 400, 160, 128),  # MuLan, AST
+      (24000, 1024, 256, 64),
+  )
   def test_equals_librosa(self, sample_rate, window, hop, num_mels):
     audio = noise(sample_rate // 2)
     audio[1] *= np.linspace(0, 1, audio.shape[1])
