@@ -4,10 +4,10 @@ import dataclasses
 
 from flax import linen as nn
 from flax.linen import partitioning
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from musiclm_jax.models import encoder
 from musiclm_jax.models import layers
 
 
@@ -48,42 +48,6 @@ class AstConfig:
     return along[0] * along[1]
 
 
-class AstLayer(nn.Module):
-  """Self-attention and a feed-forward layer, each after a norm.
-
-  Attributes:
-    config: Sizes.
-    dtype: Of the arithmetic.
-  """
-
-  config: AstConfig
-  dtype: DTypeLike = jnp.float32
-
-  def setup(self):
-    c = self.config
-    self.attention_norm = layers.LayerNorm(c.embed_dim, dtype=self.dtype)
-    self.attention = layers.Attention(
-        c.embed_dim, c.num_heads, dtype=self.dtype
-    )
-    self.mlp_norm = layers.LayerNorm(c.embed_dim, dtype=self.dtype)
-    self.mlp_in = layers.Dense(
-        c.embed_dim, c.mlp_dim, ('embed', 'mlp'), dtype=self.dtype
-    )
-    self.mlp_out = layers.Dense(
-        c.mlp_dim, c.embed_dim, ('mlp', 'embed'), dtype=self.dtype
-    )
-    self.dropout = nn.Dropout(c.dropout_rate)
-
-  def __call__(
-      self, x: Float[Array, 'b l d'], deterministic: bool
-  ) -> Float[Array, 'b l d']:
-    y = self.attention(self.attention_norm(x))
-    x = x + self.dropout(y, deterministic=deterministic)
-    y = self.mlp_in(self.mlp_norm(x))
-    y = self.mlp_out(jax.nn.gelu(y, approximate=False))
-    return x + self.dropout(y, deterministic=deterministic)
-
-
 class Ast(nn.Module):
   """An audio tower of attention between patches of the spectrogram.
 
@@ -118,7 +82,16 @@ class Ast(nn.Module):
         axes=('length', 'embed'),
     )
     self.dropout = nn.Dropout(c.dropout_rate)
-    self.layers = [AstLayer(c, self.dtype) for _ in range(c.num_layers)]
+    self.layers = [
+        encoder.EncoderLayer(
+            c.embed_dim,
+            c.mlp_dim,
+            c.num_heads,
+            dropout_rate=c.dropout_rate,
+            dtype=self.dtype,
+        )
+        for _ in range(c.num_layers)
+    ]
     self.norm = layers.LayerNorm(c.embed_dim, dtype=self.dtype)
 
   def __call__(

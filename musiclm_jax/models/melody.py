@@ -1,0 +1,242 @@
+"""Melody embeddings (MusicLM, section 4.5): what is sung, not by whom."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any
+
+from flax import linen as nn
+from flax.linen import partitioning
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from musiclm_jax.audio import dsp
+from musiclm_jax.models import encoder
+from musiclm_jax.models import layers
+from musiclm_jax.models import mulan
+from musiclm_jax.models import parts
+import numpy as np
+
+NAME = 'melody'
+SAMPLE_RATE = 16000
+STRIDE_SECONDS = 3  # From one window to the next.
+NUM_QUANTIZERS, CODEBOOK_SIZE = 24, 512
+# 64 and 20 ms, and the range of voices and their first harmonics: pitch shows.
+_MEL_WINDOW, _MEL_HOP = 1024, 320
+_MIN_HZ, _MAX_HZ = 60.0, 5000.0
+_WINDOWS_PER_CALL = 8
+_TOLERANCE = SAMPLE_RATE // 1000  # Samples that a last window may lack.
+
+
+@dataclasses.dataclass(frozen=True)
+class MelodyConfig:
+  """Sizes of the melody network; those of the paper by default.
+
+  Attributes:
+    num_mels: Mel bands of the spectrogram.
+    frames_per_patch: Frames of 20 ms that are one position.
+    num_layers: Transformer layers.
+    num_heads: Attention heads.
+    head_dim: Size of a head (ours: the paper's 512 is no multiple of 6).
+    embed_dim: Width of the residual stream.
+    mlp_dim: Width of the feed-forward layers.
+    melody_dim: Of an embedding.
+    dropout_rate: Of what each layer adds to the residual stream.
+    window_seconds: Audio that one embedding stands for.
+    dtype: Of the arithmetic; parameters are float32.
+  """
+
+  num_mels: int = 128
+  frames_per_patch: int = 4
+  num_layers: int = 12
+  num_heads: int = 6
+  head_dim: int = 64
+  embed_dim: int = 512
+  mlp_dim: int = 1024
+  melody_dim: int = 192
+  dropout_rate: float = 0.1
+  window_seconds: float = 4.0
+  dtype: str = 'float32'
+
+  @property
+  def window_samples(self) -> int:
+    return round(self.window_seconds * SAMPLE_RATE)
+
+  @property
+  def num_patches(self) -> int:
+    return self.window_samples // (_MEL_HOP * self.frames_per_patch)
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns JSON values that `from_json` reads."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> 'MelodyConfig':
+    """Makes the config that `to_json` wrote."""
+    return cls(**values)
+
+
+def feature_lengths(config: MelodyConfig) -> dict[str, int]:
+  """Returns the length of each feature of a training example."""
+  samples = config.window_samples
+  return {'anchor': samples, 'positive': samples, 'work_id': 1}
+
+
+def spectrogram(
+    audio: Float[Array, 'b samples'], num_mels: int
+) -> Float[Array, 'b t m']:
+  """Returns log-mel spectrograms of mean 0 and variance 1, each.
+
+  So how loud a window is does not show, and a silent one is about 0.
+  """
+  log_mel = dsp.log_mel(
+      audio,
+      SAMPLE_RATE,
+      _MEL_WINDOW,
+      _MEL_HOP,
+      num_mels,
+      _MIN_HZ,
+      _MAX_HZ,
+  )
+  log_mel -= jnp.mean(log_mel, axis=(1, 2), keepdims=True)
+  variance = jnp.mean(jnp.square(log_mel), axis=(1, 2), keepdims=True)
+  return log_mel * jax.lax.rsqrt(variance + 1e-4)
+
+
+class MelodyNet(nn.Module):
+  """A transformer over the frames of a spectrogram (ViT, arXiv 2010.11929).
+
+  Attributes:
+    config: Sizes.
+  """
+
+  config: MelodyConfig
+
+  def setup(self):
+    c = self.config
+    dtype = jnp.dtype(c.dtype)
+    self.patches = layers.Dense(
+        c.frames_per_patch * c.num_mels,
+        c.embed_dim,
+        ('patch', 'embed'),
+        dtype=dtype,
+    )
+    self.positions = partitioning.param_with_axes(
+        'positions',
+        nn.initializers.normal(stddev=0.02),
+        (c.num_patches, c.embed_dim),
+        axes=('length', 'embed'),
+    )
+    self.layers = [
+        encoder.EncoderLayer(
+            c.embed_dim,
+            c.mlp_dim,
+            c.num_heads,
+            c.head_dim,
+            c.dropout_rate,
+            dtype,
+        )
+        for _ in range(c.num_layers)
+    ]
+    self.norm = layers.LayerNorm(c.embed_dim, dtype=dtype)
+    self.projection = layers.Dense(
+        c.embed_dim, c.melody_dim, ('embed', 'joint')
+    )
+
+  def __call__(
+      self, audio: Float[Array, 'b samples'], deterministic: bool = True
+  ) -> Float[Array, 'b d']:
+    """Embeds windows of audio.
+
+    Args:
+      audio: [batch, window_samples] at 16 kHz, in [-1, 1].
+      deterministic: Whether to leave out dropout.
+
+    Returns:
+      [batch, melody_dim] of length 1.
+    """
+    c = self.config
+    log_mel = spectrogram(audio, c.num_mels)
+    log_mel = log_mel[:, : c.num_patches * c.frames_per_patch]
+    x = self.patches(log_mel.reshape(log_mel.shape[0], c.num_patches, -1))
+    x = x + self.positions.astype(x.dtype)
+    for layer in self.layers:
+      x = layer(x, deterministic)
+    return mulan.normalize(self.projection(jnp.mean(self.norm(x), axis=1)))
+
+
+class Embedder:
+  """Embeds audio of any length.
+
+  The network is compiled for one shape when it is first used, so that no
+  embedding depends on what else is in its batch.
+
+  Attributes:
+    config: Sizes.
+  """
+
+  def __init__(self, config: MelodyConfig, params: Mapping[str, Any]):
+    """Makes an embedder.
+
+    Args:
+      config: Sizes.
+      params: Of `MelodyNet`.
+
+    Raises:
+      ValueError: If they are not of these sizes.
+    """
+    self.config = config
+    module = MelodyNet(config)
+    expected = jax.eval_shape(
+        module.init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, config.window_samples), jnp.float32),
+    )
+    parts.check_variables(
+        NAME, {'params': params}, {'params': expected['params']}
+    )
+    variables = {'params': jax.device_put(dict(params))}
+    self._embed = functools.partial(jax.jit(module.apply), variables)
+
+  def __call__(
+      self, audio: Float[np.ndarray, 'batch samples']
+  ) -> Float[np.ndarray, 'batch windows d']:
+    """Embeds every window of some clips.
+
+    Args:
+      audio: [batch, samples] at 16 kHz, in [-1, 1].
+
+    Returns:
+      [batch, windows, melody_dim] of length 1; see `cut_windows`.
+    """
+    windows = cut_windows(audio, self.config.window_samples)
+    flat = windows.reshape(-1, windows.shape[-1])
+    embeddings = []
+    for start in range(0, len(flat), _WINDOWS_PER_CALL):
+      chunk = flat[start : start + _WINDOWS_PER_CALL]
+      padded = np.pad(chunk, ((0, _WINDOWS_PER_CALL - len(chunk)), (0, 0)))
+      embeddings.append(np.asarray(self._embed(padded))[: len(chunk)])
+    return np.concatenate(embeddings).reshape(*windows.shape[:2], -1)
+
+
+def cut_windows(
+    audio: Float[np.ndarray, 'batch samples'], window_samples: int
+) -> Float[np.ndarray, 'batch windows window']:
+  """Cuts clips into windows, 3 seconds apart.
+
+  Args:
+    audio: [batch, samples] at 16 kHz.
+    window_samples: Length of a window.
+
+  Returns:
+    [batch, windows, window_samples], of the windows that fit; one that lacks a
+    millisecond does. A clip shorter than one is padded with silence to one.
+  """
+  hop = STRIDE_SECONDS * SAMPLE_RATE
+  room = audio.shape[1] + _TOLERANCE - window_samples
+  num_windows = 1 + max(0, room) // hop
+  length = (num_windows - 1) * hop + window_samples
+  missing = max(0, length - audio.shape[1])
+  audio = np.pad(np.asarray(audio, np.float32), ((0, 0), (0, missing)))
+  windows = np.lib.stride_tricks.sliding_window_view(audio, window_samples, 1)
+  return windows[:, ::hop][:, :num_windows]
