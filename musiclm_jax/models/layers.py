@@ -144,7 +144,7 @@ class Conv(nn.Module):
     kernel_size: One number per spatial axis.
     strides: Likewise; all 1 if None.
     dilation: Likewise; all 1 if None.
-    padding: As in `jax.lax.conv_general_dilated`, or 'CAUSAL': all on the left.
+    padding: As in `jax.lax.conv_general_dilated`.
     groups: Channel groups; `in_features` for a depthwise convolution.
     use_bias: Whether to add a bias.
     kernel_init: Of the kernel.
@@ -179,21 +179,20 @@ class Conv(nn.Module):
       )
 
   def __call__(self, x: Float[Array, 'b *s i']) -> Float[Array, 'b *t o']:
+    return self.convolve(x, self.padding)
+
+  def convolve(
+      self, x: Float[Array, 'b *s i'], padding: str | Sequence[tuple[int, int]]
+  ) -> Float[Array, 'b *t o']:
+    """Applies the convolution with this padding instead of its own."""
     ones = (1,) * len(self.kernel_size)
-    strides, dilation = self.strides or ones, self.dilation or ones
-    padding = self.padding
-    if padding == 'CAUSAL':
-      padding = [
-          ((k - 1) * d + 1 - s, 0)
-          for k, d, s in zip(self.kernel_size, dilation, strides, strict=True)
-      ]
     spatial = 'HW'[: len(self.kernel_size)]
     y = jax.lax.conv_general_dilated(
         x.astype(self.dtype),
         self.kernel.astype(self.dtype),
-        window_strides=strides,
+        window_strides=self.strides or ones,
         padding=padding,
-        rhs_dilation=dilation,
+        rhs_dilation=self.dilation or ones,
         dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
         feature_group_count=self.groups,
     )

@@ -1,7 +1,9 @@
 """SoundStream: a causal convolutional codec (SoundStream, section III).
 
 Activations are [batch, time, channels]. Every layer is causal, so a prefix of
-the audio has a prefix of its tokens, and the other way round.
+the audio has a prefix of its tokens, and the other way round; and with the
+collection `causal.STREAM` mutable, encoder and decoder take audio and tokens
+chunk by chunk.
 """
 
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax.models import causal
 from musiclm_jax.models import layers
 from musiclm_jax.models import quantizer
 
@@ -59,6 +62,11 @@ class SoundStreamConfig:
     """Channels between the last encoder block and the first decoder block."""
     return self.channels * 2 ** len(self.strides)
 
+  def kbps(self, num_quantizers: int) -> float:
+    """Returns the kilobits per second of the first quantizers' tokens."""
+    bits = num_quantizers * math.log2(self.codebook_size)
+    return bits * self.sample_rate / self.hop_length / 1000
+
   @property
   def context_frames(self) -> int:
     """Frames of left context after which encoder and decoder are exact.
@@ -85,13 +93,12 @@ def _conv(
     dilation=1,
     kernel_init=layers.default_kernel_init,
 ):
-  return layers.Conv(
+  return causal.CausalConv(
       in_features,
       features,
       (kernel,),
       strides=(stride,),
       dilation=(dilation,),
-      padding='CAUSAL',
       kernel_init=kernel_init,
       dtype=jnp.dtype(config.dtype),
   )

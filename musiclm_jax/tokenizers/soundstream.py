@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from musiclm_jax.models import causal
 from musiclm_jax.models import parts
 from musiclm_jax.models import soundstream
+from musiclm_jax.tokenizers import acoustic
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import streaming
 import numpy as np
 
 # What is longer goes through the networks in chunks of so many frames (one
@@ -33,7 +36,7 @@ class SoundStream(base.Codec):
     sha256: Of the part.
   """
 
-  streams = (base.COARSE, base.FINE)
+  streams = acoustic.STREAMS
 
   def __init__(
       self,
@@ -41,6 +44,7 @@ class SoundStream(base.Codec):
       variables: Mapping[str, Any],
       sha256: str = '',
       max_frames: int = _MAX_FRAMES,
+      dtype: str = 'float32',
   ):
     """Makes a codec.
 
@@ -49,9 +53,10 @@ class SoundStream(base.Codec):
       variables: Its 'params' and 'codebooks'.
       sha256: Of the part they are from.
       max_frames: Of what goes through the networks at one time.
+      dtype: Of the convolutions, whatever the codec was trained in: 'bfloat16'
+        is faster on accelerators, but on few CPUs.
     """
-    # Inference is float32: few CPUs are faster in what the GPU trained in.
-    self.config = dataclasses.replace(config, dtype='float32')
+    self.config = dataclasses.replace(config, dtype=dtype)
     self.sample_rate = config.sample_rate
     self.sha256 = sha256
     self._variables = jax.tree.map(jnp.asarray, variables)
@@ -60,9 +65,23 @@ class SoundStream(base.Codec):
     self._encode = jax.jit(functools.partial(module.apply, method='encode'))
     self._decode = jax.jit(functools.partial(module.apply, method='decode'))
 
+    def step(method, variables, state, chunk):
+      return module.apply(
+          {**variables, **state}, chunk, method=method, mutable=[causal.STREAM]
+      )
+
+    self._encode_step = jax.jit(functools.partial(step, 'encode'))
+    self._decode_step = jax.jit(functools.partial(step, 'decode'))
+
   @classmethod
-  def from_dir(cls, directory: str | os.PathLike[str]) -> 'SoundStream':
+  def from_dir(
+      cls, directory: str | os.PathLike[str], dtype: str = 'float32'
+  ) -> 'SoundStream':
     """Loads the part 'soundstream' of a model.
+
+    Args:
+      directory: Of the model.
+      dtype: Of the convolutions.
 
     Raises:
       FileNotFoundError: If the model has no such part.
@@ -77,21 +96,28 @@ class SoundStream(base.Codec):
     expected = jax.eval_shape(module.init, jax.random.key(0), audio)
     collections = {name: expected[name] for name in ('params', 'codebooks')}
     parts.check_variables('soundstream', part.variables, collections)
-    return cls(config, part.variables, part.sha256)
+    return cls(config, part.variables, part.sha256, dtype=dtype)
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(
+      self, audio: np.ndarray, num_quantizers: int | None = None
+  ) -> base.Tokens:
     """Tokenizes mono audio; a frame that it does not fill is filled with 0.
 
     Args:
       audio: [batch, samples] floats in [-1, 1], at `self.sample_rate`.
+      num_quantizers: Of the first, coarsest ones, at 0.5 kbps each; all 12 by
+        default.
 
     Returns:
-      'coarse' and 'fine', the first and the other quantizers' tokens.
+      'coarse' and 'fine', the first and the other quantizers' tokens; of up to
+      4 quantizers only 'coarse'.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+      ValueError: If `audio` is not a batch of mono floats in [-1, 1], or there
+        are not so many quantizers.
     """
     base.check_audio(audio, self.sample_rate)
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
     hop_length = self.config.hop_length
     num_frames = -(-audio.shape[1] // hop_length)
     padding = num_frames * hop_length - audio.shape[1]
@@ -101,32 +127,67 @@ class SoundStream(base.Codec):
     def encode(chunk: np.ndarray) -> Array:
       return self._encode(self._variables, chunk.reshape(chunk.shape[0], -1))
 
-    tokens = self._by_chunks(encode, frames)
-    coarse, fine = np.split(tokens, [base.COARSE.num_quantizers], axis=-1)
-    return {base.COARSE.name: coarse, base.FINE.name: fine}
+    codes = self._by_chunks(encode, frames)
+    return acoustic.split(codes[..., :num_quantizers])
 
-  def detokenize(self, tokens: base.Tokens) -> np.ndarray:
+  def detokenize(
+      self, tokens: base.Tokens, num_quantizers: int | None = None
+  ) -> np.ndarray:
     """Turns tokens back into audio.
 
     Args:
-      tokens: 'coarse', or 'coarse' and 'fine'.
+      tokens: 'coarse', or 'coarse' and 'fine', of any number of the first
+        quantizers.
+      num_quantizers: How many of them to use at most; all by default.
 
     Returns:
       [batch, samples] float32 audio in [-1, 1], at `self.sample_rate`.
 
     Raises:
-      ValueError: If the tokens are not those of the streams.
+      ValueError: If the tokens are not those of the streams, or there are not
+        so many quantizers.
     """
-    _check_tokens(tokens)
-    names = [s.name for s in self.streams if s.name in tokens]
-    codes = np.concatenate([tokens[name] for name in names], axis=-1)
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
+    codes = acoustic.join(tokens)[..., :num_quantizers]
 
     def decode(chunk: np.ndarray) -> Array:
       audio = self._decode(self._variables, chunk)
       return audio.reshape(*chunk.shape[:2], self.config.hop_length)
 
-    audio = self._by_chunks(decode, codes.astype(np.int32))
+    audio = self._by_chunks(decode, codes)
     return np.clip(audio.reshape(audio.shape[0], -1), -1.0, 1.0)
+
+  def stream(
+      self, batch_size: int = 1, num_quantizers: int | None = None
+  ) -> streaming.CodecStream:
+    """Returns what encodes and decodes live audio, chunk by chunk.
+
+    Args:
+      batch_size: Clips that go side by side.
+      num_quantizers: Of its tokens, as in `tokenize`.
+
+    Raises:
+      ValueError: If there are not so many quantizers.
+    """
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
+
+    encode = functools.partial(self._encode_step, self._variables)
+    decode = functools.partial(self._decode_step, self._variables)
+
+    def start(step, chunk):
+      state = jax.eval_shape(step, {}, chunk)[1]
+      return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+
+    audio = np.zeros((batch_size, self.config.hop_length), np.float32)
+    codes = np.zeros((batch_size, 1, acoustic.NUM_QUANTIZERS), np.int32)
+    return streaming.CodecStream(
+        self.sample_rate,
+        self.config.hop_length,
+        (encode, start(encode, audio)),
+        (decode, start(decode, codes)),
+        batch_size,
+        num_quantizers,
+    )
 
   def _by_chunks(
       self, network: Callable[[np.ndarray], Array], frames: np.ndarray
@@ -171,32 +232,3 @@ def _check_streams(config: soundstream.SoundStreamConfig) -> None:
         "part 'soundstream' must have (num_quantizers, codebook_size,"
         f' frame_rate) {expected}, but has {came}. Train it with those.'
     )
-
-
-def _check_tokens(tokens: base.Tokens) -> None:
-  """Raises ValueError unless `tokens` are coarse, or coarse and fine."""
-  if base.COARSE.name not in tokens:
-    raise ValueError(
-        f"tokens must hold '{base.COARSE.name}', but hold {sorted(tokens)}."
-        ' Fine tokens alone have no audio.'
-    )
-  frames = tokens[base.COARSE.name].shape[:2]
-  for stream in SoundStream.streams:
-    if stream.name not in tokens:
-      continue
-    array = tokens[stream.name]
-    if array.shape != (*frames, stream.num_quantizers):
-      raise ValueError(
-          f'{stream.name} tokens must have shape'
-          f' {(*frames, stream.num_quantizers)}, but have {array.shape}. Cut'
-          ' coarse and fine tokens to the same frames.'
-      )
-    if (
-        array.size
-        and not 0 <= array.min() <= array.max() < stream.codebook_size
-    ):
-      raise ValueError(
-          f'{stream.name} tokens must be in [0, {stream.codebook_size}), but'
-          f' are in [{array.min()}, {array.max()}]. Subtract the offsets of a'
-          " stage's ids."
-      )

@@ -85,25 +85,47 @@ class SoundStreamTest(parameterized.TestCase):
     self.assertEqual(tokens['coarse'].shape, (1, 0, 4))
     self.assertEqual(self.codec.detokenize(tokens).shape, (1, 0))
 
-  @parameterized.named_parameters(
-      ('fine_alone', {'fine': np.zeros((1, 2, 8), np.int32)}, "hold 'coarse'"),
-      (
-          'other_length',
-          {
-              'coarse': np.zeros((1, 2, 4), np.int32),
-              'fine': np.zeros((1, 3, 8), np.int32),
-          },
-          r'shape \(1, 2, 8\), but have \(1, 3, 8\)',
-      ),
-      (
-          'ids',
-          {'coarse': np.full((1, 2, 4), 1024, np.int32)},
-          r'in \[0, 1024\), but are in \[1024, 1024\]',
-      ),
-  )
-  def test_rejects_tokens(self, tokens, message):
-    with self.assertRaisesRegex(ValueError, message):
-      self.codec.detokenize(tokens)
+  @parameterized.parameters(3, 7)
+  def test_any_bitrate(self, num_quantizers):
+    tokens = self.codec.tokenize(self.audio, num_quantizers)
+    codes = np.concatenate([self.tokens['coarse'], self.tokens['fine']], -1)
+    first = codes[..., :num_quantizers]
+    np.testing.assert_array_equal(
+        np.concatenate(list(tokens.values()), -1), first
+    )
+    decode = functools.partial(codec.SoundStream(CONFIG).apply, method='decode')
+    expected = jax.jit(decode)(self.variables, first).clip(-1, 1)
+    audio = self.codec.detokenize(tokens)
+    np.testing.assert_allclose(audio, expected, atol=1e-5)
+    np.testing.assert_array_equal(
+        self.codec.detokenize(self.tokens, num_quantizers), audio
+    )
+
+  def test_each_quantizer_is_half_a_kilobit(self):
+    self.assertEqual(CONFIG.kbps(1), 0.5)
+    self.assertEqual(CONFIG.kbps(12), 6.0)
+
+  def test_rejects_other_bitrates(self):
+    with self.assertRaisesRegex(ValueError, r'in \[1, 12\], but is 13'):
+      self.codec.tokenize(self.audio, 13)
+    with self.assertRaisesRegex(ValueError, r'in \[1, 12\], but is 0'):
+      self.codec.detokenize(self.tokens, 0)
+    with self.assertRaisesRegex(ValueError, r'in \[1, 12\], but is 0'):
+      self.codec.stream(num_quantizers=0)
+
+  def test_rejects_tokens(self):
+    with self.assertRaisesRegex(ValueError, "hold 'coarse'"):
+      self.codec.detokenize({'fine': np.zeros((1, 2, 8), np.int32)})
+
+  def test_bfloat16_is_close_to_float32(self):
+    low = soundstream.SoundStream(CONFIG, self.variables, dtype='bfloat16')
+    audio, expected = (c.detokenize(self.tokens) for c in (low, self.codec))
+    error = np.sqrt(np.mean((audio - expected) ** 2) / np.mean(expected**2))
+    self.assertBetween(error, 1e-5, 0.05)
+    # Rounding tips some choices between codes; the coarsest are the clearest.
+    same = low.tokenize(self.audio)['coarse'] == self.tokens['coarse']
+    self.assertGreater(same[..., 0].mean(), 0.9)
+    self.assertFalse(same.all())
 
 
 class FromDirTest(parameterized.TestCase):
