@@ -1,10 +1,15 @@
 """Tests for ast."""
 
+import dataclasses
+
 from absl.testing import absltest
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import ast
 import numpy as np
+import torch
+import transformers
 
 TINY = ast.AstConfig(
     num_mels=16,
@@ -16,6 +21,65 @@ TINY = ast.AstConfig(
     mlp_dim=16,
     dropout_rate=0.5,
 )
+
+
+def to_transformers(params, config, num_frames):
+  """Returns transformers' ASTModel, without its distillation token.
+
+  That token is how DeiT is taught by another network; MuLan's tower has none.
+  """
+  theirs = transformers.ASTModel(
+      transformers.ASTConfig(
+          hidden_size=config.embed_dim,
+          num_hidden_layers=config.num_layers,
+          num_attention_heads=config.num_heads,
+          intermediate_size=config.mlp_dim,
+          layer_norm_eps=1e-6,
+          patch_size=config.patch_size,
+          frequency_stride=config.stride,
+          time_stride=config.stride,
+          max_length=num_frames,
+          num_mel_bins=config.num_mels,
+      )
+  ).eval()
+  theirs.embeddings.register_forward_hook(
+      lambda module, inputs, x: torch.cat([x[:, :1], x[:, 2:]], dim=1)
+  )
+  start, patches = params['positions'][:1], params['positions'][1:]
+  bands = (config.num_mels - config.patch_size) // config.stride + 1
+  # Patches of theirs follow each other along time, of ours along frequency.
+  patches = patches.reshape(-1, bands, config.embed_dim).transpose(1, 0, 2)
+  positions = [start, np.zeros_like(start), patches.reshape(-1, start.shape[1])]
+  tensors = {
+      'embeddings.cls_token': params['start'][None, None],
+      'embeddings.position_embeddings': np.concatenate(positions)[None],
+      'embeddings.patch_embeddings.projection.weight': params['patches'][
+          'kernel'
+      ].transpose(3, 2, 1, 0),
+      'embeddings.patch_embeddings.projection.bias': params['patches']['bias'],
+      'layernorm.weight': params['norm']['scale'],
+      'layernorm.bias': params['norm']['bias'],
+  }
+  names = {
+      'attention/query': 'attention.q_proj',
+      'attention/key': 'attention.k_proj',
+      'attention/value': 'attention.v_proj',
+      'attention/out': 'attention.o_proj',
+      'attention_norm': 'layernorm_before',
+      'mlp_norm': 'layernorm_after',
+      'mlp_in': 'mlp.fc1',
+      'mlp_out': 'mlp.fc2',
+  }
+  for i in range(config.num_layers):
+    layer = traverse_util.flatten_dict(params[f'layers_{i}'], sep='/')
+    for ours, name in names.items():
+      weight = layer.get(f'{ours}/kernel', layer.get(f'{ours}/scale'))
+      tensors[f'layers.{i}.{name}.weight'] = weight.T
+      tensors[f'layers.{i}.{name}.bias'] = layer[f'{ours}/bias']
+  tensors = {k: torch.tensor(v.copy()) for k, v in tensors.items()}
+  missing, unexpected = theirs.load_state_dict(tensors, strict=False)
+  assert missing == ['embeddings.distillation_token'] and not unexpected
+  return theirs
 
 
 class AstTest(absltest.TestCase):
@@ -43,6 +107,20 @@ class AstTest(absltest.TestCase):
         sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes['params'])),
         12 * block + embeddings + 2 * d,
     )
+
+  def test_equals_transformers(self):
+    config = dataclasses.replace(TINY, num_layers=2)
+    model = ast.Ast(config, num_frames=25)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), self.log_mel)
+    rng = np.random.default_rng(1)
+    # Fresh weights are too small to tell one activation from another.
+    draw = lambda x: rng.standard_normal(x.shape, np.float32) / 2
+    params = jax.tree.map(draw, shapes['params'])
+    theirs = to_transformers(params, config, num_frames=25)
+    with torch.no_grad():
+      expected = theirs(torch.tensor(self.log_mel)).last_hidden_state[:, 0]
+    found = jax.jit(model.apply)({'params': params}, self.log_mel)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
   def test_num_patches(self):
     # Frames 0-7, 4-11, … 16-23; bands 0-7, 4-11, 8-15.

@@ -1,5 +1,6 @@
 """Tests for mulan."""
 
+import functools
 import json
 import pathlib
 import tempfile
@@ -17,6 +18,7 @@ from musiclm_jax.models import wordpiece
 from musiclm_jax.training import mulan
 import numpy as np
 import optax
+import pytest
 
 CAPTIONS = ['slow piano', 'fast drums', 'sad violin', 'choir']
 CONFIG = mulan_model.MuLanConfig(
@@ -170,6 +172,35 @@ class MuLanModelTest(parameterized.TestCase):
     self.assertEqual(metrics['audio_to_text_accuracy'], 1)
     self.assertEqual(metrics['text_to_audio_accuracy'], 1)
     self.assertBetween(metrics['audio_effective_rank'], 1, 3)
+
+  @pytest.mark.slow
+  def test_towers_may_read_a_batch_in_parts(self):
+    def loss(params, model):
+      return model.loss_fn(params, self.batch, None)[0]
+
+    gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    params = self.variables['params']
+    whole, expected = gradient(params, self.model)
+    split, found = gradient(params, self.make_model(tower_microbatches=2))
+    self.assertAlmostEqual(float(split), float(whole), delta=1e-5)
+    scale = float(optax.global_norm(expected))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale),
+        found,
+        expected,
+    )
+
+  def test_parts_have_dropout_of_their_own(self):
+    model = self.make_model(tower_microbatches=2)
+    # Rows 0 and 1 are the first ones of either part.
+    same = jnp.repeat(self.batch['text_ids'][:1], 4, axis=0)
+    embed = functools.partial(
+        model._embed, 'text', self.variables['params'], same
+    )
+    first, second, *_ = jax.jit(embed)(jax.random.key(0))
+    self.assertGreater(np.abs(first - second).max(), 1e-3)
+    first, second, *_ = jax.jit(lambda: embed(None))()
+    np.testing.assert_array_equal(first, second)
 
   def test_mutables_are_handed_back(self):
     loss_fn = lambda: self.model.loss_fn(
