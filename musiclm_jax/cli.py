@@ -53,7 +53,10 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from musiclm_jax.sampling import musiclm
 
   model = musiclm.MusicLM.from_pretrained(args.model)
-  audio = model.generate([args.prompt], seconds=args.seconds, seed=args.seed)
+  melody = args.melody and io.read_audio(args.melody, model.sample_rate)
+  audio = model.generate(
+      [args.prompt], seconds=args.seconds, seed=args.seed, melody=melody
+  )
   io.write_audio(args.output, audio[0], model.sample_rate)
   print(f'{args.output}: {audio.shape[1] / model.sample_rate:.2f} s')
 
@@ -155,7 +158,11 @@ def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from musiclm_jax import recipe
 
   recipe.recipe_main(
-      rest, data=args.data, output=args.output, soundfont=args.soundfont
+      rest,
+      data=args.data,
+      output=args.output,
+      soundfont=args.soundfont,
+      melody=args.melody,
   )
 
 
@@ -289,6 +296,11 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
   )
   recipe.add_argument('--output', required=True)
   recipe.add_argument('--soundfont', help='renders scores')
+  recipe.add_argument(
+      '--melody',
+      action='store_true',
+      help='train a model that can follow a melody; needs scores',
+  )
   recipe.set_defaults(run=_recipe)
 
 
@@ -304,6 +316,9 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
       help='model directory or hub id; default: the one in the package',
   )
   generate.add_argument('--seed', type=int, default=0)
+  generate.add_argument(
+      '--melody', help='audio file of a melody to follow, e.g. hum.wav'
+  )
   generate.set_defaults(run=_generate)
 
   evaluate = verbs.add_parser('evaluate', help='measure a model on a corpus')

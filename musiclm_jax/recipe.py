@@ -28,6 +28,7 @@ class Recipe:
     gin_flags: Of every training step, e.g. ['--gin_file=sizes/tiny.gin'].
     soundfont: Renders scores.
     dtype: Storage of the model.
+    melody: Whether the model shall be able to follow a melody.
   """
 
   def __init__(
@@ -37,12 +38,14 @@ class Recipe:
       gin_flags: Sequence[str],
       soundfont: str | None = None,
       dtype: str = 'float32',
+      melody: bool = False,
   ):
     self.data = pathlib.Path(data)
     self.output = pathlib.Path(output)
     self.gin_flags = list(gin_flags)
     self.soundfont = soundfont
     self.dtype = dtype
+    self.melody = melody
     self.data_dir = self.output / 'data'
     self.model_dir = self.output / 'model'
     self.vocab = self.output / 'vocab.txt'
@@ -54,8 +57,12 @@ class Recipe:
     self._step('vocab', self._make_vocab)
     for name in ('soundstream', 'w2v_bert', 'mulan'):
       self._step(name, functools.partial(self._train, 'models', name))
+    if self.melody:
+      self._step('melody_pairs', self._make_melody_pairs)
+      self._step('melody', functools.partial(self._train, 'models', 'melody'))
     self._step('tokens', self._tokenize)
-    for name in ('semantic', 'coarse', 'fine'):
+    suffix = '_melody' if self.melody else ''
+    for name in (f'semantic{suffix}', f'coarse{suffix}', 'fine'):
       self._step(name, functools.partial(self._train, 'stages', name))
     self._step('sample', self._sample)
     table = self._step('evaluation', self._evaluate)
@@ -78,10 +85,16 @@ class Recipe:
           f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
           ' scores, which have to be rendered.'
       )
+    if self.melody and not self._is_scores():
+      raise ValueError(
+          '--melody must go with scores, which the same melody is rendered of'
+          f' in many ways, but {self.data} holds none. Leave it out.'
+      )
     settings = {
         'data': str(self.data.resolve()),
         'gin_flags': self.gin_flags,
         'dtype': self.dtype,
+        'melody': self.melody,
     }
     path = self.output / 'steps' / 'recipe.json'
     if path.exists() and (before := json.loads(path.read_text())) != settings:
@@ -117,6 +130,13 @@ class Recipe:
       from musiclm_jax.data import folder
 
       folder.build_folder(self.data, self.data_dir)
+
+  def _make_melody_pairs(self) -> None:
+    from musiclm_jax.data import melody
+
+    melody.build_melody_pairs(
+        [str(self.data)], self.data_dir, str(self.soundfont)
+    )
 
   def _is_scores(self) -> bool:
     """Returns whether the data has to be rendered first."""
@@ -184,6 +204,7 @@ def recipe_main(
     output: str,
     soundfont: str | None = None,
     dtype: str = 'float32',
+    melody: bool = False,
 ) -> None:
   """Runs the recipe that a command line asks for; see `Recipe`."""
-  Recipe(data, output, argv, soundfont, dtype).run()
+  Recipe(data, output, argv, soundfont, dtype, melody).run()

@@ -116,6 +116,24 @@ class CliTest(parameterized.TestCase):
         '--data', self.folder / 'scores', '--output', self.folder / 'out',
     )  # fmt: skip
 
+  def test_recipe_with_melody_needs_scores(self):
+    (self.folder / 'audio').mkdir()
+    self.assert_fails(
+        '--melody must go with scores, .* holds none. Leave it out',
+        'recipe', '--gin_file=sizes/tiny.gin', '--melody',
+        '--data', self.folder / 'audio', '--output', self.folder / 'out',
+    )  # fmt: skip
+
+  def test_melody_needs_a_model_that_follows_one(self):
+    time = np.arange(96000) / 24000
+    hum = self.folder / 'hum.wav'
+    soundfile.write(hum, 0.5 * np.sin(2 * np.pi * 220 * time), 24000)
+    self.assert_fails(
+        "melody must be for a model with a part 'melody'",
+        'generate', 'piano', '--melody', hum,
+        '--output', self.folder / 'out.wav',
+    )  # fmt: skip
+
   def test_distributed_needs_a_job(self):
     error = ValueError('coordinator_address should be defined.')
     with mock.patch('jax.distributed.initialize', side_effect=error):

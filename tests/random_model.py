@@ -9,6 +9,7 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import bert
+from musiclm_jax.models import melody
 from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
 from musiclm_jax.models import resnet
@@ -43,6 +44,15 @@ MULAN_CONFIG = mulan.MuLanConfig(
         max_length=32,
     ),
     window_seconds=4.0,
+)
+MELODY_CONFIG = melody.MelodyConfig(
+    num_mels=16,
+    num_layers=1,
+    num_heads=2,
+    head_dim=8,
+    embed_dim=16,
+    mlp_dim=32,
+    melody_dim=8,
 )
 W2V_BERT_CONFIG = w2v_bert.W2vBertConfig(
     conv_channels=(4, 4),
@@ -116,28 +126,47 @@ def _write_tokenizers(directory, seed: int) -> dict[str, str]:
   return hashes
 
 
+def _write_melody(directory, seed: int) -> str:
+  """Writes the part 'melody'; returns its sha256."""
+  audio = jax.ShapeDtypeStruct((1, MELODY_CONFIG.window_samples), np.float32)
+  shapes = _shapes(melody.MelodyNet(MELODY_CONFIG), audio)
+  codes = (melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE)
+  shapes['codebooks'] = {
+      'codes': jax.ShapeDtypeStruct(
+          (*codes, MELODY_CONFIG.melody_dim), np.float32
+      )
+  }
+  config = MELODY_CONFIG.to_json()
+  return parts.save(directory, 'melody', config, _random(shapes, seed))
+
+
 def write_random_model(
-    directory: str | os.PathLike[str], seed: int = 0
+    directory: str | os.PathLike[str], seed: int = 0, has_melody: bool = False
 ) -> dict[str, str]:
-  """Writes all six parts of a model, each of random weights.
+  """Writes all parts of a model, each of random weights.
 
   Args:
     directory: Of the model; made if missing.
     seed: Of the weights.
+    has_melody: Whether semantic tokens can follow a melody.
 
   Returns:
     The sha256 of each tokenizer.
   """
   hashes = _write_tokenizers(directory, seed)
+  stage_of = {name: name for name in CROPS}
+  if has_melody:
+    hashes['melody'] = _write_melody(directory, seed)
+    stage_of['semantic'] = 'semantic_melody'
   for i, (name, crop_seconds) in enumerate(CROPS.items()):
-    stage = stages.get_stage(name, crop_seconds)
+    stage = stages.get_stage(stage_of[name], crop_seconds)
     ids = [
         jnp.zeros((1, length), jnp.int32)
         for length in stage.feature_lengths.values()
     ]
     module = transformer.StageTransformer(STAGE_CONFIG, stage)
     config = {
-        'stage': name,
+        'stage': stage.name,
         'crop_seconds': crop_seconds,
         'transformer': dataclasses.asdict(STAGE_CONFIG),
     }

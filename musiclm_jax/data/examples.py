@@ -139,13 +139,20 @@ class StageExamples(Examples):
     if tokenizers.MULAN in self.stage.inputs:
       self.reads += ('mulan_text', 'caption_weights')
 
-  def context(self, data_dir, text_probability: float = 0.0):
+  def context(
+      self,
+      data_dir,
+      text_probability: float = 0.0,
+      melody_probability: float = 1.0,
+  ):
     """Reads how MuLan was quantized.
 
     Args:
       data_dir: Folder of the datasets.
       text_probability: How often the conditioning is a caption instead of the
         audio; 0 in the paper.
+      melody_probability: How often a stage that reads melodies is given one;
+        always in the paper.
 
     Returns:
       Keyword arguments of each call.
@@ -157,6 +164,7 @@ class StageExamples(Examples):
         ),
         'window_seconds': metadata['mulan_window_seconds'],
         'text_probability': text_probability,
+        'melody_probability': melody_probability,
     }
 
   def __call__(
@@ -167,21 +175,21 @@ class StageExamples(Examples):
       codebooks,
       window_seconds,
       text_probability=0.0,
+      melody_probability=1.0,
   ):
     seconds = self._crop_seconds(feature_lengths)
-    # Crops start where frames of every stream do.
-    rate = min(s.frame_rate for s in self.stage.streams if s.frame_rate)
-    targets = self.stage.targets
+    rate, targets = self.stage.grid, self.stage.targets
     excess = len(record[targets.name]) / targets.frame_rate - seconds
     start = rng.integers(max(0, int(excess * rate + 1e-6)) + 1) / rate
 
     tokens = {
-        s.name: record[s.name][round(start * s.frame_rate) :][
-            : s.num_frames(seconds)
-        ]
+        s.name: s.crop(record[s.name], start, seconds)
         for s in self.stage.streams
         if s.frame_rate
     }
+    if tokenizers.MELODY in self.stage.inputs:
+      if rng.random() >= melody_probability:
+        tokens['melody'] = np.full_like(tokens['melody'], tokenizers.ABSENT)
     if tokenizers.MULAN in self.stage.inputs:
       if text_probability and rng.random() < text_probability:
         embedding = record['mulan_text'][draw_caption(record, rng)]

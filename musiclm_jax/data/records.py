@@ -6,6 +6,7 @@ from concurrent import futures
 import dataclasses
 import functools
 import os
+import pathlib
 from typing import Any
 
 from absl import logging
@@ -13,6 +14,7 @@ from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import melody
 from musiclm_jax.tokenizers import mulan
 from musiclm_jax.tokenizers import soundstream
 from musiclm_jax.tokenizers import w2v_bert
@@ -38,17 +40,19 @@ class Tokenizers:
     soundstream: Writes coarse and fine tokens.
     w2v_bert: Writes semantic tokens.
     mulan: Embeds windows of audio, and captions.
+    melody: Writes melody tokens; None for a model that follows no melodies.
   """
 
   soundstream: Any
   w2v_bert: Any
   mulan: Any
+  melody: Any = None
 
   @property
   def lineage(self) -> dict[str, str]:
     """The sha256 of each."""
-    names = (field.name for field in dataclasses.fields(self))
-    return {name: getattr(self, name).sha256 for name in names}
+    parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return {name: part.sha256 for name, part in parts.items() if part}
 
 
 @functools.cache
@@ -62,6 +66,9 @@ def load_tokenizers(model_dir: str) -> Tokenizers:
       soundstream.SoundStream.from_dir(model_dir),
       w2v_bert.W2vBert.from_dir(model_dir),
       mulan.MuLan.from_dir(model_dir),
+      melody.Melody.from_dir(model_dir)
+      if (pathlib.Path(model_dir) / 'melody.json').exists()
+      else None,
   )
 
 
@@ -73,8 +80,9 @@ def features(embed_dim: int) -> dict[str, Any]:
 
   Returns:
     Tokens of each stream, [frames, quantizers] int32: semantic at 25 Hz, coarse
-    and fine at 50 Hz, of exactly the same time. `mulan` is [windows, embed] of
-    the audio, a window per second, and `mulan_text` [captions, embed].
+    and fine at 50 Hz, of exactly the same time; melody, a window per second, or
+    none if the model follows no melodies. `mulan` is [windows, embed] of the
+    audio, a window per second, and `mulan_text` [captions, embed].
   """
 
   def array(width, dtype):
@@ -83,7 +91,7 @@ def features(embed_dim: int) -> dict[str, Any]:
         shape=(None, width), dtype=dtype, encoding='bytes'
     )
 
-  streams = (base.SEMANTIC, base.COARSE, base.FINE)
+  streams = (base.SEMANTIC, base.COARSE, base.FINE, base.MELODY)
   return {
       **{s.name: array(s.num_quantizers, np.int32) for s in streams},
       'mulan': array(embed_dim, np.float32),
@@ -131,13 +139,18 @@ def tokenize_clips(
   def at(sample_rate):
     return io.resample(audio, clips.SAMPLE_RATE, sample_rate)
 
-  soundstream, w2v_bert, mulan = dataclasses.astuple(tokenizers)
+  soundstream, w2v_bert = tokenizers.soundstream, tokenizers.w2v_bert
+  mulan = tokenizers.mulan
   tokens = _align(
       {
           **soundstream.tokenize(at(soundstream.sample_rate)),
           **w2v_bert.tokenize(at(w2v_bert.sample_rate)),
       }
   )
+  shape = (len(records), 0, base.MELODY.num_quantizers)
+  tokens[base.MELODY.name] = np.zeros(shape, np.int32)
+  if tokenizers.melody is not None:
+    tokens |= tokenizers.melody.tokenize(at(tokenizers.melody.sample_rate))
   windows = mulan.embed_audio(at(mulan.sample_rate))
   texts = mulan.embed_text([text for r in records for text in r['captions']])
   ends = np.cumsum([len(r['captions']) for r in records])

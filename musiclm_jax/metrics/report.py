@@ -136,7 +136,7 @@ def stage_loss(
       'codebooks': np.asarray(tokenizer.codebooks),
       'window_seconds': tokenizer.window_seconds,
   }
-  make = examples.StageExamples(name)
+  make = examples.StageExamples(part.config['stage'])
   crops = [
       make(record, stage.feature_lengths, np.random.default_rng(i), **context)
       for i, record in enumerate(tokenized)

@@ -77,18 +77,27 @@ def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
     [input_length + target_length] int32; NO_FRAME for tokens of the whole clip.
   """
   rate = max(s.frame_rate or 0 for s in (*stage.inputs, stage.targets))
-  timed = [s for s in stage.inputs if s.frame_rate]
-  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
-  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
-  seconds = (input_length - once) / per_second if timed else 0.0
+  seconds = _seconds(stage, input_length)
 
   def times(stream, num_frames):
     if stream.frame_rate is None:
       return np.full(stream.num_quantizers, NO_FRAME)
-    steps = np.arange(num_frames) * rate / stream.frame_rate
+    # That of a window is its centre.
+    seconds = np.arange(num_frames) * stream.hop / stream.frame_rate
+    steps = (seconds + stream.window_seconds / 2) * rate
     return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
 
   targets = stage.targets
   streams = [times(s, s.num_frames(seconds)) for s in stage.inputs]
   streams.append(times(targets, target_length // targets.num_quantizers))
   return np.concatenate(streams).astype(np.int32)
+
+
+def _seconds(stage: Any, input_length: int) -> float:
+  """Returns the length of the crop that inputs of `input_length` are of."""
+  if any(s.window_seconds for s in stage.inputs):
+    return stage.crop_seconds  # Windows do not fill a crop.
+  timed = [s for s in stage.inputs if s.frame_rate]
+  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
+  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
+  return (input_length - once) / per_second if timed else 0.0

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 from jaxtyping import Float
+from musiclm_jax.audio import io
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import melody as melody_lib
 from musiclm_jax.tokenizers import mulan as mulan_lib
 from musiclm_jax.tokenizers import soundstream
 import numpy as np
@@ -36,6 +38,7 @@ class MusicLM:
       mulan: Any,
       codec: base.Codec,
       decoders: Mapping[str, decode.StageDecoder],
+      melody: base.Tokenizer | None = None,
   ):
     """Makes a model of loaded parts.
 
@@ -43,10 +46,12 @@ class MusicLM:
       mulan: A `tokenizers.mulan.MuLan`, or what has its `tokenize_text`.
       codec: Turns coarse and fine tokens into audio.
       decoders: The stages 'semantic', 'coarse' and 'fine'.
+      melody: Writes the tokens of melodies that stages are to follow.
     """
     self.sample_rate = codec.sample_rate
     self._mulan = mulan
     self._codec = codec
+    self._melody = melody
     self._sampler = sampler_lib.Sampler(decoders)
 
   @classmethod
@@ -77,11 +82,15 @@ class MusicLM:
     if (directory / 'w2v_bert.json').exists():
       w2v_bert = parts.read_description(directory, 'w2v_bert')
       hashes['w2v_bert'] = w2v_bert['sha256']
+    melody = None
+    if (directory / 'melody.json').exists():
+      melody = melody_lib.Melody.from_dir(directory)
+      hashes['melody'] = melody.sha256
     decoders = {}
     for name in sampler_lib.STAGES:
       decoders[name] = decode.StageDecoder.from_dir(directory, name, dtype)
       parts.check_lineage(name, decoders[name].lineage, hashes)
-    return cls(mulan, codec, decoders)
+    return cls(mulan, codec, decoders, melody)
 
   def generate(
       self,
@@ -90,6 +99,7 @@ class MusicLM:
       seed: int = 0,
       temperatures: sampler_lib.Temperatures = TEMPERATURES,
       progress: bool = True,
+      melody: Float[np.ndarray, ' melody_samples'] | None = None,
   ) -> Float[np.ndarray, 'batch samples']:
     """Makes a piece of music for each prompt.
 
@@ -102,18 +112,23 @@ class MusicLM:
         played anew each time.
       temperatures: How far each stage strays from its likeliest tokens.
       progress: Whether to show a progress bar if it takes long.
+      melody: [samples] in [-1, 1], at `sample_rate`, e.g. of somebody who hums.
+        Every piece follows it, as long as it lasts (MusicLM, section 4.5).
 
     Returns:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
 
     Raises:
-      ValueError: If a prompt is empty or too long, or `seconds` not positive.
+      ValueError: If a prompt is empty or too long, or `seconds` not positive,
+        or if there is a melody and the model follows none.
     """
     prompts, seconds = _check_prompts(prompts), float(seconds)
     num_samples = self._num_samples(seconds)
     # One by one: products add up in another order where there are more rows.
     texts = [self._mulan.tokenize_text([p])[base.MULAN.name] for p in prompts]
     tokens = {base.MULAN.name: np.concatenate(texts)}
+    if melody is not None:
+      tokens |= self._melody_tokens(melody, len(prompts))
     total = len(prompts) * self._sampler.num_tokens(seconds)
     with tqdm.tqdm(
         total=total, desc='music', unit=' tokens', unit_scale=True,
@@ -139,6 +154,19 @@ class MusicLM:
           f' but is {seconds}.'
       )
     return num_samples
+
+  def _melody_tokens(self, melody: np.ndarray, batch: int) -> base.Tokens:
+    """Returns the tokens of a melody, for each piece of a batch."""
+    if self._melody is None or not self._sampler.reads_melody:
+      raise ValueError(
+          "melody must be for a model with a part 'melody' and stages that read"
+          ' it, but this model has none. Train one with `musiclm recipe'
+          ' --melody`, or leave the melody out.'
+      )
+    base.check_audio(melody[np.newaxis], self.sample_rate)
+    audio = io.resample(melody, self.sample_rate, self._melody.sample_rate)
+    tokens = self._melody.tokenize(np.clip(audio, -1, 1)[np.newaxis])
+    return {name: np.repeat(t, batch, axis=0) for name, t in tokens.items()}
 
   def _audio(self, tokens: base.Tokens, num_samples: int) -> np.ndarray:
     """Returns the [1, samples] audio of one piece."""

@@ -53,6 +53,11 @@ class Sampler:
         name: windows.Windows(decoders[name].stage) for name in STAGES
     }
 
+  @property
+  def reads_melody(self) -> bool:
+    """Whether a stage follows a melody."""
+    return any(base.MELODY in d.stage.inputs for d in self._decoders.values())
+
   def num_frames(self, seconds: float) -> dict[str, int]:
     """Returns the frames of each stream that are sampled for some audio.
 
@@ -88,7 +93,8 @@ class Sampler:
     """Samples pieces, each from its own seeds and conditioning alone.
 
     Args:
-      tokens: MuLan tokens, [batch, 1, quantizers].
+      tokens: MuLan tokens, [batch, 1, quantizers]; and if pieces shall follow
+        a melody, those of it, [batch, windows, quantizers].
       seconds: Of audio that the tokens are for.
       seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
       temperatures: Of the stages.
@@ -97,7 +103,8 @@ class Sampler:
     Returns:
       `tokens`, and those of the stages; all cover at least `seconds`.
     """
-    tokens = dict(tokens)
+    shape = (len(seeds), 0, base.MELODY.num_quantizers)
+    tokens = {base.MELODY.name: np.zeros(shape, np.int32), **tokens}
     frames = self.num_frames(seconds)
     for i, name in enumerate(STAGES):
       sample = self._sample_fine if name == 'fine' else self._sample_continued

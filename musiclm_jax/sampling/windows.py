@@ -24,12 +24,15 @@ class Windows:
     """Returns the frames of `stream` in a window."""
     return stream.num_frames(self.stage.crop_seconds)
 
+  @property
+  def stride_seconds(self) -> float:
+    """Seconds from one continued window to the next."""
+    grid = self.stage.grid
+    return max(1, round(self.stage.crop_seconds * grid) // 2) / grid
+
   def stride(self, stream: base.Stream) -> int:
     """Returns the frames of `stream` from one continued window to the next."""
-    rate = min(s.frame_rate for s in self.stage.streams if s.frame_rate)
-    # Whole frames of the slowest stream, and so of every one.
-    half = max(1, round(self.stage.crop_seconds * rate) // 2)
-    return stream.num_frames(half / rate)
+    return stream.num_frames(self.stride_seconds)
 
   def count(self, num_frames: int) -> int:
     """Returns the continued windows that cover `num_frames` of the targets."""
@@ -49,14 +52,11 @@ class Windows:
       tokens: Of each input: [batch, frames, quantizers].
       window: Its number.
     """
-
-    def cut(stream):
-      if stream.frame_rate is None:
-        return tokens[stream.name]
-      start = window * self.stride(stream)
-      return tokens[stream.name][:, start : start + self.frames(stream)]
-
-    return {s.name: cut(s) for s in self.stage.inputs}
+    start, seconds = window * self.stride_seconds, self.stage.crop_seconds
+    return {
+        s.name: s.crop(tokens[s.name], start, seconds)
+        for s in self.stage.inputs
+    }
 
   def independent_starts(self, num_frames: int) -> np.ndarray:
     """Returns the first frame of each independent window of the targets.

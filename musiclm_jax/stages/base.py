@@ -8,7 +8,8 @@ import pathlib
 from musiclm_jax.tokenizers import base
 import numpy as np
 
-NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence; 1 is unused.
+NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence.
+ABSENT_ID = 1  # Of a token that is not known, e.g. of no melody.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Stage:
   """One language model of the cascade: it reads `inputs`, writes `targets`.
 
   Attributes:
-    name: The module in `musiclm_jax.stages` that defines it.
+    name: The module in `musiclm_jax.stages` that defines it. The part of a
+      model that it is has the name of the stream it writes.
     inputs: Conditioning streams, in the order they are laid out.
     targets: The stream it predicts.
     crop_seconds: Length of a training example.
@@ -26,6 +28,15 @@ class Stage:
   inputs: tuple[base.Stream, ...]
   targets: base.Stream
   crop_seconds: float
+
+  @property
+  def grid(self) -> float:
+    """Crops start at multiples of 1 / grid seconds: frames of every stream."""
+    return min(
+        s.frame_rate
+        for s in self.streams
+        if s.frame_rate and s.num_frames(self.crop_seconds)
+    )
 
   @property
   def streams(self) -> tuple[base.Stream, ...]:
@@ -61,7 +72,9 @@ class Stage:
 
   def to_ids(self, tokens, stream: base.Stream):
     """[..., frames, quantizers] tokens -> [..., frames, quantizers] ids."""
-    return tokens + self.offsets(stream)
+    return np.where(
+        tokens == base.ABSENT, ABSENT_ID, tokens + self.offsets(stream)
+    )
 
 
 def names() -> list[str]:

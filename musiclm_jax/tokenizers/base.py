@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 
-# Tokens of each stream, by its name: [batch, frames, quantizers] int32.
+# Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those of
+# a frame that is not known are ABSENT.
 Tokens = dict[str, np.ndarray]
+
+ABSENT = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +22,9 @@ class Stream:
     num_quantizers: Tokens per frame.
     codebook_size: Tokens are in [0, codebook_size).
     frame_rate: Frames per second; None for one frame per clip.
-    window_seconds: Audio that a frame stands for, where it is a window that
-      frames share; 0 where each has its own time.
+    window_seconds: Audio that a frame stands for, where frames are windows that
+      overlap; 0 where each has its own time.
+    hop: Frames from one that a stage reads to the next.
   """
 
   name: str
@@ -28,16 +32,41 @@ class Stream:
   codebook_size: int
   frame_rate: float | None = None
   window_seconds: float = 0.0
+  hop: int = 1
 
   def num_frames(self, seconds: float) -> int:
-    """Returns the frames in `seconds` of audio: of windows, those that fit."""
+    """Returns the frames that a stage reads of `seconds` of audio."""
     if self.frame_rate is None:
       return 1
     if not self.window_seconds:
       return round(seconds * self.frame_rate)
-    # A millisecond more, lest rounding errors lose a window.
+    # Windows that fit; a millisecond more, lest rounding errors lose one.
     room = seconds - self.window_seconds + 1e-3
-    return max(0, 1 + math.floor(room * self.frame_rate))
+    return max(0, 1 + math.floor(room * self.frame_rate / self.hop))
+
+  def crop(
+      self, tokens: np.ndarray, start: float, seconds: float
+  ) -> np.ndarray:
+    """Returns the frames that a stage reads of a crop.
+
+    Args:
+      tokens: [..., frames, quantizers] of a clip.
+      start: Of the crop, in seconds from the start of the clip.
+      seconds: Length of the crop.
+
+    Returns:
+      [..., frames, quantizers], fewer than `num_frames` where the clip ends;
+      windows that are not there are ABSENT, so that a melody may be short.
+    """
+    if self.frame_rate is None:
+      return tokens
+    first, count = round(start * self.frame_rate), self.num_frames(seconds)
+    found = tokens[..., first : first + count * self.hop : self.hop, :]
+    if not self.window_seconds:
+      return found
+    padding = [(0, 0)] * found.ndim
+    padding[-2] = (0, count - found.shape[-2])
+    return np.pad(found, padding, constant_values=ABSENT)
 
 
 # The streams of MusicLM (sections 3.1 and 3.2 of the paper).
@@ -47,12 +76,15 @@ SEMANTIC = Stream(
 )
 COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50.0)
 FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50.0)
-MELODY = Stream(  # Section 4.5: a window of 4 s every 3 s.
+# Section 4.5: of windows of 4 s, one every 3 s. There is one for each second
+# (ours), so that crops may start at any.
+MELODY = Stream(
     'melody',
     num_quantizers=24,
     codebook_size=512,
-    frame_rate=1 / 3,
+    frame_rate=1.0,
     window_seconds=4.0,
+    hop=3,
 )
 
 

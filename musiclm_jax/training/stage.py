@@ -37,7 +37,7 @@ class StageModel(model_lib.TrainableModel):
       optimizer_def: optax.GradientTransformation,
   ):
     super().__init__(optimizer_def)
-    self.name = stage.name
+    self.name = stage.targets.name
     self.stage = stage
     self.config = config
     self.module = transformer.StageTransformer(config, stage)

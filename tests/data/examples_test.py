@@ -28,20 +28,21 @@ def make_record(seconds, num_windows=4):
       'semantic': tokens(25, 1),
       'coarse': tokens(50, 4),
       'fine': tokens(50, 8),
+      'melody': tokens(1, 24)[: max(0, int(seconds) - 3)],
       'mulan': np.tile([[1.0, 0.0]], (num_windows, 1)),
       'mulan_text': np.array([[0.0, 1.0]]),
       'captions': ['up'],
   }
 
 
-def make_example(stage, record, crop_seconds, seed=0, text_probability=0.0):
+def make_example(stage, record, crop_seconds, seed=0, **probabilities):
   return examples.TASKS[f'music_{stage}'](
       record,
       stages.get_stage(stage, crop_seconds).feature_lengths,
       np.random.default_rng(seed),
       codebooks=CODEBOOKS,
       window_seconds=1.0,
-      text_probability=text_probability,
+      **probabilities,
   )
 
 
@@ -85,6 +86,31 @@ class StageExamplesTest(parameterized.TestCase):
     self.assertLen(semantic, 50)
     np.testing.assert_array_equal(first[::2], 2 * semantic)
     np.testing.assert_array_equal(first[1::2], 2 * semantic + 1)
+
+  @parameterized.parameters(*range(4))
+  def test_melody_windows_are_of_the_crop(self, seed):
+    example = make_example(
+        'semantic_melody', make_record(20.0, 20), 10.0, seed, melody_probability=1
+    )
+    first = example['targets'][0] - (2 + 12 * 1024 + 24 * 512)
+    self.assertEqual(first % 25, 0)  # Crops start on whole seconds.
+    melody = example['inputs'][12:].reshape(3, 24) - 2 - 12 * 1024
+    melody -= 512 * np.arange(24)
+    expected = first // 25 + 3 * np.arange(3)[:, np.newaxis] + np.arange(24)
+    np.testing.assert_array_equal(melody, expected)
+
+  def test_melodies_are_given_by_chance(self):
+    given = [
+        make_example(
+            'semantic_melody', make_record(8.0), 8.0, i, melody_probability=0.7
+        )['inputs'][12:]
+        for i in range(200)
+    ]
+    absent = [np.all(ids == stages.ABSENT_ID) for ids in given]
+    self.assertBetween(np.mean(absent), 0.2, 0.4)
+    self.assertTrue(
+        all(np.all(ids > 1) for ids, a in zip(given, absent) if not a)
+    )
 
   def test_crops_reach_both_ends(self):
     starts = {

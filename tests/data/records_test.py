@@ -1,5 +1,6 @@
 """Tests for records."""
 
+import dataclasses
 import pathlib
 import shutil
 import tempfile
@@ -72,6 +73,22 @@ class TokenizeClipsTest(absltest.TestCase):
     self.assertEqual(example['semantic'].shape, (37, 1))
     self.assertEqual(example['coarse'].shape, (74, 4))
     self.assertEqual(example['fine'].shape, (74, 8))
+
+  def test_melody_is_of_models_that_have_it(self):
+    class FakeMelody(fake.FakeTokenizer):
+      sha256 = 'd' * 64
+
+    record = make_record('work', 6.0)
+    without = fake_tokenizers()
+    (example,) = records.tokenize_clips([record], without)
+    self.assertEqual(example['melody'].shape, (0, 24))
+    self.assertNotIn('melody', without.lineage)
+    melody = FakeMelody(base.MELODY, 16000)
+    tokenizers = dataclasses.replace(without, melody=melody)
+    (example,) = records.tokenize_clips([record], tokenizers)
+    self.assertEqual(example['melody'].shape[1], 24)
+    self.assertGreater(len(example['melody']), 0)
+    self.assertEqual(tokenizers.lineage['melody'], 'd' * 64)
 
   def test_tokens_are_those_of_the_codec(self):
     record = make_record('work', 2.0)

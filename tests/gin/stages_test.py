@@ -75,6 +75,26 @@ class StagesTest(parameterized.TestCase):
         gin_flags.value_of('TASK_OPTIONS'), {'text_probability': 0.5}
     )
 
+  @parameterized.parameters('semantic', 'coarse')
+  def test_stages_that_follow_a_melody(self, name):
+    parse('small', f'{name}_melody', '--gin.MELODY_PROBABILITY=0.25')
+    model = gin_flags.value_of('MODEL')
+    # It takes the place of the stage without, in its size.
+    self.assertEqual(model.name, name)
+    self.assertEqual(model.stage.name, f'{name}_melody')
+    self.assertTrue(model.config.frame_bias)
+    self.assertEqual(model.config.num_layers, 8)
+    self.assertEqual(
+        gin_flags.value_of('TASK_FEATURE_LENGTHS'), model.stage.feature_lengths
+    )
+    self.assertEqual(
+        gin_flags.value_of('MIXTURE_OR_TASK_NAME'), f'music_{name}_melody'
+    )
+    self.assertEqual(
+        gin_flags.value_of('TASK_OPTIONS'),
+        {'text_probability': 0.5, 'melody_probability': 0.25},
+    )
+
   def test_learning_rate_is_of_the_stage(self):
     parse('tiny', 'fine')
     optimizer = gin_flags.value_of('MODEL').optimizer_def

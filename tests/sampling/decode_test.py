@@ -13,7 +13,13 @@ from musiclm_jax.sampling import decode
 from musiclm_jax.stages import base as stages
 import numpy as np
 
-CROPS = {'semantic': 4.0, 'coarse': 0.8, 'fine': 0.4}
+CROPS = {
+    'semantic': 4.0,
+    'coarse': 0.8,
+    'fine': 0.4,
+    'semantic_melody': 7.0,
+    'coarse_melody': 4.0,
+}
 
 
 @functools.cache
@@ -81,7 +87,11 @@ def flat_ids(stage, tokens, streams):
 class StageDecoderTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('semantic', True), ('coarse', True), ('coarse', False), ('fine', True)
+      ('semantic', True),
+      ('coarse', True),
+      ('coarse', False),
+      ('fine', True),
+      ('semantic_melody', True),
   )
   def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias):
     _, module, params = make_stage(name, frame_bias)

@@ -85,6 +85,56 @@ class MusicLMTest(parameterized.TestCase):
       self.model.generate('piano', seconds=1.0, seed=seed)
 
 
+class MelodyTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    random_model.write_random_model(folder, has_melody=True)
+    cls.model = musiclm.MusicLM.from_pretrained(folder)
+
+  def hum(self, hz, seconds=4.0):
+    time = np.arange(seconds * 24000) / 24000
+    return (0.5 * np.sin(2 * np.pi * hz * time)).astype(np.float32)
+
+  def test_pieces_follow_the_melody(self):
+    greedy = sampler.Temperatures(0.0, 0.0, 0.0)
+    pieces = [
+        self.model.generate('piano', 3.0, temperatures=greedy, melody=melody)
+        for melody in (None, self.hum(220), self.hum(220), self.hum(880))
+    ]
+    np.testing.assert_array_equal(pieces[1], pieces[2])
+    self.assertTrue(np.any(pieces[0] != pieces[1]))
+    self.assertTrue(np.any(pieces[1] != pieces[3]))
+
+  def test_all_pieces_of_a_batch_follow_it(self):
+    both = self.model.generate(
+        ['piano', 'waltz'], seconds=0.6, melody=self.hum(220)
+    )
+    alone = self.model.generate('waltz', seconds=0.6, melody=self.hum(220))
+    np.testing.assert_array_equal(both[1], alone[0])
+
+  def test_melodies_may_be_shorter_or_longer_than_the_piece(self):
+    for seconds in (0.5, 5.0, 21.0):
+      audio = self.model.generate(
+          'piano', seconds=6.0, melody=self.hum(220, seconds)
+      )
+      self.assertEqual(audio.shape, (1, 144000))
+      self.assertTrue(np.all(np.isfinite(audio)))
+
+  def test_rejects_what_is_no_audio(self):
+    with self.assertRaisesRegex(ValueError, r'audio must be in \[-1, 1\]'):
+      self.model.generate('piano', melody=4 * self.hum(220))
+
+  def test_models_without_melody_say_so(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    random_model.write_random_model(folder)
+    model = musiclm.MusicLM.from_pretrained(folder)
+    with self.assertRaisesRegex(ValueError, "a part 'melody' and stages that"):
+      model.generate('piano', melody=self.hum(220))
+
+
 class FromPretrainedTest(parameterized.TestCase):
 
   @classmethod

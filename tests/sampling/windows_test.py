@@ -49,6 +49,23 @@ class WindowsTest(parameterized.TestCase):
         inputs['semantic'][0, :, 0], np.arange(150, 300)
     )
 
+  def test_windows_of_melody_start_on_whole_seconds(self):
+    # Of 10 s crops, three windows of 4 s every 3 s.
+    cover = make_windows('coarse_melody', 10.0)
+    self.assertEqual(cover.stride_seconds, 5.0)
+    tokens = {
+        'mulan': np.zeros((1, 1, 12), np.int32),
+        'melody': np.arange(13)[np.newaxis, :, np.newaxis].repeat(24, axis=2),
+        'semantic': np.zeros((1, 750, 1), np.int32),
+    }
+    for window, expected in (
+        (0, [0, 3, 6]),
+        (1, [5, 8, 11]),
+        (2, [10, -1, -1]),
+    ):
+      inputs = cover.continued_inputs(tokens, window)
+      np.testing.assert_array_equal(inputs['melody'][0, :, 0], expected)
+
   def test_last_independent_window_ends_the_piece(self):
     cover = make_windows('fine', 2.0)
     for num_frames, starts in (

@@ -67,6 +67,7 @@ def write_tokens(data_dir):
         'semantic': tokens(FRAMES, 1),
         'coarse': tokens(2 * FRAMES, 4),
         'fine': tokens(2 * FRAMES, 8),
+        'melody': tokens(1, 24),
         'mulan': rng.normal(size=(3, 4)).astype(np.float32),
         'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
         'captions': ['piano'],
