@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from musiclm_jax.audio import dsp
+from musiclm_jax.training import health
 import numpy as np
 import tqdm
 
@@ -72,7 +73,10 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
 
 
 class Reporter:
-  """Tells how a run goes; only the first process says anything."""
+  """Tells how a run goes; only the first process says anything.
+
+  What `health` finds is told when it appears, not as long as it lasts.
+  """
 
   def __init__(
       self,
@@ -104,6 +108,8 @@ class Reporter:
     temporary = self._path.with_suffix('.tmp')
     temporary.write_text(''.join(json.dumps(r) + '\n' for r in kept))
     temporary.replace(self._path)
+    self._records = kept
+    self._warned: set[str] = set()
     if config:
       (pathlib.Path(model_dir) / 'config.gin').write_text(config)
     if tensorboard:
@@ -174,6 +180,7 @@ class Reporter:
     record = {'step': step, 'split': split, **metrics}
     with open(self._path, 'a') as f:
       f.write(json.dumps(record) + '\n')
+    self._records.append(record)
     values = ' '.join(
         f'{name} {value:.4g}'
         for name, value in metrics.items()
@@ -184,3 +191,14 @@ class Reporter:
       self._writer.write_scalars(
           step, {f'{split}/{name}': value for name, value in metrics.items()}
       )
+    self._warn(step)
+
+  def _warn(self, step):
+    found = health.examine(self._records)
+    for finding in found:
+      if finding.name not in self._warned:
+        line = f'warning: {finding}'
+        self.say(line)
+        if self._writer is not None:
+          self._writer.write_texts(step, {'warning': line})
+    self._warned = {finding.name for finding in found}

@@ -39,8 +39,7 @@ class Batches(Protocol):
 class _Window:
   """The metrics of the steps since the last report, still on the device."""
 
-  def __init__(self, max_skipped_steps: int):
-    self._max_skipped_steps = max_skipped_steps
+  def __init__(self):
     self._outputs: list[tuple[model_lib.Metrics, jax.Array]] = []
 
   def add(self, metrics: model_lib.Metrics, skipped_in_a_row: jax.Array):
@@ -48,23 +47,25 @@ class _Window:
     if len(self._outputs) >= NUM_IN_FLIGHT:
       jax.block_until_ready(self._outputs[-NUM_IN_FLIGHT])
 
-  def flush(self, step: int) -> dict[str, float]:
-    """Returns the metrics up to `step`; those of skipped steps do not count.
+  def flush(self) -> tuple[dict[str, float], int]:
+    """Returns the metrics, and the most steps in a row that were skipped.
 
-    Raises:
-      FloatingPointError: If too many steps in a row were skipped.
+    The metrics are those of steps that were not.
     """
     outputs, self._outputs = jax.device_get(self._outputs), []
-    skipped = max(int(in_a_row) for _, in_a_row in outputs)
-    if skipped >= self._max_skipped_steps:
-      raise FloatingPointError(
-          f'loss and gradients must be finite, but were NaN or inf in {skipped}'
-          f' steps in a row, up to step {step} at most. Those steps changed'
-          ' nothing. Lower the learning rate, or look for bad examples.'
-      )
     metrics = steps.merge([m for m, in_a_row in outputs if not in_a_row])
     metrics['skipped_steps'] = float(sum(int(n) > 0 for _, n in outputs))
-    return metrics
+    return metrics, max(int(in_a_row) for _, in_a_row in outputs)
+
+
+def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
+  """Raises FloatingPointError if too many steps in a row were skipped."""
+  if skipped >= max_skipped_steps:
+    raise FloatingPointError(
+        f'loss and gradients must be finite, but were NaN or inf in {skipped}'
+        f' steps in a row, up to step {step} at most. Those steps changed'
+        ' nothing. Lower the learning rate, or look for bad examples.'
+    )
 
 
 def _check(
@@ -203,7 +204,7 @@ def train(
             model_dir, model.name, first_step, train_steps, tensorboard, config
         )
     )
-    window = _Window(max_skipped_steps)
+    window = _Window()
     for step in range(first_step + 1, train_steps + 1):
       state, metrics, skipped = program.train_step(state, next(train_batches))
       window.add(metrics, skipped)
@@ -216,8 +217,11 @@ def train(
           is_last or step % period == 0
           for period in (log_period, eval_period, checkpoint_period)
       )
-      if logs or evaluates or saves:
-        reporter.train(step, window.flush(step))
+      # The first step shows what training starts from.
+      if step == 1 or logs or evaluates or saves:
+        merged, most_skipped = window.flush()
+        reporter.train(step, merged)
+        _check_skipped(most_skipped, max_skipped_steps, step)
         if evaluates and eval_batches is not None:
           _evaluate(
               model, program, state, eval_batches, eval_steps, step, reporter

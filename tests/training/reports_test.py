@@ -62,6 +62,38 @@ class ReporterTest(absltest.TestCase):
     path = pathlib.Path(self.model_dir) / 'config.gin'
     self.assertEqual(path.read_text(), 'a = 1')
 
+  def test_warns_when_a_symptom_appears_and_no_longer(self):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    reporter = self.make_reporter(tensorboard=True)
+    said = []
+    reporter.say = said.append
+    for step, loss in ((1, 4.0), (30, 9.0), (60, 9.5), (90, 3.0), (120, 9.0)):
+      reporter.train(step, {'loss': loss})
+    reporter.close()
+    told = [line.split()[1] for line in said]
+    self.assertEqual(
+        told,
+        ['1/10', '30/10', 'divergence:', '60/10', '90/10', '120/10']
+        + ['divergence:'],
+    )
+    self.assertRegex(
+        said[2], '^warning: divergence: loss is 9, .* under 4.4.*; lower '
+    )
+    events = event_accumulator.EventAccumulator(self.model_dir).Reload()
+    self.assertIn('warning', str(events.Tags()['tensors']))
+
+  def test_a_resumed_run_warns_of_what_came_before(self):
+    reporter = self.make_reporter()
+    for step, loss in ((1, 4.0), (30, 9.0)):
+      reporter.train(step, {'loss': loss})
+    reporter.close()
+    resumed, said = self.make_reporter(first_step=30), []
+    resumed.say = said.append
+    resumed.train(31, {'loss': 9.0})
+    resumed.close()
+    self.assertIn('warning: divergence', said[-1])
+
   def test_tensorboard_without_tensorflow(self):
     with mock.patch.dict(sys.modules, {'clu.metric_writers': None}):
       with self.assertRaisesRegex(ValueError, 'or set TENSORBOARD = False'):

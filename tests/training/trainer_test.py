@@ -146,8 +146,8 @@ class TrainTest(parameterized.TestCase):
   def test_reports_each_step_once(self):
     train(self.model_dir)
     steps = [(r['step'], r['split']) for r in records(self.model_dir)]
-    # Every second step, those of checkpoints, and evaluations.
-    logged = sorted({*range(2, 41, 2), *range(5, 41, 5)})
+    # The first, every second step, those of checkpoints, and evaluations.
+    logged = sorted({1, *range(2, 41, 2), *range(5, 41, 5)})
     expected = [(s, 'train') for s in logged]
     expected += [(s, 'eval') for s in (10, 20, 30, 40)]
     self.assertCountEqual(steps, expected)
@@ -265,6 +265,9 @@ class TrainTest(parameterized.TestCase):
     ):
       train(self.model_dir, self.bad_batches(11, 12, 13), max_skipped_steps=3)
     self.assertEqual(checkpoints.complete_steps(self.model_dir), [5, 10])
+    # What stopped it can be read afterwards.
+    skipped = [r.get('skipped_steps', 0) for r in records(self.model_dir)]
+    self.assertEqual(sum(skipped), 3)
 
   def test_rejects_microbatches_of_a_contrastive_loss(self):
     model = fake.FakeModel(optimizers.adamw(0.01, 5, 40))

@@ -1,0 +1,100 @@
+"""What shows that a codec fails: its codebooks and its discriminators."""
+
+import re
+import statistics
+
+from musiclm_jax.training import findings
+
+GRACE = 75  # Steps until codebooks have spread.
+TREND_STEPS = 300  # Until a trend can be told from a start.
+MIN_PERPLEXITY = 20.0  # Healthy codebooks of 1024 use hundreds.
+# Of one quantizer and step: with more, a third of 1024 codes are always dead,
+# as one that is replaced lives for about 70 steps without use.
+MAX_DEAD_CODES = 5.0
+
+
+def _perplexities(run: findings.Run) -> dict[str, float]:
+  """Returns the codes in use of each codebook, by a name to tell."""
+  found = {}
+  for metric in run.train[-1] if run.train else ():
+    match = re.fullmatch(r'codebook_perplexity(?:_q(\d+))?', metric)
+    if match and (value := run.recent(metric)) is not None:
+      name = f'quantizer {int(match[1])}' if match[1] else 'the codebook'
+      found[name] = value
+  return found
+
+
+def collapsed_codebooks(run: findings.Run) -> findings.Finding | None:
+  low = [
+      f'{name} uses {perplexity:.1f} codes'
+      for name, perplexity in _perplexities(run).items()
+      if perplexity < MIN_PERPLEXITY
+  ]
+  if not low or not run.is_past(GRACE):
+    return None
+  return findings.Finding(
+      'codebook collapse',
+      ', '.join(low),
+      f'over {MIN_PERPLEXITY:.0f} (perplexity)',
+      'codes are not updated, or what they quantize has collapsed',
+      'lower peak_learning_rate; look for silence in the data',
+  )
+
+
+def dead_codes(run: findings.Run) -> findings.Finding | None:
+  dead = run.recent('dead_codes', TREND_STEPS // 2)
+  limit = MAX_DEAD_CODES * len(_perplexities(run))
+  if dead is None or not run.is_past(TREND_STEPS) or dead <= limit:
+    return None
+  return findings.Finding(
+      'dead codes',
+      f'{dead:.0f} are replaced in every step',
+      f'under {limit:.0f}',
+      'codes die as fast as they are replaced: there is too little variety for'
+      ' so many',
+      'take longer crops, a larger batch or more works',
+  )
+
+
+def discriminators_given_up(run: findings.Run) -> findings.Finding | None:
+  real, fake = run.recent('logits_real'), run.recent('logits_fake')
+  loss = run.recent('discriminator_loss')
+  if real is None or fake is None or loss is None:
+    return None
+  if real - fake > 0.2 or loss < 1.8 or not run.is_past(GRACE):
+    return None
+  return findings.Finding(
+      'discriminators off',
+      f'logits are {real:.2f} for real and {fake:.2f} for decoded audio, and'
+      f' discriminator_loss is {loss:.2f}',
+      'apart, and under 1.8',
+      'discriminators are not trained, or have given up',
+      'check that the optimizer moves their parameters, and raise their size or'
+      ' the learning rate',
+  )
+
+
+def discriminators_won(run: findings.Run) -> findings.Finding | None:
+  """They tell all audio apart, and the codec no longer gets better.
+
+  That they win alone is no failure: those of small codecs do from the start.
+  """
+  loss = run.recent('discriminator_loss')
+  mel, rates = run.series('mel_loss'), run.series('learning_rate')
+  if loss is None or len(mel) < 6 or run.step < TREND_STEPS or loss > 0.1:
+    return None
+  if rates and rates[-1] < 0.1 * max(rates):
+    return None  # It ends: nothing moves any more.
+  third = len(mel) // 3
+  before, now = (
+      statistics.fmean(x) for x in (mel[-2 * third : -third], mel[-third:])
+  )
+  if now < 0.99 * before:
+    return None
+  return findings.Finding(
+      'discriminators won',
+      f'discriminator_loss is {loss:.3f} and mel_loss stays at {now:.4g}',
+      'over 0.1, or mel_loss falling',
+      'discriminators tell all audio apart, and teach the codec nothing',
+      'lower LossWeights.adversarial and .feature, or the learning rate',
+  )

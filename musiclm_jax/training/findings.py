@@ -1,0 +1,103 @@
+"""What the records of a run show, and what is found wrong with it."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+import statistics
+from typing import Any
+
+from musiclm_jax.tokenizers import base
+
+# Values are averaged over at least so many steps, however often they are told.
+WINDOW = 25
+
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """A failure that a run shows.
+
+  Attributes:
+    name: Of the failure; a run shows each at most once.
+    seen: The value that shows it.
+    expected: What it should be.
+    cause: What that most likely comes from.
+    remedy: What to do.
+  """
+
+  name: str
+  seen: str
+  expected: str
+  cause: str
+  remedy: str
+
+  def __str__(self) -> str:
+    return (
+        f'{self.name}: {self.seen}, should be {self.expected} -'
+        f' {self.cause}; {self.remedy}'
+    )
+
+
+class Run:
+  """The records of a run so far.
+
+  Attributes:
+    train: Of steps, in order.
+    evals: Of the validation split, in order.
+    step: The last.
+    goal: The metric that training is to lower.
+  """
+
+  def __init__(self, records: Sequence[Record]):
+    self.train = [r for r in records if r['split'] == 'train']
+    self.evals = [r for r in records if r['split'] == 'eval']
+    self.step = self.train[-1]['step'] if self.train else 0
+    # The loss of a codec rises as its discriminators get better.
+    is_codec = any('mel_loss' in record for record in self.train)
+    self.goal = 'mel_loss' if is_codec else 'loss'
+
+  def series(self, metric: str) -> list[float]:
+    """Returns each value of a metric in training."""
+    return [r[metric] for r in self.train if metric in r]
+
+  def recent(self, metric: str, steps: int = WINDOW) -> float | None:
+    """Returns the mean of a metric over the last steps; None without any."""
+    values = [r[metric] for r in self._last(steps) if metric in r]
+    return statistics.fmean(values) if values else None
+
+  def recent_chance_ratio(self) -> float | None:
+    """Returns the mean of `chance_ratio` over the last steps."""
+    ratios = [chance_ratio(record) for record in self._last(WINDOW)]
+    known = [ratio for ratio in ratios if ratio is not None]
+    return statistics.fmean(known) if known else None
+
+  def held_out_chance_ratio(self) -> float:
+    """Returns `chance_ratio` of the last evaluation; 0 if there is none."""
+    return (chance_ratio(self.evals[-1]) or 0.0) if self.evals else 0.0
+
+  def skipped_steps(self) -> int:
+    """Returns how many of the last steps were skipped."""
+    return int(sum(r.get('skipped_steps', 0) for r in self._last(WINDOW)))
+
+  def is_past(self, steps: int) -> bool:
+    """Returns whether so many steps, and the warm-up, have been taken."""
+    rates = self.series('learning_rate')
+    warming_up = len(rates) > 1 and rates[-1] >= max(rates) > min(rates)
+    return self.step >= steps and not warming_up
+
+  def _last(self, steps: int) -> list[Record]:
+    return [r for r in self.train if r['step'] > self.step - steps]
+
+
+def chance_ratio(record: Record) -> float | None:
+  """Returns a loss over what knowing nothing gives; None if not defined."""
+  if 'chance_ratio' in record:
+    return record['chance_ratio']
+  if 'loss_over_margin' in record:
+    return record['loss_over_margin']
+  if 'contrastive_chance' in record:
+    return record['contrastive_loss'] / record['contrastive_chance']
+  if 'accuracy' in record:  # A stage: all have codebooks of one size.
+    return record['loss'] / math.log(base.COARSE.codebook_size)
+  return None
