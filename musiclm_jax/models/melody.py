@@ -19,7 +19,6 @@ import numpy as np
 
 NAME = 'melody'
 SAMPLE_RATE = 16000
-STRIDE_SECONDS = 3  # From one window to the next.
 NUM_QUANTIZERS, CODEBOOK_SIZE = 24, 512
 # 64 and 20 ms, and the range of voices and their first harmonics: pitch shows.
 _MEL_WINDOW, _MEL_HOP = 1024, 320
@@ -123,7 +122,7 @@ class MelodyNet(nn.Module):
     )
     self.positions = partitioning.param_with_axes(
         'positions',
-        nn.initializers.normal(stddev=0.02),
+        nn.initializers.normal(stddev=0.3),
         (c.num_patches, c.embed_dim),
         axes=('length', 'embed'),
     )
@@ -222,7 +221,7 @@ class Embedder:
 def cut_windows(
     audio: Float[np.ndarray, 'batch samples'], window_samples: int
 ) -> Float[np.ndarray, 'batch windows window']:
-  """Cuts clips into windows, 3 seconds apart.
+  """Cuts clips into windows, one second apart.
 
   Args:
     audio: [batch, samples] at 16 kHz.
@@ -232,11 +231,5 @@ def cut_windows(
     [batch, windows, window_samples], of the windows that fit; one that lacks a
     millisecond does. A clip shorter than one is padded with silence to one.
   """
-  hop = STRIDE_SECONDS * SAMPLE_RATE
-  room = audio.shape[1] + _TOLERANCE - window_samples
-  num_windows = 1 + max(0, room) // hop
-  length = (num_windows - 1) * hop + window_samples
-  missing = max(0, length - audio.shape[1])
-  audio = np.pad(np.asarray(audio, np.float32), ((0, 0), (0, missing)))
-  windows = np.lib.stride_tricks.sliding_window_view(audio, window_samples, 1)
-  return windows[:, ::hop][:, :num_windows]
+  padded = np.pad(audio, ((0, 0), (0, _TOLERANCE)))
+  return mulan.cut_windows(padded, window_samples)

@@ -14,7 +14,9 @@ _quantize = jax.jit(quantizer.quantize)
 
 
 class Melody(base.Tokenizer):
-  """Turns audio into melody tokens, 24 for each window of 4 s every 3 s.
+  """Turns audio into melody tokens, 24 for each window of 4 s.
+
+  There is a window for each second: stages read every third of them.
 
   Attributes:
     codebooks: [quantizers, codes, embed] float32.
@@ -69,7 +71,7 @@ class Melody(base.Tokenizer):
       audio: [batch, samples] floats in [-1, 1] at 16 kHz.
 
     Returns:
-      [batch, windows, embed] of length 1; a window of 4 s starts every 3 s, as
+      [batch, windows, embed] of length 1; a window of 4 s starts each second, as
       long as it fits. A shorter clip is padded with silence to one window.
 
     Raises:

@@ -1,0 +1,261 @@
+"""Triplet training of melody embeddings, and the codebooks of their tokens."""
+
+from collections.abc import Iterable, Mapping
+import os
+from typing import Any
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.audio import io
+from musiclm_jax.data import clips as clips_lib
+from musiclm_jax.models import melody
+from musiclm_jax.models import parts
+from musiclm_jax.models import quantizer
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import mulan
+import numpy as np
+import optax
+
+_NEVER = 1e9  # Beyond all distances.
+
+
+def squared_distances(
+    embeddings: Float[Array, 'n embed'],
+) -> Float[Array, 'n n']:
+  """Returns the squared distances, in [0, 4], of embeddings of length 1."""
+  cosines = jnp.einsum('ie,je->ij', embeddings, embeddings, precision='highest')
+  return jnp.maximum(0.0, 2 - 2 * cosines)
+
+
+def mine_semi_hard(
+    distances: Float[Array, 'anchors items'],
+    positives: Int[Array, ' anchors'],
+    is_negative: Bool[Array, 'anchors items'],
+) -> Int[Array, ' anchors']:
+  """Finds a negative for each anchor (FaceNet, arXiv 1503.03832, section 3.2).
+
+  It is the nearest of those that are farther than the positive: within the
+  margin if any is, else of loss 0. Where all are nearer than the positive, it
+  is the farthest of them: the hardest ones make networks collapse.
+
+  Args:
+    distances: [anchors, items].
+    positives: [anchors] the item that belongs to each.
+    is_negative: [anchors, items], what may be chosen.
+
+  Returns:
+    [anchors] items; of no meaning for an anchor without negatives.
+  """
+  to_positive = jnp.take_along_axis(distances, positives[:, None], axis=1)
+  is_farther = is_negative & (distances > to_positive)
+  nearest = jnp.argmin(jnp.where(is_farther, distances, _NEVER), axis=1)
+  farthest = jnp.argmax(jnp.where(is_negative, distances, -_NEVER), axis=1)
+  return jnp.where(jnp.any(is_farther, axis=1), nearest, farthest)
+
+
+def triplet_losses(
+    distances: Float[Array, 'anchors items'],
+    positives: Int[Array, ' anchors'],
+    negatives: Int[Array, ' anchors'],
+    margin: float,
+) -> Float[Array, ' anchors']:
+  """Returns max(0, distance to positive - distance to negative + margin)."""
+  to_positive, to_negative = (
+      jnp.take_along_axis(distances, items[:, None], axis=1)[:, 0]
+      for items in (positives, negatives)
+  )
+  return jax.nn.relu(to_positive - to_negative + margin)
+
+
+class MelodyModel(model_lib.TrainableModel):
+  """The melody embeddings of MusicLM (section 4.5).
+
+  Batches hold 'anchor' and 'positive': [batch, samples] floats at 16 kHz, two
+  renditions of one melody; and 'work_id': [batch, 1] ints. Each of both is an
+  anchor, and whatever is of another work one of its negatives, over the global
+  batch: those of the same work may be of the same melody.
+
+  Metrics show failure: loss_over_margin is 1 if embeddings have collapsed to a
+  point, and effective_rank near 0 or 1 says so too; retrieval_accuracy, how
+  often the positive is nearer than all negatives of a batch, is compared to
+  retrieval_chance; and active_triplets tells how much there is left to learn.
+
+  Attributes:
+    margin: By which negatives should be farther than the positive, in squared
+      distance.
+    supports_microbatches: False, as the other examples are the negatives.
+  """
+
+  name = melody.NAME
+  supports_microbatches = False
+
+  def __init__(
+      self,
+      config: melody.MelodyConfig,
+      optimizer_def: optax.GradientTransformation,
+      margin: float = 0.2,
+  ):
+    super().__init__(optimizer_def)
+    if margin <= 0:
+      raise ValueError(
+          f'margin must be greater than 0, but is {margin}: without one, all'
+          ' embeddings may be the same.'
+      )
+    self.config = config
+    self.module = melody.MelodyNet(config)
+    self.margin = margin
+
+  def get_initial_variables(
+      self,
+      rng: jax.Array,
+      input_shapes: Mapping[str, tuple[int, ...]],
+      input_types: Mapping[str, Any] | None = None,
+  ) -> model_lib.Variables:
+    del input_types
+    return self.module.init(rng, jnp.zeros(input_shapes['anchor']))
+
+  def loss_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, Any]:
+    loss, metrics = self._loss(params, batch, dropout_rng)
+    if flax_mutables is None:
+      return loss, metrics
+    return loss, (metrics, flax_mutables)
+
+  def eval_fn(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    del flax_mutables
+    return self._loss(params, batch, None)
+
+  def _loss(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      dropout_rng: jax.Array | None,
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    """Returns loss and metrics; without dropout if there is no key for it."""
+    num_pairs = batch['anchor'].shape[0]
+    if num_pairs < 2:
+      raise ValueError(
+          'a batch must hold at least 2 examples, as others are the negatives'
+          f' of each, but holds {num_pairs}. Set BATCH_SIZE higher.'
+      )
+    audio = jnp.concatenate([batch['anchor'], batch['positive']])
+    embeddings: Any = self.module.apply(
+        {'params': params},
+        audio,
+        deterministic=dropout_rng is None,
+        rngs=None if dropout_rng is None else {'dropout': dropout_rng},
+    )
+    works = jnp.tile(batch['work_id'][:, 0], 2)
+    return self.loss_of_embeddings(embeddings, works)
+
+  def loss_of_embeddings(
+      self, embeddings: Float[Array, 'n embed'], works: Int[Array, ' n']
+  ) -> tuple[Float[Array, ''], model_lib.Metrics]:
+    """Returns loss and metrics of pairs: row i, and row i + n / 2.
+
+    Args:
+      embeddings: [n, embed] of length 1.
+      works: [n] numbers; rows of the same are no negatives.
+
+    Returns:
+      The mean over anchors with negatives; 0 if there are none.
+    """
+    n = embeddings.shape[0]
+    positives = jnp.roll(jnp.arange(n), n // 2)
+    is_negative = works[:, None] != works
+    distances = squared_distances(embeddings)
+    negatives = mine_semi_hard(
+        jax.lax.stop_gradient(distances), positives, is_negative
+    )
+    losses = triplet_losses(distances, positives, negatives, self.margin)
+    counts = jnp.sum(is_negative, axis=1)
+    total = jnp.maximum(jnp.sum(counts > 0), 1)
+    mean = lambda x: jnp.sum(jnp.where(counts > 0, x, 0.0)) / total
+    loss = mean(losses)
+    to_positive = jnp.take_along_axis(distances, positives[:, None], axis=1)
+    nearest = jnp.min(jnp.where(is_negative, distances, _NEVER), axis=1)
+    return loss, model_lib.average(
+        loss=loss,
+        loss_over_margin=loss / self.margin,
+        active_triplets=mean(losses > 0),
+        retrieval_accuracy=mean(to_positive[:, 0] < nearest),
+        retrieval_chance=mean(1 / (1 + counts)),
+        effective_rank=mulan.effective_rank(embeddings),
+    )
+
+  def export(
+      self,
+      variables: model_lib.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray],
+      lineage: Mapping[str, str] | None = None,
+      dtype: str = 'float32',
+  ) -> str:
+    """Fits the codebooks and writes the part 'melody' of a model.
+
+    Args:
+      variables: With its 'params'.
+      directory: Of the model; made if missing.
+      clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
+      lineage: Empty: it depends on no other part.
+      dtype: Storage of matrices; see `parts.save`.
+
+    Returns:
+      The sha256 of the stored variables.
+    """
+    params = jax.device_get(variables['params'])
+    embedder = melody.Embedder(self.config, parts.as_stored(params, dtype))
+    codebooks = fit_codebooks(embedder, clips)
+    return parts.save(
+        directory,
+        self.name,
+        self.config.to_json(),
+        {'params': params, 'codebooks': {'codes': codebooks}},
+        lineage,
+        dtype,
+    )
+
+
+def fit_codebooks(
+    embedder: melody.Embedder, clips: Iterable[np.ndarray], seed: int = 0
+) -> Float[np.ndarray, 'quantizers codes embed']:
+  """Fits the codebooks of melody tokens to the windows of clips.
+
+  Args:
+    embedder: Of the trained network.
+    clips: [samples] float32 audio at 24 kHz, each.
+    seed: Of the starts of k-means.
+
+  Returns:
+    [24, 512, embed] float32 codebooks, of values that bfloat16 holds.
+
+  Raises:
+    ValueError: If there are no clips.
+  """
+  rows = []
+  for clip in clips:
+    audio = io.resample(clip, clips_lib.SAMPLE_RATE, melody.SAMPLE_RATE)
+    rows.append(embedder(audio[np.newaxis])[0])
+  if not rows:
+    raise ValueError(
+        'clips must hold audio to fit the codebooks on, but there are none.'
+        ' Give some of the training split.'
+    )
+  embeddings = np.concatenate(rows)
+  logging.info('fitting melody codebooks on %d embeddings', len(embeddings))
+  codebooks = quantizer.fit_rvq(
+      embeddings, melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE, seed
+  )
+  return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))
