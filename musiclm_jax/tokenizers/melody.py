@@ -71,8 +71,8 @@ class Melody(base.Tokenizer):
       audio: [batch, samples] floats in [-1, 1] at 16 kHz.
 
     Returns:
-      [batch, windows, embed] of length 1; a window of 4 s starts each second, as
-      long as it fits. A shorter clip is padded with silence to one window.
+      [batch, windows, embed] of length 1; a window of 4 s starts each second,
+      as long as it fits. A shorter clip is padded with silence to one.
 
     Raises:
       ValueError: If `audio` is not a batch of mono floats in [-1, 1].

@@ -231,7 +231,7 @@ class MelodyModelTest(parameterized.TestCase):
 
   def test_rejects_no_margin(self):
     with self.assertRaisesRegex(ValueError, 'greater than 0, but is 0'):
-      melody.MelodyModel(CONFIG, optax.sgd(1.0), margin=0)
+      melody.MelodyModel(CONFIG, optax.sgd(1.0), margin=0.0)
 
   def test_export(self):
     model_dir = self.folder / 'model'
