@@ -1,8 +1,8 @@
-"""Retrieval between audio and text (MuLan, section 4.4)."""
+"""Retrieval and zero-shot tagging with audio and text (MuLan, section 4)."""
 
 from collections.abc import Sequence
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 
@@ -59,3 +59,71 @@ def retrieval(
       'median_rank': float(np.median(found)),
       'pool_size': len(items),
   }
+
+
+def classification(
+    scores: Float[np.ndarray, 'clips classes'],
+    labels: Int[np.ndarray, ' clips'],
+) -> dict[str, float]:
+  """Measures how often the class of the highest score is the right one.
+
+  Args:
+    scores: [clips, classes], higher is likelier.
+    labels: [clips] index of the class of each.
+
+  Returns:
+    'accuracy', and 'balanced_accuracy', the mean of those of the classes that
+    occur; 'chance', what guessing would reach of either; and 'majority', the
+    accuracy of naming the most frequent class every time.
+
+  Raises:
+    ValueError: If there are no clips.
+  """
+  if not len(labels):
+    raise ValueError(
+        'labels must be of at least one clip, but there are none. Leave out'
+        ' what is not known of any.'
+    )
+  right = scores.argmax(axis=1) == labels
+  occurring, counts = np.unique(labels, return_counts=True)
+  return {
+      'accuracy': float(np.mean(right)),
+      'chance': 1 / scores.shape[1],
+      'majority': float(counts.max() / len(labels)),
+      'balanced_accuracy': float(
+          np.mean([np.mean(right[labels == c]) for c in occurring])
+      ),
+  }
+
+
+def average_precision(
+    scores: Float[np.ndarray, ' clips'], truth: Bool[np.ndarray, ' clips']
+) -> float:
+  """Returns the area under the curve of precision over recall.
+
+  Args:
+    scores: [clips], higher is likelier.
+    truth: [clips] whether a tag is true of each; of one at least.
+
+  Returns:
+    The mean, over the clips it is true of, of the share of such clips among
+    those that score no less. Their share of all is what guessing reaches.
+  """
+  above = scores >= scores[truth][:, np.newaxis]  # [true clips, clips]
+  return float(np.mean(above[:, truth].sum(axis=1) / above.sum(axis=1)))
+
+
+def roc_auc(
+    scores: Float[np.ndarray, ' clips'], truth: Bool[np.ndarray, ' clips']
+) -> float:
+  """Returns how often a clip that has a tag outscores one that lacks it.
+
+  Args:
+    scores: [clips], higher is likelier.
+    truth: [clips] whether a tag is true of each; neither of all nor of none.
+
+  Returns:
+    From 0 to 1; .5 for guessing. Ties count half.
+  """
+  difference = scores[truth][:, np.newaxis] - scores[~truth]
+  return float(np.mean((np.sign(difference) + 1) / 2))

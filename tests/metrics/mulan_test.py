@@ -3,6 +3,7 @@
 from absl.testing import absltest
 from musiclm_jax.metrics import mulan
 import numpy as np
+from sklearn import metrics as sklearn_metrics
 
 
 class RetrievalTest(absltest.TestCase):
@@ -35,6 +36,40 @@ class RetrievalTest(absltest.TestCase):
   def test_rejects_no_queries(self):
     with self.assertRaisesRegex(ValueError, 'at least one.*captions'):
       mulan.retrieval(np.zeros((0, 3)), np.eye(3), np.zeros(0, int))
+
+
+class TaggingTest(absltest.TestCase):
+
+  def test_classification_by_hand(self):
+    scores = np.array(
+        [[0.9, 0.1, 0], [0.8, 0.7, 0], [0.1, 0.2, 0], [0, 0.1, 0.3]]
+    )
+    result = mulan.classification(scores, np.array([0, 0, 0, 1]))
+    self.assertEqual(result['accuracy'], 0.5)
+    self.assertEqual(result['chance'], 1 / 3)
+    self.assertEqual(result['majority'], 0.75)
+    # 2 of 3 of the first class, none of the second.
+    self.assertAlmostEqual(result['balanced_accuracy'], 1 / 3)
+
+  def test_rejects_no_labels(self):
+    with self.assertRaisesRegex(ValueError, 'at least one clip.*not known'):
+      mulan.classification(np.zeros((0, 2)), np.zeros(0, int))
+
+  def test_equals_scikit_learn(self):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+      truth = rng.random(30) < 0.3
+      truth[:2] = True, False
+      # Rounded, so that some tie.
+      scores = np.round(rng.standard_normal(30) + truth, 1)
+      self.assertAlmostEqual(
+          mulan.average_precision(scores, truth),
+          sklearn_metrics.average_precision_score(truth, scores),
+      )
+      self.assertAlmostEqual(
+          mulan.roc_auc(scores, truth),
+          sklearn_metrics.roc_auc_score(truth, scores),
+      )
 
 
 if __name__ == '__main__':

@@ -1,0 +1,92 @@
+"""What MuLan may be asked of a clip without having been taught: zero-shot tags.
+
+A class is what its prompts say, in the words of captions; the truth is in the
+facts of rendered clips.
+"""
+
+from collections.abc import Callable, Iterable
+import dataclasses
+import json
+
+from musiclm_jax.data import analysis
+from musiclm_jax.data import captions
+from musiclm_jax.data import facts as facts_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+  """A question with one answer.
+
+  Attributes:
+    name: Of the question.
+    label: Gives the class of a clip; '' where it is not known.
+    prompts: Gives the texts that stand for a class, whose average it is.
+    classes: All of them; if empty, those that the clips have.
+  """
+
+  name: str
+  label: Callable[[facts_lib.Facts], str]
+  prompts: Callable[[str], list[str]]
+  classes: tuple[str, ...] = ()
+
+  def find_classes(self, labels: Iterable[str]) -> list[str]:
+    """Returns the classes to choose from, given the known ones of all clips."""
+    return list(self.classes) or sorted(set(labels))
+
+
+def read_facts(text: str) -> facts_lib.Facts | None:
+  """Reads the feature 'facts' of an example; None where nothing is known."""
+  if not text:
+    return None
+  values = {
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in json.loads(text).items()
+  }
+  return facts_lib.Facts(**values)
+
+
+def instrument_prompts(name: str) -> list[str]:
+  """Returns texts that stand for music of an instrument."""
+  return [
+      name,
+      f'piece for {name}',
+      f'music played by {name}',
+      f'A piece featuring {name}.',
+      f'The main instrument is {name}.',
+  ]
+
+
+def _tempo_prompts(tempo: str) -> list[str]:
+  words = captions.TEMPO_WORDS[tempo]
+  return [f'{word} {noun}' for word in words for noun in ('piece', 'music')]
+
+
+def _mode(facts: facts_lib.Facts) -> str:
+  return facts.key.split()[1] if facts.key else ''
+
+
+def _mode_prompts(mode: str) -> list[str]:
+  keys = [f'{tonic} {mode}' for tonic in analysis.TONICS[mode]]
+  return [f'{mode} key', *(f'piece in {key}' for key in keys)]
+
+
+def _loudest(facts: facts_lib.Facts) -> str:
+  return facts.instruments[0]
+
+
+def _style_prompts(style: str) -> list[str]:
+  return [style, f'{style} piece', f'{style} music']
+
+
+TAGS = (
+    Tag('loudest instrument', _loudest, instrument_prompts),
+    Tag('mode', _mode, _mode_prompts, analysis.MODES),
+    Tag(
+        'tempo class',
+        lambda facts: captions.tempo_class(facts) or '',
+        _tempo_prompts,
+        tuple(captions.TEMPO_WORDS),
+    ),
+    Tag('genre', lambda facts: facts.genre, _style_prompts),
+    Tag('form', lambda facts: facts.form, lambda form: [form, f'a {form}']),
+)
