@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from musiclm_jax.models import kmeans
 import numpy as np
+from sklearn import cluster
 
 
 def inertia(points, centroids):
@@ -65,6 +66,46 @@ class KmeansTest(parameterized.TestCase):
     ]
     self.assertGreater(values[0], values[1])
     self.assertGreater(values[1], values[2])
+
+  def test_starts_are_the_best_of_several(self):
+    # Greedy starts: nearer to all points than those drawn one at a time.
+    points = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    greedy = [
+        inertia(points, np.asarray(kmeans.kmeans(points, 64, s, 0)))
+        for s in range(3)
+    ]
+    plain = [
+        inertia(
+            points,
+            cluster.kmeans_plusplus(
+                points, 64, n_local_trials=1, random_state=s
+            )[0],
+        )
+        for s in range(3)
+    ]
+    self.assertLess(max(greedy), min(plain))
+
+  def test_reaches_the_inertia_of_scikit_learn(self):
+    # Clusters that overlap: where the starts and the end of iterations matter.
+    rng = np.random.default_rng(1)
+    centers = rng.normal(size=(40, 6))
+    points = centers[rng.integers(40, size=3000)] + rng.normal(size=(3000, 6))
+    points = points.astype(np.float32)
+    theirs = cluster.KMeans(64, n_init=3, random_state=0).fit(points)
+    ours = inertia(points, np.asarray(kmeans.kmeans(points, 64)))
+    self.assertLess(ours, 1.01 * theirs.inertia_)
+
+  def test_settles_where_more_iterations_change_nothing(self):
+    points = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+    first, second = (
+        np.asarray(kmeans.kmeans(points, 16, num_iterations=n))
+        for n in (200, 400)
+    )
+    np.testing.assert_array_equal(first, second)
+    codes = np.asarray(kmeans.nearest(points, first))
+    means = np.stack([points[codes == c].mean(axis=0) for c in range(16)])
+    # One more iteration would gain less than a hundredth of a percent.
+    self.assertLess(inertia(points, first) / inertia(points, means), 1.0001)
 
   def test_fewer_points_than_codes(self):
     points = jax.random.normal(jax.random.key(0), (3, 2))
