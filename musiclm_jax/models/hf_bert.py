@@ -1,7 +1,8 @@
 """Reads and writes BERT checkpoints of Hugging Face, without torch.
 
 Such a checkpoint is a folder: config.json, model.safetensors and vocab.txt (or
-tokenizer.json). To start a small text tower from a big model:
+tokenizer.json). BERT, DistilBERT and ELECTRA compute alike, as do the many
+models that are trained from them. To start a small text tower from a big model:
 
   hf_bert.shrink('all-MiniLM-L6-v2', 'text_init', texts=captions,
                  num_layers=4, vocab_size=6144)
@@ -28,6 +29,7 @@ Params = Mapping[str, Any]
 _TOKENS = 'embeddings.word_embeddings.weight'
 _POSITIONS = 'embeddings.position_embeddings.weight'
 _TYPES = 'embeddings.token_type_embeddings.weight'
+_KINDS = ('weight', 'bias')
 # Modules of a layer: our path and theirs.
 _LAYER = {
     'attention/query': 'attention.self.query',
@@ -51,10 +53,37 @@ _SIZES = {
 }
 # What our module computes; a checkpoint must ask for the same.
 _REQUIRED = {
-    'model_type': 'bert',
     'hidden_act': 'gelu',
     'layer_norm_eps': 1e-12,
     'position_embedding_type': 'absolute',
+}
+
+
+MODEL_TYPES = ('bert', 'distilbert', 'electra')
+# What DistilBERT calls otherwise: keys of the config, and parts of names.
+_DISTILBERT_KEYS = {
+    'n_layers': 'num_hidden_layers',
+    'n_heads': 'num_attention_heads',
+    'dim': 'hidden_size',
+    'hidden_dim': 'intermediate_size',
+    'dropout': 'hidden_dropout_prob',
+    'activation': 'hidden_act',
+}
+_DISTILBERT_NAMES = {
+    'transformer.layer': 'encoder.layer',
+    'attention.q_lin': 'attention.self.query',
+    'attention.k_lin': 'attention.self.key',
+    'attention.v_lin': 'attention.self.value',
+    'attention.out_lin': 'attention.output.dense',
+    'sa_layer_norm': 'attention.output.LayerNorm',
+    'ffn.lin1': 'intermediate.dense',
+    'ffn.lin2': 'output.dense',
+    'output_layer_norm': 'output.LayerNorm',
+}
+# Checkpoints that were converted from TensorFlow.
+_TENSORFLOW_NAMES = {
+    'LayerNorm.gamma': 'LayerNorm.weight',
+    'LayerNorm.beta': 'LayerNorm.bias',
 }
 
 
@@ -70,11 +99,22 @@ def _names(num_layers: int) -> dict[str, str]:
 def _read_config(path: pathlib.Path) -> bert.BertConfig:
   """Returns the sizes that config.json gives."""
   given = json.loads((path / 'config.json').read_text(encoding='utf-8'))
-  for key, value in _REQUIRED.items():
+  model_type = given.get('model_type', 'bert')
+  if model_type not in MODEL_TYPES:
+    raise ValueError(
+        f"{path / 'config.json'} must have a model_type of {MODEL_TYPES}, but"
+        f' has {model_type!r}, which splits words or attends in another way.'
+        ' Choose a checkpoint of these.'
+    )
+  if model_type == 'distilbert':
+    given = {_DISTILBERT_KEYS.get(k, k): value for k, value in given.items()}
+  # A smaller table would be followed by a projection (ELECTRA's small models).
+  required = _REQUIRED | {'embedding_size': given['hidden_size']}
+  for key, value in required.items():
     if given.get(key, value) != value:
       raise ValueError(
           f"{path / 'config.json'} must have {key} {value!r}, but has"
-          f' {given[key]!r}. Choose a checkpoint of the BERT family.'
+          f' {given[key]!r}. Choose another checkpoint of {MODEL_TYPES}.'
       )
   return bert.BertConfig(
       **{ours: given[hf] for ours, hf in _SIZES.items() if hf in given}
@@ -83,28 +123,40 @@ def _read_config(path: pathlib.Path) -> bert.BertConfig:
 
 def _read_vocab(path: pathlib.Path) -> list[str]:
   """Returns the word pieces of a checkpoint, in the order of their ids."""
-  options = path / 'tokenizer_config.json'
-  if options.exists():
-    if not json.loads(options.read_text()).get('do_lower_case', True):
-      raise ValueError(
-          f"checkpoint '{path}' must be uncased, but has do_lower_case false."
-          ' Choose its uncased sibling.'
-      )
+  options, tokenizer = (
+      json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+      for file in (path / 'tokenizer_config.json', path / 'tokenizer.json')
+  )
+  normalizer = tokenizer.get('normalizer') or {}
+  if not options.get('do_lower_case', normalizer.get('lowercase', True)):
+    raise ValueError(
+        f"checkpoint '{path}' must be uncased, but its tokenizer does not lower"
+        ' the case. Choose its uncased sibling.'
+    )
   if (path / 'vocab.txt').exists():
     return list(wordpiece.WordPiece.from_file(path / 'vocab.txt').vocab)
-  tokenizer = json.loads((path / 'tokenizer.json').read_text(encoding='utf-8'))
-  ids = tokenizer['model']['vocab']
-  return sorted(ids, key=ids.__getitem__)
+  if not tokenizer:
+    raise FileNotFoundError(
+        f"BERT checkpoint '{path}' must hold vocab.txt or tokenizer.json."
+        ' Download one of them.'
+    )
+  model = tokenizer['model']
+  if model.get('type', 'WordPiece') != 'WordPiece':
+    raise ValueError(
+        f"{path / 'tokenizer.json'} must be of type 'WordPiece', but is of"
+        f' {model["type"]!r}. Choose another checkpoint of {MODEL_TYPES}.'
+    )
+  return sorted(model['vocab'], key=model['vocab'].__getitem__)
 
 
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Returns float32 tensors, by the names that BertModel has given them."""
   tensors = {}
   for name, tensor in safetensors.load_file(path / 'model.safetensors').items():
-    name = name.removeprefix('bert.')
-    # Checkpoints that were converted from TensorFlow.
-    name = name.replace('LayerNorm.gamma', 'LayerNorm.weight')
-    name = name.replace('LayerNorm.beta', 'LayerNorm.bias')
+    for model_type in MODEL_TYPES:
+      name = name.removeprefix(f'{model_type}.')
+    for theirs, bert_name in (_DISTILBERT_NAMES | _TENSORFLOW_NAMES).items():
+      name = name.replace(theirs, bert_name)
     tensors[name] = tensor.astype(np.float32)
   return tensors
 
@@ -142,12 +194,23 @@ def load_hf_bert(
       max_length=min(max_length or config.max_length, config.max_length),
   )
   tensors = _read_tensors(path)
-  positions = tensors[_POSITIONS] + tensors[_TYPES][0]
+  names = _names(config.num_layers)
+  expected = [f'{n}.{kind}' for n in names.values() for kind in _KINDS]
+  missing = {_TOKENS, _POSITIONS, *expected} - set(tensors)
+  if missing:
+    raise ValueError(
+        f"{path / 'model.safetensors'} must hold the tensors of BERT, but lacks"
+        f' {len(missing)}, e.g. {min(missing)}. Download it again, or choose'
+        ' another checkpoint.'
+    )
+  positions = tensors[_POSITIONS]
+  if _TYPES in tensors:  # DistilBERT has none.
+    positions = positions + tensors[_TYPES][0]
   flat = {
       'tokens/embedding': _pad_rows(tensors[_TOKENS], config.table_size),
       'positions': positions[: config.max_length],
   }
-  for ours, theirs in _names(config.num_layers).items():
+  for ours, theirs in names.items():
     weight, bias = tensors[f'{theirs}.weight'], tensors[f'{theirs}.bias']
     # Torch keeps matrices as [out, in]; the scale of a norm is a vector.
     flat[f'{ours}/kernel' if weight.ndim == 2 else f'{ours}/scale'] = weight.T
@@ -187,7 +250,8 @@ def save_hf_bert(
   description = (
       _REQUIRED
       | sizes
-      | {'architectures': ['BertModel'], 'type_vocab_size': 2, 'dtype': dtype}
+      | {'model_type': 'bert', 'architectures': ['BertModel']}
+      | {'type_vocab_size': 2, 'dtype': dtype}
   )
   data = safetensors.save(tensors, metadata={'format': 'pt'})
   (path / 'model.safetensors').write_bytes(data)

@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 import tempfile
-import unittest
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -15,10 +15,10 @@ from musiclm_jax.models import bert
 from musiclm_jax.models import hf_bert
 from musiclm_jax.models import wordpiece
 import numpy as np
+import tokenizers
+import torch
+import transformers
 
-HAS_TORCH = all(
-    importlib.util.find_spec(name) for name in ('torch', 'transformers')
-)
 TEXTS = ['slow piano waltz in a minor', 'fast jazz, 120 bpm']
 VOCAB = [
     *('[PAD]', '[unused0]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'),
@@ -34,6 +34,33 @@ CONFIG = bert.BertConfig(
     mlp_dim=24,
     max_length=12,
 )
+SIZES = {
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'intermediate_size': 24,
+}
+COMMON = {'vocab_size': len(VOCAB), 'max_position_embeddings': 12}
+
+
+def make_bert(model):
+  return model(transformers.BertConfig(**COMMON, **SIZES))
+
+
+# Random checkpoints, with a head or without.
+FAMILY = {
+    'bert': lambda: make_bert(transformers.BertModel),
+    'masked_language_model': lambda: make_bert(transformers.BertForMaskedLM),
+    'classifier': lambda: make_bert(transformers.BertForSequenceClassification),
+    'electra': lambda: transformers.ElectraForPreTraining(
+        transformers.ElectraConfig(embedding_size=16, **COMMON, **SIZES)
+    ),
+    'distilbert': lambda: transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(
+            dim=16, n_layers=2, n_heads=2, hidden_dim=24, **COMMON
+        )
+    ),
+}
 
 
 def make_params():
@@ -111,7 +138,12 @@ class HfBertTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(encode(config, params, ids)).all())
 
   @parameterized.named_parameters(
-      ('family', {'model_type': 'roberta'}, "model_type 'bert'.*'roberta'"),
+      ('family', {'model_type': 'roberta'}, "distilbert.*has 'roberta'"),
+      (
+          'projection',
+          {'model_type': 'electra', 'embedding_size': 8},
+          'embedding_size 16, but has 8',
+      ),
       ('activation', {'hidden_act': 'relu'}, "hidden_act 'gelu'.*'relu'"),
   )
   def test_rejects_other_models(self, change, message):
@@ -134,37 +166,79 @@ class HfBertTest(parameterized.TestCase):
     with self.assertRaisesRegex(FileNotFoundError, 'hold model.safetensors'):
       hf_bert.load_hf_bert(self.path)
 
-  @unittest.skipUnless(HAS_TORCH, 'needs torch and transformers')
-  def test_equals_transformers(self):
-    import torch  # pylint: disable=g-import-not-at-top
-    import transformers  # pylint: disable=g-import-not-at-top
+  def test_names_the_tensors_that_are_missing(self):
+    self.save()
+    path = self.path / 'config.json'
+    sizes = json.loads(path.read_text()) | {'num_hidden_layers': 3}
+    path.write_text(json.dumps(sizes))
+    with self.assertRaisesRegex(ValueError, r'lacks 16, e.g. encoder.layer.2'):
+      hf_bert.load_hf_bert(self.path)
 
+  @parameterized.parameters(True, False)
+  def test_reads_the_vocabulary_of_tokenizer_json(self, lowercase):
+    self.save()
+    (self.path / 'vocab.txt').unlink()
+    ids = {piece: i for i, piece in enumerate(VOCAB)}
+    tokenizers.BertWordPieceTokenizer(vocab=ids, lowercase=lowercase).save(
+        str(self.path / 'tokenizer.json')
+    )
+    if lowercase:
+      _, _, vocab = hf_bert.load_hf_bert(self.path)
+      self.assertEqual(vocab, VOCAB)
+    else:
+      with self.assertRaisesRegex(ValueError, 'must be uncased'):
+        hf_bert.load_hf_bert(self.path)
+
+  def test_rejects_other_tokenizers(self):
+    self.save()
+    (self.path / 'vocab.txt').unlink()
+    with self.assertRaisesRegex(FileNotFoundError, 'vocab.txt or tokenizer'):
+      hf_bert.load_hf_bert(self.path)
+    tokenizers.Tokenizer(tokenizers.models.BPE()).save(
+        str(self.path / 'tokenizer.json')
+    )
+    with self.assertRaisesRegex(ValueError, "'WordPiece', but is of 'BPE'"):
+      hf_bert.load_hf_bert(self.path)
+
+  def test_needs_no_torch(self):
+    self.save()
+    script = (
+        "import sys; sys.modules['torch'] = None; from musiclm_jax.models"
+        f' import hf_bert; hf_bert.load_hf_bert({str(self.path)!r})'
+    )
+    subprocess.run([sys.executable, '-c', script], check=True)
+
+  @parameterized.parameters(*FAMILY)
+  def test_equals_transformers(self, name):
+    theirs = FAMILY[name]()
+    # Fresh weights are too small to tell one activation from another.
     torch.manual_seed(0)
-    theirs = transformers.BertModel(
-        transformers.BertConfig(
-            vocab_size=len(VOCAB),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=12,
-        )
-    ).eval()
     with torch.no_grad():
-      # Fresh weights are too small to tell one activation from another.
       for parameter in theirs.parameters():
         parameter.add_(0.2 * torch.randn_like(parameter))
-    theirs.save_pretrained(self.path, safe_serialization=True)
+    theirs.eval().save_pretrained(self.path)
     wordpiece.WordPiece(VOCAB).to_file(self.path / 'vocab.txt')
 
     config, params, vocab = hf_bert.load_hf_bert(self.path)
     ids = wordpiece.WordPiece(vocab).encode(TEXTS, 12)
     with torch.no_grad():
-      mask = torch.tensor(ids != 0)
-      expected = theirs(torch.tensor(ids).long(), attention_mask=mask)
+      expected = theirs.base_model(
+          torch.tensor(ids).long(), attention_mask=torch.tensor(ids != 0)
+      )
     expected = expected.last_hidden_state.numpy()
     np.testing.assert_allclose(
         encode(config, params, ids)[ids != 0], expected[ids != 0], atol=1e-5
+    )
+
+  def test_pieces_are_those_of_transformers(self):
+    self.save()
+    theirs = transformers.BertTokenizer.from_pretrained(self.path)
+    texts = [*TEXTS, 'Añejo, WALTZ-of 120bpm の x1 rarest?', 'the ' * 20]
+    expected = theirs(
+        texts, max_length=12, padding='max_length', truncation=True
+    )
+    np.testing.assert_array_equal(
+        wordpiece.WordPiece(VOCAB).encode(texts, 12), expected['input_ids']
     )
 
 
