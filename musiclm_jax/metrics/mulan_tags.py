@@ -7,6 +7,7 @@ facts of rendered clips.
 from collections.abc import Callable, Iterable
 import dataclasses
 import json
+from typing import Any
 
 from musiclm_jax.data import analysis
 from musiclm_jax.data import captions
@@ -38,7 +39,7 @@ def read_facts(text: str) -> facts_lib.Facts | None:
   """Reads the feature 'facts' of an example; None where nothing is known."""
   if not text:
     return None
-  values = {
+  values: dict[str, Any] = {
       key: tuple(value) if isinstance(value, list) else value
       for key, value in json.loads(text).items()
   }
