@@ -1,5 +1,6 @@
 """Tests for mulan."""
 
+import functools
 import json
 
 from absl.testing import absltest
@@ -97,6 +98,29 @@ class SpecAugmentTest(absltest.TestCase):
     self.assertBetween(bands.sum(axis=1).mean(), 2.5, 4.5)
     self.assertLessEqual(frames.sum(axis=1).max(), 20)
     self.assertGreater(len(np.unique(frames, axis=0)), 32)
+
+  def test_masks_in_training_alone(self):
+    config = make_config()  # Its ResNet has no dropout.
+    params = make_params(config)
+    rng = np.random.default_rng(0)
+    audio = rng.uniform(-1, 1, (2, config.window_samples)).astype(np.float32)
+    model = mulan.MuLan(config)
+
+    @jax.jit
+    def train(key):
+      return model.apply(
+          {'params': params},
+          audio,
+          deterministic=False,
+          rngs={'dropout': key},
+          method='embed_audio',
+      )
+
+    first, second = train(jax.random.key(0)), train(jax.random.key(1))
+    self.assertGreater(np.abs(first - second).max(), 1e-3)
+    # Without a key, anything random is an error.
+    apply = jax.jit(functools.partial(model.apply, method='embed_audio'))
+    self.assertEqual(apply({'params': params}, audio).shape, first.shape)
 
 
 class MuLanTest(parameterized.TestCase):
