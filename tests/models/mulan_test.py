@@ -103,7 +103,8 @@ class SpecAugmentTest(absltest.TestCase):
     config = make_config()  # Its ResNet has no dropout.
     params = make_params(config)
     rng = np.random.default_rng(0)
-    audio = rng.uniform(-1, 1, (2, config.window_samples)).astype(np.float32)
+    audio = rng.uniform(-1, 1, (2, config.window_samples))
+    audio = jnp.asarray(audio, jnp.float32)
     model = mulan.MuLan(config)
 
     @jax.jit
