@@ -92,6 +92,23 @@ def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
 
 
+def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  from musiclm_jax.data import melody
+
+  melody.build_melody_pairs(
+      args.source,
+      args.output,
+      soundfont=args.soundfont,
+      variations=args.variations,
+      phrases_per_score=args.phrases_per_score,
+      phrase_seconds=args.phrase_seconds,
+      seed=args.seed,
+      skip_bad=args.skip_bad,
+      runner=args.runner,
+      pipeline_options=rest,
+  )
+
+
 def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
   from musiclm_jax.data import musiccaps
 
@@ -218,27 +235,41 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
 
   scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')
   scores.add_argument(
-      'source', nargs='+', help='folder or zip of scores, or music21:<composer>'
-  )
-  scores.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
-  scores.add_argument(
       '--variations', type=int, default=2, help='instrumentations of each score'
   )
   scores.add_argument('--max_seconds_per_score', type=_positive)
-  scores.add_argument('--seed', type=int, default=0)
-  scores.add_argument(
-      '--skip_bad',
-      action='store_true',
-      help="leave out scores that can't be rendered, and say so",
-  )
   scores.set_defaults(run=_data_scores)
+
+  melody = corpora.add_parser(
+      'melody', help='phrases of scores, played and hummed: melody_pairs'
+  )
+  melody.add_argument(
+      '--variations', type=int, default=4, help='renditions of each phrase'
+  )
+  melody.add_argument('--phrases_per_score', type=int, default=4)
+  melody.add_argument('--phrase_seconds', type=_positive, default=8.0)
+  melody.set_defaults(run=_data_melody)
+
+  for parser in (scores, melody):
+    parser.add_argument(
+        'source',
+        nargs='+',
+        help='folder or zip of scores, or music21:<composer>',
+    )
+    parser.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--skip_bad',
+        action='store_true',
+        help="leave out scores that can't be rendered, and say so",
+    )
 
   musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')
   musiccaps.add_argument('csv')
   musiccaps.add_argument('audio_dir')
   musiccaps.set_defaults(run=_data_musiccaps)
 
-  for parser in (folder, scores, musiccaps):
+  for parser in (folder, scores, melody, musiccaps):
     parser.add_argument('--output', required=True, help='tfds data directory')
     _add_runner(parser)
   for parser in (folder, scores):

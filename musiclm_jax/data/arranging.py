@@ -87,7 +87,12 @@ def find_roles(score: midi.Score) -> tuple[Role, ...]:
   return tuple(roles)
 
 
-def arrange(score: midi.Score, rng: np.random.Generator) -> Arrangement:
+def arrange(
+    score: midi.Score,
+    rng: np.random.Generator,
+    max_transposition: int = MAX_TRANSPOSITION,
+    tempo_range: tuple[float, float] = TEMPO_RANGE,
+) -> Arrangement:
   """Returns the score for other instruments, in another key and tempo.
 
   Either one instrument plays everything, or each part gets one that suits its
@@ -97,10 +102,12 @@ def arrange(score: midi.Score, rng: np.random.Generator) -> Arrangement:
   Args:
     score: As it was written.
     rng: Decides.
+    max_transposition: Semitones, up or down.
+    tempo_range: Least and greatest factor.
   """
   roles = find_roles(score)
-  semitones = int(rng.integers(-MAX_TRANSPOSITION, MAX_TRANSPOSITION + 1))
-  factor = float(rng.uniform(*TEMPO_RANGE))
+  semitones = int(rng.integers(-max_transposition, max_transposition + 1))
+  factor = float(rng.uniform(*tempo_range))
   pitched = [i for i, r in enumerate(roles) if r != Role.DRUMS]
   if pitched and Role.DRUMS in roles and rng.random() < _NO_DRUMS_SHARE:
     score = score.select(~score.is_drums)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
-from jaxtyping import Float32, Int16
+from jaxtyping import Float, Float32, Int16
 import numpy as np
 
 SAMPLE_RATE = 24000
@@ -58,9 +58,7 @@ class Clip:
   def to_example(self) -> dict[str, Any]:
     """Returns the clip as an example of the `music` dataset."""
     return {
-        'audio': np.round(np.clip(self.audio, -1, 1) * _FULL_SCALE).astype(
-            np.int16
-        ),
+        'audio': to_int16(self.audio),
         'captions': list(self.captions),
         'id': self.id,
         'work': self.work,
@@ -75,6 +73,13 @@ class Clip:
             self.caption_weights or [1.0] * len(self.captions), np.float32
         ),
     }
+
+
+def to_int16(
+    audio: Float[np.ndarray, '*batch samples'],
+) -> Int16[np.ndarray, '*batch samples']:
+  """Returns the audio of examples, of floats in [-1, 1]."""
+  return np.round(np.clip(audio, -1, 1) * _FULL_SCALE).astype(np.int16)
 
 
 def to_float(

@@ -87,20 +87,27 @@ def split_works(
   }
 
 
+def _read_clips(
+    work: T, read: Callable[[T], Iterable[clips.Clip]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields the (key, example)s of the clips of a work."""
+  for clip in read(work):
+    clips.check_clip(clip)
+    yield clip.id, clip.to_example()
+
+
 def _read_examples(
-    work: T, read: Callable[[T], Iterable[clips.Clip]], skip_bad: bool
+    work: T,
+    read: Callable[[T], Iterable[tuple[str, dict[str, Any]]]],
+    skip_bad: bool,
 ) -> tuple[Examples, str]:
   """Returns the (key, example)s of a work, and why it was skipped."""
-  examples = []
   try:
-    for clip in read(work):
-      clips.check_clip(clip)
-      examples.append((clip.id, clip.to_example()))
+    return list(read(work)), ''
   except ValueError as e:
     if not skip_bad:
       raise
     return [], str(e)
-  return examples, ''
 
 
 def _log_skipped(result: tuple[Examples, str]) -> Examples:
@@ -175,11 +182,7 @@ def write_corpus(
     splits: Mapping[str, Sequence[T]],
     read: Callable[[T], Iterable[clips.Clip]],
     data_dir: str | os.PathLike[str],
-    runner: str | None = None,
-    pipeline_options: Sequence[str] = (),
-    num_workers: int | None = None,
-    skip_bad: bool = False,
-    overwrite: bool = False,
+    **options: Any,
 ) -> bool:
   """Writes the dataset `music` from works that are split already.
 
@@ -187,6 +190,40 @@ def write_corpus(
     splits: The works of each split.
     read: Makes the clips of a work. Runs in worker processes, so that it must
       be a function of a module, or a `functools.partial` of one.
+    data_dir: Folder of the datasets.
+    **options: Of `write_works`.
+
+  Returns:
+    Whether it was written: False if it exists.
+
+  Raises:
+    ValueError: If a work cannot be read, or all of a split were skipped.
+  """
+  read_examples = functools.partial(_read_clips, read=read)
+  return write_works(
+      NAME, features(), splits, read_examples, data_dir, **options
+  )
+
+
+def write_works(
+    name: str,
+    features: Mapping[str, Any],
+    splits: Mapping[str, Sequence[T]],
+    read: Callable[[T], Iterable[tuple[str, dict[str, Any]]]],
+    data_dir: str | os.PathLike[str],
+    runner: str | None = None,
+    pipeline_options: Sequence[str] = (),
+    num_workers: int | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+) -> bool:
+  """Writes a dataset from works that are split already.
+
+  Args:
+    name: Of the dataset.
+    features: The tfds feature of each name.
+    splits: The works of each split.
+    read: Makes the (key, example)s of a work; see `write_corpus`.
     data_dir: Folder of the datasets.
     runner: Beam runner, e.g. 'FnApiRunner' or 'DataflowRunner'; processes of
       this machine by default.
@@ -212,10 +249,10 @@ def write_corpus(
     else:
       examples = _in_beam(splits, read_examples)
     return datasets.write_dataset(
-        NAME,
+        name,
         data_dir,
         examples,
-        features(),
+        features,
         runner=runner,
         pipeline_options=pipeline_options,
         overwrite=overwrite,
@@ -236,7 +273,7 @@ def build_corpus(
     read: Makes the clips of a work; see `write_corpus`.
     work_name: Name of a work; works of one name share a split.
     data_dir: Folder of the datasets.
-    **options: Of `write_corpus`.
+    **options: Of `write_works`.
 
   Returns:
     Whether it was written: False if it exists.

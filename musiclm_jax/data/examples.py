@@ -12,6 +12,7 @@ from typing import Any, cast
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
@@ -119,6 +120,29 @@ class CaptionedAudioExamples(Examples):
     caption = record['captions'][draw_caption(record, rng)]
     ids = vocab.encode([caption], feature_lengths['text_ids'], truncate=True)
     return {'audio': audio, 'text_ids': ids[0].astype(np.int32)}
+
+
+class MelodyExamples(Examples):
+  """Pieces of two renditions of a phrase, about the same melody time.
+
+  'anchor' and 'positive' are [samples] float32 in [-1, 1] at 16 kHz; 'work_id',
+  [1] int32, names the work.
+  """
+
+  dataset = renditions.NAME
+  reads = ('audio', 'lengths', 'tempo_factors', 'work_id')
+  output_features = {
+      'anchor': (1, np.float32),
+      'positive': (1, np.float32),
+      'work_id': (1, np.int32),
+  }
+
+  def __call__(self, record, feature_lengths, rng, **context):
+    del context
+    length = feature_lengths['anchor']
+    anchor, positive = renditions.draw_pair(record, length, rng)
+    work_id = record['work_id']
+    return {'anchor': anchor, 'positive': positive, 'work_id': work_id}
 
 
 class StageExamples(Examples):
@@ -309,5 +333,6 @@ TASKS: dict[str, Examples] = {
     'music_soundstream': AudioExamples(24000),
     'music_w2v_bert': AudioExamples(16000),
     'music_mulan': CaptionedAudioExamples(16000),
+    'music_melody': MelodyExamples(),
     **{f'music_{name}': StageExamples(name) for name in stages.names()},
 }

@@ -104,6 +104,16 @@ class ArrangeTest(parameterized.TestCase):
     self.assertEqual(first.tempo_factor, again.tempo_factor)
     self.assertNotEqual(first.tempo_factor, other.tempo_factor)
 
+  def test_key_and_tempo_can_be_kept(self):
+    for seed in range(5):
+      rng = np.random.default_rng(seed)
+      arrangement = arranging.arrange(BAND, rng, 0, (1.0, 1.0))
+      score = arrangement.score.select(~arrangement.score.is_drums)
+      written = BAND.select(~BAND.is_drums)
+      np.testing.assert_array_equal(score.pitch, written.pitch)
+      np.testing.assert_array_equal(score.start, written.start)
+      self.assertEqual(arrangement.transposition, 0)
+
   def test_arrangements_vary(self):
     arrangements = [
         arranging.arrange(BAND, np.random.default_rng(seed))

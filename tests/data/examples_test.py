@@ -3,6 +3,7 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.data import examples
+from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
 from musiclm_jax.stages import base as stages
 import numpy as np
@@ -90,7 +91,11 @@ class StageExamplesTest(parameterized.TestCase):
   @parameterized.parameters(*range(4))
   def test_melody_windows_are_of_the_crop(self, seed):
     example = make_example(
-        'semantic_melody', make_record(20.0, 20), 10.0, seed, melody_probability=1
+        'semantic_melody',
+        make_record(20.0, 20),
+        10.0,
+        seed,
+        melody_probability=1,
     )
     first = example['targets'][0] - (2 + 12 * 1024 + 24 * 512)
     self.assertEqual(first % 25, 0)  # Crops start on whole seconds.
@@ -244,6 +249,29 @@ class AudioExamplesTest(parameterized.TestCase):
   def test_rejects_a_missing_vocabulary(self):
     with self.assertRaisesRegex(ValueError, 'gin.VOCAB'):
       examples.TASKS['music_mulan'].context('data')
+
+
+class MelodyExamplesTest(absltest.TestCase):
+
+  def test_pairs_of_a_phrase(self):
+    phrase = renditions.Phrase(
+        renditions=[
+            renditions.Rendition('solo', 1.0, np.full(1000, level, np.float32))
+            for level in (0.2, 0.4)
+        ],
+        melody=np.zeros(3, np.int8),
+        id='a/0',
+        work='a',
+    )
+    make = examples.TASKS['music_melody']
+    record = phrase.to_example()
+    lengths = {'anchor': 100, 'positive': 100, 'work_id': 1}
+    example = make(record, lengths, np.random.default_rng(0))
+    self.assertEqual(example.keys(), lengths.keys())
+    self.assertEqual(example['anchor'].shape, (100,))
+    self.assertEqual(example['positive'].dtype, np.float32)
+    self.assertFalse(np.array_equal(example['anchor'], example['positive']))
+    np.testing.assert_array_equal(example['work_id'], [renditions.work_id('a')])
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.data import records
+from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tasks import music
@@ -25,6 +26,7 @@ LENGTHS = {
     'music_soundstream': {'audio': 2400},
     'music_w2v_bert': {'audio': 1600},
     'music_mulan': {'audio': 1600, 'text_ids': 8},
+    'music_melody': {'anchor': 1600, 'positive': 1600, 'work_id': 1},
     **{
         f'music_{name}': stages.get_stage(name, 1.0).feature_lengths
         for name in stages.names()
@@ -54,6 +56,26 @@ def write_music(data_dir, without=()):
 
   splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
   datasets.write_dataset('music', data_dir, splits, features)
+
+
+def write_melodies(data_dir):
+  def example(name):
+    audio = np.linspace(-1, 1, 6000, dtype=np.float32)
+    phrase = renditions.Phrase(
+        [
+            renditions.Rendition('solo', factor, audio[:length])
+            for factor, length in ((0.8, 6000), (1.2, 4000))
+        ],
+        melody=np.zeros(15, np.int8),
+        id=name,
+        work=name,
+    )
+    return name, phrase.to_example()
+
+  splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
+  datasets.write_dataset(
+      renditions.NAME, data_dir, splits, renditions.features()
+  )
 
 
 def write_tokens(data_dir):
@@ -97,6 +119,7 @@ class MusicTest(parameterized.TestCase):
     cls.addClassCleanup(shutil.rmtree, cls.data_dir)
     write_music(cls.data_dir)
     write_tokens(cls.data_dir)
+    write_melodies(cls.data_dir)
     cls.vocab = pathlib.Path(cls.data_dir) / 'vocab.txt'
     pieces = wordpiece.train_wordpiece(['slow piano', 'a fast drum'], 100)
     wordpiece.WordPiece(pieces).to_file(cls.vocab)
