@@ -14,6 +14,7 @@ from musiclm_jax.models import soundstream as codec
 from musiclm_jax.training import soundstream
 import numpy as np
 import optax
+import pytest
 
 
 def tone(num_samples=960):
@@ -141,6 +142,35 @@ class SoundStreamModelTest(parameterized.TestCase):
     self.assertGreater(history[-1]['codebook_perplexity_min'], 2)
     self.assertIn('codebook_perplexity_q03', history[-1])
     self.assertNotIn('codebook_perplexity_q04', history[-1])
+
+  @pytest.mark.slow
+  def test_bfloat16_trains_as_float32(self):
+    config = dataclasses.replace(self.model.config, dtype='bfloat16')
+    judges = dataclasses.replace(
+        self.model.discriminators.config, dtype='bfloat16'
+    )
+    low = soundstream.SoundStreamModel(config, judges, optax.sgd(1e-3))
+    arguments = (
+        self.variables['params'],
+        self.batch,
+        jax.random.key(1),
+        self.mutables(),
+    )
+    step = jax.jit(jax.value_and_grad(low.loss_fn, has_aux=True))
+    (loss, (_, mutables)), gradients = step(*arguments)
+    (expected_loss, _), expected = self.value_and_grad(*arguments)
+    np.testing.assert_allclose(loss, expected_loss, rtol=0.05)
+    self.assertNotEqual(loss, expected_loss)
+    # Parameters and codebooks stay float32.
+    for array in jax.tree.leaves((gradients, mutables)):
+      self.assertEqual(array.dtype, jnp.float32)
+    for part in ('generator', 'discriminator'):
+      flat, expected_flat = (
+          np.concatenate([np.ravel(x) for x in jax.tree.leaves(g[part])])
+          for g in (gradients, expected)
+      )
+      norms = np.linalg.norm(flat) * np.linalg.norm(expected_flat)
+      self.assertGreater(flat @ expected_flat / norms, 0.9)
 
   def test_evaluation_is_deterministic_and_updates_nothing(self):
     evaluate = jax.jit(self.model.eval_fn)
