@@ -111,6 +111,81 @@ def _mulan_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
   return [*rows, _row('mulan', 'caption to clip median rank', rank, chance)]
 
 
+def stage_crops(
+    directory: str | os.PathLike[str],
+    name: str,
+    tokenized: Sequence[Mapping[str, Any]],
+    context: Mapping[str, Any],
+    conditioning: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, np.ndarray]:
+  """Returns 'inputs' and 'targets' of a stage, one crop of each record.
+
+  Args:
+    directory: Of the model.
+    name: Of the stage.
+    tokenized: Token records.
+    context: How MuLan is quantized; see `examples.StageExamples`.
+    conditioning: Records to read the inputs from, one for each; their own by
+      default.
+  """
+  config = parts.read_description(directory, name)['config']
+  stage = stages.get_stage(config['stage'], config['crop_seconds'])
+  make = examples.StageExamples(config['stage'])
+  target = stage.targets.name
+  pairs = zip(conditioning or tokenized, tokenized, strict=True)
+  crops = [
+      make(
+          {**inputs, target: record[target]},
+          stage.feature_lengths,
+          np.random.default_rng(i),
+          **context,
+      )
+      for i, (inputs, record) in enumerate(pairs)
+  ]
+  return {k: np.stack([crop[k] for crop in crops]) for k in crops[0]}
+
+
+def stage_nats(
+    directory: str | os.PathLike[str],
+    name: str,
+    crops: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the nats of each crop's targets, and how many tokens they are.
+
+  Args:
+    directory: Of the model.
+    name: Of the stage.
+    crops: Of `stage_crops`.
+  """
+  part = parts.load(directory, name)
+  stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
+  # As the sampler computes; bfloat16 takes several times as long on a CPU.
+  config = transformer.TransformerConfig(
+      **{**part.config['transformer'], 'dtype': 'float32'}
+  )
+  module = transformer.StageTransformer(config, stage)
+  offsets = np.tile(
+      stage.offsets(stage.targets),
+      stage.feature_lengths['targets'] // stage.targets.num_quantizers,
+  )
+
+  @jax.jit
+  def nats(params, inputs, targets):
+    logits = module.apply({'params': params}, inputs, targets)
+    codes = jnp.maximum(targets - offsets, 0)[..., None]
+    logs = jax.nn.log_softmax(logits)
+    picked = jnp.take_along_axis(logs, codes, axis=-1)[..., 0]
+    seen = targets != 0
+    return -jnp.sum(picked, axis=1, where=seen), jnp.sum(seen, axis=1)
+
+  found = []
+  for i in range(0, len(crops['targets']), STAGE_BATCH):
+    batch = (crops[k][i : i + STAGE_BATCH] for k in ('inputs', 'targets'))
+    found.append(jax.device_get(nats(part.variables['params'], *batch)))
+  sums, counts = zip(*found)
+  return np.concatenate(sums), np.concatenate(counts)
+
+
 def stage_loss(
     directory: str | os.PathLike[str],
     name: str,
@@ -125,45 +200,13 @@ def stage_loss(
     tokenized: Token records.
     tokenizer: The MuLan that quantizes the conditioning.
   """
-  part = parts.load(directory, name)
-  stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
-  # As the sampler computes; bfloat16 takes several times as long on a CPU.
-  config = transformer.TransformerConfig(
-      **{**part.config['transformer'], 'dtype': 'float32'}
-  )
-  module = transformer.StageTransformer(config, stage)
   context = {
       'codebooks': np.asarray(tokenizer.codebooks),
       'window_seconds': tokenizer.window_seconds,
   }
-  make = examples.StageExamples(part.config['stage'])
-  crops = [
-      make(record, stage.feature_lengths, np.random.default_rng(i), **context)
-      for i, record in enumerate(tokenized)
-  ]
-  offsets = np.tile(
-      stage.offsets(stage.targets),
-      stage.feature_lengths['targets'] // stage.targets.num_quantizers,
-  )
-
-  @jax.jit
-  def nats(params, inputs, targets):
-    logits = module.apply({'params': params}, inputs, targets)
-    codes = jnp.maximum(targets - offsets, 0)[..., None]
-    logs = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(logs, codes, axis=-1)[..., 0]
-    seen = targets != 0
-    return -jnp.sum(picked, where=seen), jnp.sum(seen)
-
-  total = seen = 0.0
-  for i in range(0, len(crops), STAGE_BATCH):
-    batch = crops[i : i + STAGE_BATCH]
-    inputs, targets = (
-        np.stack([crop[k] for crop in batch]) for k in ('inputs', 'targets')
-    )
-    nats_of_batch, count = nats(part.variables['params'], inputs, targets)
-    total, seen = total + float(nats_of_batch), seen + float(count)
-  return total / seen
+  crops = stage_crops(directory, name, tokenized, context)
+  nats, counts = stage_nats(directory, name, crops)
+  return float(nats.sum() / counts.sum())
 
 
 def evaluate(
