@@ -8,27 +8,34 @@ from musiclm_jax.training import findings
 GRACE = 75  # Steps until codebooks have spread.
 TREND_STEPS = 300  # Until a trend can be told from a start.
 MIN_PERPLEXITY = 20.0  # Healthy codebooks of 1024 use hundreds.
+MIN_HELD_OUT_PERPLEXITY = 2.0  # A batch may use few codes at first.
 # Of one quantizer and step: with more, a third of 1024 codes are always dead,
 # as one that is replaced lives for about 70 steps without use.
 MAX_DEAD_CODES = 5.0
 
 
-def _perplexities(run: findings.Run) -> dict[str, float]:
-  """Returns the codes in use of each codebook, by a name to tell."""
+def _perplexities(run: findings.Run) -> dict[str, tuple[float, float]]:
+  """Returns the codes in use of each codebook, by a name to tell.
+
+  Those of training, which count for a hundred steps, and those of held-out
+  audio, which tell a dead codebook sooner; the same if there are none yet.
+  """
+  held_out = run.evals[-1] if run.evals else {'step': 0}
   found = {}
   for metric in run.train[-1] if run.train else ():
     match = re.fullmatch(r'codebook_perplexity(?:_q(\d+))?', metric)
-    if match and (value := run.recent(metric)) is not None:
+    if match and (trained := run.recent(metric)) is not None:
+      is_known = metric in held_out and held_out['step'] >= GRACE
       name = f'quantizer {int(match[1])}' if match[1] else 'the codebook'
-      found[name] = value
+      found[name] = trained, held_out[metric] if is_known else trained
   return found
 
 
 def collapsed_codebooks(run: findings.Run) -> findings.Finding | None:
   low = [
-      f'{name} uses {perplexity:.1f} codes'
-      for name, perplexity in _perplexities(run).items()
-      if perplexity < MIN_PERPLEXITY
+      f'{name} uses {min(trained, held_out):.1f} codes'
+      for name, (trained, held_out) in _perplexities(run).items()
+      if trained < MIN_PERPLEXITY or held_out < MIN_HELD_OUT_PERPLEXITY
   ]
   if not low or not run.is_past(GRACE):
     return None

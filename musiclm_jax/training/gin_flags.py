@@ -4,13 +4,14 @@
 A later binding wins: the run file, then the files as given, then --gin.NAME.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import copy
 import dataclasses
 import difflib
 import functools
 import logging
+import os
 import pathlib
 import re
 from typing import Any
@@ -211,6 +212,39 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
   for name, value in flags.bindings:
     _parse_binding(name, value)
   _check_required()
+
+
+def parse_run(
+    model_dir: str | os.PathLike[str], replacements: Mapping[str, Any]
+) -> None:
+  """Configures gin, afresh, as it was for a run.
+
+  Args:
+    model_dir: Of the run, with the config.gin that it wrote.
+    replacements: New values, by the name they are given to, 'DATA_DIR', or the
+      end of names, '.warmup_steps'. What the run does not have stays out.
+
+  Raises:
+    FileNotFoundError: If the run has no config.gin.
+    ValueError: If it needs a module that is not there.
+  """
+  path = pathlib.Path(model_dir).resolve() / 'config.gin'
+  if not path.exists():
+    raise FileNotFoundError(
+        f'{path} must be there to make the model of the run again, but is not.'
+        ' `musiclm train` writes it.'
+    )
+  parse([], run_file=str(path))
+  for name in _bindings():
+    for end, value in replacements.items():
+      if name == end or (end.startswith('.') and name.endswith(end)):
+        _parse_binding(name, repr(value))
+
+
+def train_argument(name: str) -> Any:
+  """Returns an argument that gin gives to `trainer.train`, made afresh."""
+  with _one_line():
+    return copy.deepcopy(gin.query_parameter(f'trainer.train.{name}'))
 
 
 def value_of(macro: str) -> Any:
