@@ -23,6 +23,7 @@ NUM_QUANTIZERS, CODEBOOK_SIZE = 24, 512
 # 64 and 20 ms, and the range of voices and their first harmonics: pitch shows.
 _MEL_WINDOW, _MEL_HOP = 1024, 320
 _MIN_HZ, _MAX_HZ = 60.0, 5000.0
+_NEIGHBORS = 1 / 8  # Of all bands: those that one is compared to.
 _WINDOWS_PER_CALL = 8
 _TOLERANCE = SAMPLE_RATE // 1000  # Samples that a last window may lack.
 
@@ -40,6 +41,8 @@ class MelodyConfig:
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
     melody_dim: Of an embedding.
+    num_segments: Parts of a window that are averaged before they are joined, so
+      that what comes when is not lost, but it may come a little late (ours).
     dropout_rate: Of what each layer adds to the residual stream.
     window_seconds: Audio that one embedding stands for.
     dtype: Of the arithmetic; parameters are float32.
@@ -53,9 +56,18 @@ class MelodyConfig:
   embed_dim: int = 512
   mlp_dim: int = 1024
   melody_dim: int = 192
+  num_segments: int = 10
   dropout_rate: float = 0.1
   window_seconds: float = 4.0
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    if self.num_patches % self.num_segments:
+      raise ValueError(
+          'num_segments must divide the positions of a window,'
+          f' {self.num_patches}, but is {self.num_segments}. Change it or'
+          ' frames_per_patch.'
+      )
 
   @property
   def window_samples(self) -> int:
@@ -84,9 +96,10 @@ def feature_lengths(config: MelodyConfig) -> dict[str, int]:
 def spectrogram(
     audio: Float[Array, 'b samples'], num_mels: int
 ) -> Float[Array, 'b t m']:
-  """Returns log-mel spectrograms of mean 0 and variance 1, each.
+  """Returns how far log-mel bands stand out of their neighbours.
 
-  So how loud a window is does not show, and a silent one is about 0.
+  So neither loudness shows, nor what colours a sound smoothly: an instrument, a
+  vowel, a room (ours). Each window has a mean square of 1, but silence is 0.
   """
   log_mel = dsp.log_mel(
       audio,
@@ -97,9 +110,13 @@ def spectrogram(
       _MIN_HZ,
       _MAX_HZ,
   )
-  log_mel -= jnp.mean(log_mel, axis=(1, 2), keepdims=True)
-  variance = jnp.mean(jnp.square(log_mel), axis=(1, 2), keepdims=True)
-  return log_mel * jax.lax.rsqrt(variance + 1e-4)
+  bands = np.arange(num_mels)
+  near = np.abs(bands[:, np.newaxis] - bands) <= num_mels * _NEIGHBORS // 2
+  near = (near / near.sum(axis=0)).astype(np.float32)
+  mean = jnp.einsum('btm,mn->btn', log_mel, near, precision='highest')
+  peaks = jax.nn.relu(log_mel - mean)
+  square = jnp.mean(jnp.square(peaks), axis=(1, 2), keepdims=True)
+  return peaks * jax.lax.rsqrt(square + 1e-4)
 
 
 class MelodyNet(nn.Module):
@@ -139,7 +156,7 @@ class MelodyNet(nn.Module):
     ]
     self.norm = layers.LayerNorm(c.embed_dim, dtype=dtype)
     self.projection = layers.Dense(
-        c.embed_dim, c.melody_dim, ('embed', 'joint')
+        c.num_segments * c.embed_dim, c.melody_dim, ('segments', 'joint')
     )
 
   def __call__(
@@ -161,7 +178,9 @@ class MelodyNet(nn.Module):
     x = x + self.positions.astype(x.dtype)
     for layer in self.layers:
       x = layer(x, deterministic)
-    return mulan.normalize(self.projection(jnp.mean(self.norm(x), axis=1)))
+    segments = self.norm(x).reshape(x.shape[0], c.num_segments, -1, c.embed_dim)
+    joined = jnp.mean(segments, axis=2).reshape(x.shape[0], -1)
+    return mulan.normalize(self.projection(joined))
 
 
 class Embedder:

@@ -16,7 +16,7 @@ class MelodyTest(parameterized.TestCase):
     self.addCleanup(gin.clear_config)
 
   @parameterized.parameters(
-      ('tiny', 0.38), ('small', 2.83), ('base', 9.76), ('paper', 22.5)
+      ('tiny', 0.6), ('small', 3.27), ('base', 10.4), ('paper', 23.4)
   )
   def test_sizes(self, size, millions):
     gin_flags.parse(
