@@ -94,8 +94,8 @@ def _check_exists(name: str, data_dir: str | os.PathLike[str]) -> None:
   if not dataset_exists(name, data_dir):
     raise FileNotFoundError(
         f"data_dir '{data_dir}' must hold the dataset '{name}', but does not."
-        ' Build it first: `musiclm data` makes music, `musiclm tokenize` makes'
-        ' music_tokens.'
+        ' Build it first: `musiclm data` makes music, and melody_pairs,'
+        ' `musiclm tokenize` makes music_tokens.'
     )
 
 
