@@ -1,12 +1,12 @@
 """Semantic tokens of a trained w2v-BERT (MusicLM, section 3.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
@@ -44,6 +44,7 @@ class W2vBert(base.Tokenizer):
     self._variables = jax.tree.map(jnp.asarray, variables)
     self._encoder = w2v_bert.W2vBertEncoder(config)
     self._tokens = jax.jit(self._tokens_of_window)
+    self._points = jax.jit(self._points_of_window)
 
   @classmethod
   def from_dir(cls, directory: str | os.PathLike[str]) -> 'W2vBert':
@@ -74,6 +75,29 @@ class W2vBert(base.Tokenizer):
       ValueError: If `audio` is not a batch of mono floats in [-1, 1], or is
         shorter than half a frame.
     """
+    tokens = self._in_windows(self._tokens, audio)
+    return {base.SEMANTIC.name: tokens[..., np.newaxis]}
+
+  def embed(
+      self, audio: Float[np.ndarray, 'batch samples']
+  ) -> Float[np.ndarray, 'batch frames embed']:
+    """Embeds audio: the standardized points of which tokens name the nearest.
+
+    Args:
+      audio: As `tokenize` takes it.
+
+    Returns:
+      [batch, frames, embed], frames as those of tokens.
+
+    Raises:
+      ValueError: As `tokenize` does.
+    """
+    return self._in_windows(self._points, audio)
+
+  def _in_windows(
+      self, fn: Callable[..., Array], audio: np.ndarray
+  ) -> Shaped[np.ndarray, 'batch frames ...']:
+    """Applies `fn`, of variables and a window, to audio of any length."""
     base.check_audio(audio, self.sample_rate)
     num_frames = base.SEMANTIC.num_frames(audio.shape[1] / self.sample_rate)
     if not num_frames:
@@ -82,12 +106,23 @@ class W2vBert(base.Tokenizer):
           f' but has {audio.shape[1]} samples at {self.sample_rate} Hz. Leave'
           ' the clip out.'
       )
-    tokens = w2v_bert.in_windows(
-        lambda *window: self._tokens(self._variables, *window),
+    return w2v_bert.in_windows(
+        lambda *window: fn(self._variables, *window),
         audio.astype(np.float32),
         num_frames,
     )
-    return {base.SEMANTIC.name: tokens[..., np.newaxis]}
+
+  def _points_of_window(
+      self,
+      variables: Mapping[str, Any],
+      audio: Float[Array, 'batch samples'],
+      valid: Bool[Array, 'batch frames'],
+  ) -> Float[Array, 'batch frames embed']:
+    embeddings = self._encoder.apply(
+        {'params': variables['params']}, audio, valid
+    )
+    fitted = variables['kmeans']
+    return (embeddings - fitted['mean']) / fitted['std']
 
   def _tokens_of_window(
       self,
@@ -95,13 +130,9 @@ class W2vBert(base.Tokenizer):
       audio: Float[Array, 'batch samples'],
       valid: Bool[Array, 'batch frames'],
   ) -> Int[Array, 'batch frames']:
-    embeddings = self._encoder.apply(
-        {'params': variables['params']}, audio, valid
-    )
-    fitted = variables['kmeans']
-    points = (embeddings - fitted['mean']) / fitted['std']
+    points = self._points_of_window(variables, audio, valid)
     codes = kmeans.nearest(
-        points.reshape(-1, points.shape[-1]), fitted['centroids']
+        points.reshape(-1, points.shape[-1]), variables['kmeans']['centroids']
     )
     return codes.reshape(valid.shape)
 
