@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import difflib
 import functools
+import inspect
 import logging
 import os
 import pathlib
@@ -242,7 +243,9 @@ def parse_run(
 
 
 def train_argument(name: str) -> Any:
-  """Returns an argument that gin gives to `trainer.train`, made afresh."""
+  """Returns an argument of `trainer.train`, made afresh."""
+  if f'trainer.train.{name}' not in _bindings():
+    return inspect.signature(trainer.train).parameters[name].default
   with _one_line():
     return copy.deepcopy(gin.query_parameter(f'trainer.train.{name}'))
 

@@ -45,10 +45,12 @@ def _how_it_diverges(run: findings.Run) -> tuple[str, str] | None:
   now, start, best = run.recent(run.goal), values[0], min(values)
   if now is None:
     return None
-  if now > 1.1 * start:
+  # One batch tells the start less surely than the mean of many.
+  limit = (1.5 if run.train[0]['step'] == 1 else 1.1) * start
+  if now > limit:
     return (
         f'{run.goal} is {now:.4g}',
-        f'under {1.1 * start:.4g}: it started at {start:.4g}',
+        f'under {limit:.4g}: it started at {start:.4g}',
     )
   if now > 2 * best and now > (start + best) / 2:
     return f'{run.goal} is {now:.4g}', f'near {best:.4g}, its lowest so far'
