@@ -10,6 +10,8 @@ import importlib
 import pathlib
 import sys
 
+from musiclm_jax import cli_data
+
 # What a user can mend: reported in one line, without a traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
@@ -21,15 +23,6 @@ REPORTS = {
     'w2v_bert': 'semantic_report',
     'melody': 'melody_report',
 }
-
-
-def _positive(text: str) -> float:
-  value = float(text)
-  if not 0 < value < float('inf'):
-    raise argparse.ArgumentTypeError(
-        f'must be a number of seconds greater than 0, but is {text}.'
-    )
-  return value
 
 
 def _check_output(path: str) -> None:
@@ -47,7 +40,7 @@ def _check_output(path: str) -> None:
 
 
 def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  _no_more(rest)
+  cli_data.no_more(rest)
   _check_output(args.output)
   from musiclm_jax.audio import io
   from musiclm_jax.sampling import musiclm
@@ -59,73 +52,6 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   )
   io.write_audio(args.output, audio[0], model.sample_rate)
   print(f'{args.output}: {audio.shape[1] / model.sample_rate:.2f} s')
-
-
-def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import folder
-
-  folder.build_folder(
-      args.audio_dir,
-      args.output,
-      captions=args.captions,
-      clip_seconds=args.clip_seconds,
-      runner=args.runner,
-      pipeline_options=rest,
-      skip_bad=args.skip_bad,
-  )
-
-
-def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import scores
-
-  scores.build_scores(
-      args.source,
-      args.output,
-      soundfont=args.soundfont,
-      variations=args.variations,
-      clip_seconds=args.clip_seconds,
-      max_seconds_per_score=args.max_seconds_per_score,
-      seed=args.seed,
-      skip_bad=args.skip_bad,
-      runner=args.runner,
-      pipeline_options=rest,
-  )
-
-
-def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import melody
-
-  melody.build_melody_pairs(
-      args.source,
-      args.output,
-      soundfont=args.soundfont,
-      variations=args.variations,
-      phrases_per_score=args.phrases_per_score,
-      phrase_seconds=args.phrase_seconds,
-      seed=args.seed,
-      skip_bad=args.skip_bad,
-      runner=args.runner,
-      pipeline_options=rest,
-  )
-
-
-def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import musiccaps
-
-  musiccaps.build_musiccaps(
-      args.csv,
-      args.audio_dir,
-      args.output,
-      runner=args.runner,
-      pipeline_options=rest,
-  )
-
-
-def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  _no_more(rest)
-  from musiclm_jax.data import mutopia
-
-  mutopia.prepare_mutopia(args.source, args.output, limit=args.limit)
 
 
 def _join_job() -> None:
@@ -150,7 +76,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _vocab(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  _no_more(rest)
+  cli_data.no_more(rest)
   from musiclm_jax.training import mulan
 
   size = mulan.build_corpus_vocab(args.data, args.output)
@@ -184,7 +110,7 @@ def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  _no_more(rest)
+  cli_data.no_more(rest)
   from musiclm_jax.metrics import report
 
   module = importlib.import_module(f'musiclm_jax.metrics.{REPORTS[args.part]}')
@@ -193,95 +119,10 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  _no_more(rest)
+  cli_data.no_more(rest)
   from musiclm_jax import doctor
 
   print(doctor.examine(args.run_dir, data_dir=args.data))
-
-
-def _no_more(rest: Sequence[str]) -> None:
-  if rest:
-    raise ValueError(
-        f'every argument must be one that --help lists, but got {rest[0]}.'
-    )
-
-
-def _add_runner(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-      '--runner',
-      help='Beam runner, e.g. FnApiRunner or DataflowRunner; further --flags'
-      ' are its pipeline options. Default: this machine, without Beam',
-  )
-
-
-def _add_data(verbs: argparse._SubParsersAction) -> None:
-  corpora = verbs.add_parser(
-      'data', help='make a corpus of clips with captions'
-  ).add_subparsers(dest='corpus', required=True)
-
-  folder = corpora.add_parser('folder', help='from a folder of audio')
-  folder.add_argument('audio_dir')
-  folder.add_argument(
-      '--captions',
-      help='CSV or JSONL: path, caption, …; default: captions.csv or .jsonl in'
-      ' the folder',
-  )
-  folder.add_argument(
-      '--skip_bad',
-      action='store_true',
-      help="leave out files that can't be read, and say so",
-  )
-  folder.set_defaults(run=_data_folder)
-
-  scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')
-  scores.add_argument(
-      '--variations', type=int, default=2, help='instrumentations of each score'
-  )
-  scores.add_argument('--max_seconds_per_score', type=_positive)
-  scores.set_defaults(run=_data_scores)
-
-  melody = corpora.add_parser(
-      'melody', help='phrases of scores, played and hummed: melody_pairs'
-  )
-  melody.add_argument(
-      '--variations', type=int, default=4, help='renditions of each phrase'
-  )
-  melody.add_argument('--phrases_per_score', type=int, default=4)
-  melody.add_argument('--phrase_seconds', type=_positive, default=8.0)
-  melody.set_defaults(run=_data_melody)
-
-  for parser in (scores, melody):
-    parser.add_argument(
-        'source',
-        nargs='+',
-        help='folder or zip of scores, or music21:<composer>',
-    )
-    parser.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--skip_bad',
-        action='store_true',
-        help="leave out scores that can't be rendered, and say so",
-    )
-
-  musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')
-  musiccaps.add_argument('csv')
-  musiccaps.add_argument('audio_dir')
-  musiccaps.set_defaults(run=_data_musiccaps)
-
-  for parser in (folder, scores, melody, musiccaps):
-    parser.add_argument('--output', required=True, help='tfds data directory')
-    _add_runner(parser)
-  for parser in (folder, scores):
-    parser.add_argument('--clip_seconds', type=_positive, default=30.0)
-
-  mutopia = corpora.add_parser(
-      'mutopia', help='compile Mutopia LilyPond sources to MIDI'
-  )
-  mutopia.add_argument('source', help='folder or zip of LilyPond sources')
-  mutopia.add_argument('--output', required=True, help='folder of MIDI')
-  mutopia.add_argument('--limit', type=int, help='stop after so many pieces')
-  mutopia.set_defaults(run=_data_mutopia)
 
 
 def _add_training(verbs: argparse._SubParsersAction) -> None:
@@ -314,7 +155,7 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
   tokenize = verbs.add_parser('tokenize', help='write token records')
   tokenize.add_argument('--data', required=True, help='tfds data directory')
   tokenize.add_argument('--model', required=True, help='model directory')
-  _add_runner(tokenize)
+  cli_data.add_runner(tokenize)
   tokenize.set_defaults(run=_tokenize)
 
   recipe = verbs.add_parser(
@@ -338,7 +179,7 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
 def _add_use(verbs: argparse._SubParsersAction) -> None:
   generate = verbs.add_parser('generate', help='make music from text')
   generate.add_argument('prompt')
-  generate.add_argument('--seconds', type=_positive, default=10.0)
+  generate.add_argument('--seconds', type=cli_data.positive, default=10.0)
   generate.add_argument(
       '--output', default='music.wav', help='.wav, .flac, .ogg or .mp3 file'
   )
@@ -384,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog='musiclm', description=__doc__)
   verbs = parser.add_subparsers(dest='verb', required=True)
   _add_use(verbs)
-  _add_data(verbs)
+  cli_data.add_data(verbs)
   _add_training(verbs)
   return parser
 

@@ -134,6 +134,15 @@ class CliTest(parameterized.TestCase):
         '--output', self.folder / 'out.wav',
     )  # fmt: skip
 
+  def test_melody_pairs_need_a_soundfont(self):
+    (self.folder / 'scores').mkdir()
+    (self.folder / 'scores/a.mid').touch()
+    self.assert_fails(
+        'SoundFont .*none.sf2 must be|fluidsynth. must be on PATH',
+        'data', 'melody', self.folder / 'scores',
+        '--soundfont', self.folder / 'none.sf2', '--output', self.folder / 'out',
+    )  # fmt: skip
+
   def test_distributed_needs_a_job(self):
     error = ValueError('coordinator_address should be defined.')
     with mock.patch('jax.distributed.initialize', side_effect=error):
