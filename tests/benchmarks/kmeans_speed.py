@@ -1,8 +1,8 @@
 """Compares k-means of the package with scikit-learn's: inertia and seconds.
 
   python tests/benchmarks/kmeans_speed.py --data DATA --points 30000
-  expect: a table; 'jax' reaches the inertia of 'KMeans', give or take what seeds
-    do to either (0.3%), in half its time
+  expect: a table; 'jax' reaches the inertia of 'KMeans', but for the 0.3% that
+    another seed does to either, in half its CPU seconds
 
 Points are standardized embeddings of the w2v-BERT in the package, as its own
 k-means is fitted to. Each line is one run from the start: how long it takes to
