@@ -16,6 +16,7 @@ from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
 from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import mulan
 from musiclm_jax.training import w2v_bert_losses as losses
 import numpy as np
 import optax
@@ -37,8 +38,9 @@ class W2vBertModel(model_lib.TrainableModel):
 
   Metrics show failure: contrastive_loss stays at contrastive_chance, the log
   of the number of choices, if the codebook or the context collapses; then
-  codebook_perplexity falls to 1. Distractors of the frame's own code are
-  choices too, so the loss of music that holds a sound cannot fall far.
+  codebook_perplexity falls to 1, or context_effective_rank does. Distractors of
+  the frame's own code are choices too, so the loss of music that holds a sound
+  cannot fall far.
   """
 
   name = NAME
@@ -218,6 +220,9 @@ class W2vBertModel(model_lib.TrainableModel):
         'contrastive_accuracy': _mean_where(right, weights),
         'diversity_loss': losses.diversity_loss(predictions.code_logits),
         'codebook_perplexity': jnp.exp(losses.entropy(counts / codes.size)),
+        'context_effective_rank': mulan.effective_rank(
+            predictions.context.reshape(codes.size, -1).astype(jnp.float32)
+        ),
     }
 
 

@@ -84,6 +84,7 @@ class W2vBertModelTest(absltest.TestCase):
     self.assertLess(metrics['contrastive_loss'], np.log(21) - 0.05)
     self.assertGreater(metrics['contrastive_accuracy'], 1.5 / 21)
     self.assertGreater(metrics['codebook_perplexity'], 64 / 4)
+    self.assertGreater(metrics['context_effective_rank'], 2)
 
   def test_loss_is_the_weighted_sum(self):
     loss, metrics = self.evaluate(self.variables['params'], melodies(0, 8))
