@@ -78,7 +78,8 @@ class ReporterTest(absltest.TestCase):
         + ['divergence:'],
     )
     self.assertRegex(
-        said[2], '^warning: divergence: loss is 9, .* under 6: it started at 4 .*; lower '
+        said[2],
+        '^warning: divergence: loss is 9, .* under 6: it started at 4 .*; lower',
     )
     events = event_accumulator.EventAccumulator(self.model_dir).Reload()
     self.assertIn('warning', str(events.Tags()['tensors']))
