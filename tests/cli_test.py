@@ -140,7 +140,8 @@ class CliTest(parameterized.TestCase):
     self.assert_fails(
         'SoundFont .*none.sf2 must be|fluidsynth. must be on PATH',
         'data', 'melody', self.folder / 'scores',
-        '--soundfont', self.folder / 'none.sf2', '--output', self.folder / 'out',
+        '--soundfont', self.folder / 'none.sf2',
+        '--output', self.folder / 'out',
     )  # fmt: skip
 
   def test_distributed_needs_a_job(self):

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-# Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those of
-# a frame that is not known are ABSENT.
+# Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those
+# of a frame that is not known are ABSENT.
 Tokens = dict[str, np.ndarray]
 
 ABSENT = -1

@@ -79,7 +79,7 @@ class ReporterTest(absltest.TestCase):
     )
     self.assertRegex(
         said[2],
-        '^warning: divergence: loss is 9, .* under 6: it started at 4 .*; lower',
+        '^warning: divergence: loss is 9, .* under 6: it started at 4 .*; low',
     )
     events = event_accumulator.EventAccumulator(self.model_dir).Reload()
     self.assertIn('warning', str(events.Tags()['tensors']))
