@@ -52,6 +52,11 @@ def _how_it_diverges(run: findings.Run) -> tuple[str, str] | None:
         f'{run.goal} is {now:.4g}',
         f'under {limit:.4g}: it started at {start:.4g}',
     )
+  if max(values) > limit and now > 0.9 * start:  # And has not recovered.
+    return (
+        f'{run.goal} rose to {max(values):.4g} and is {now:.4g}',
+        f'well under {start:.4g}, at which it started',
+    )
   if now > 2 * best and now > (start + best) / 2:
     return f'{run.goal} is {now:.4g}', f'near {best:.4g}, its lowest so far'
   norms = run.series('gradient_norm')

@@ -92,7 +92,7 @@ class HealthyRunsTest(parameterized.TestCase):
     self.assertEqual(names(codec(**winning)), [])
 
   def test_a_run_may_recover(self):
-    up_and_down = lambda step: 40.0 if step == 200 else 12.0
+    up_and_down = lambda step: 40.0 if step == 200 else 8 + 400 / step
     records = codec(mel_loss=up_and_down)
     self.assertEqual(names(records[:4]), ['divergence'])
     self.assertEqual(names(records), [])
@@ -112,6 +112,11 @@ class SymptomsTest(parameterized.TestCase):
           'risen',
           {'mel_loss': lambda step: 18.0 if step > 300 else 1000 / step},
           r'mel_loss is 18, should be near 3.3',
+      ),
+      (
+          'not_recovered',
+          {'mel_loss': lambda step: 99.0 if step == 100 else 20.0},
+          r'mel_loss rose to 99 and is 20, should be well under 20, at which',
       ),
       (
           'gradients',
