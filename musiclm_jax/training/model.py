@@ -53,7 +53,16 @@ class TrainableModel(abc.ABC):
   ) -> Variables:
     """Returns 'params', mutables, and the '<collection>_axes' of each."""
 
-  @abc.abstractmethod
+  def compute_loss(
+      self, params: Variables, batch: Batch, dropout_rng: jax.Array | None
+  ) -> tuple[jax.Array, Metrics]:
+    """Returns loss and metrics; without dropout if there is no key for it.
+
+    What a model without mutables has to define. One that has some defines
+    `loss_fn` and `eval_fn` instead.
+    """
+    raise NotImplementedError
+
   def loss_fn(
       self,
       params: Variables,
@@ -62,8 +71,11 @@ class TrainableModel(abc.ABC):
       flax_mutables: Variables | None = None,
   ) -> tuple[jax.Array, Any]:
     """Returns loss and metrics; with mutables, loss and (metrics, mutables)."""
+    loss, metrics = self.compute_loss(params, batch, dropout_rng)
+    if flax_mutables is None:
+      return loss, metrics
+    return loss, (metrics, flax_mutables)
 
-  @abc.abstractmethod
   def eval_fn(
       self,
       params: Variables,
@@ -71,6 +83,8 @@ class TrainableModel(abc.ABC):
       flax_mutables: Variables | None = None,
   ) -> tuple[jax.Array, Metrics]:
     """Returns loss and metrics, without dropout and without updates."""
+    del flax_mutables
+    return self.compute_loss(params, batch, None)
 
   def lineage(self, data_dir: str | os.PathLike[str]) -> dict[str, str]:
     """Returns the sha256 of each part that made the data: none made audio."""

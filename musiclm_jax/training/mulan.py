@@ -165,27 +165,6 @@ class MuLanModel(model_lib.TrainableModel):
       )
     return jax.tree.map(jnp.asarray, params)
 
-  def loss_fn(
-      self,
-      params: model_lib.Variables,
-      batch: model_lib.Batch,
-      dropout_rng: jax.Array | None,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, Any]:
-    loss, metrics = self._loss(params, batch, dropout_rng)
-    if flax_mutables is None:
-      return loss, metrics
-    return loss, (metrics, flax_mutables)
-
-  def eval_fn(
-      self,
-      params: model_lib.Variables,
-      batch: model_lib.Batch,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, model_lib.Metrics]:
-    del flax_mutables
-    return self._loss(params, batch, None)
-
   def _embed(
       self,
       tower: str,
@@ -209,7 +188,7 @@ class MuLanModel(model_lib.TrainableModel):
 
     return gradient_cache.map_parts(embed, rows, self.tower_microbatches)
 
-  def _loss(
+  def compute_loss(
       self,
       params: model_lib.Variables,
       batch: model_lib.Batch,

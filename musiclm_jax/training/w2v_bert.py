@@ -87,27 +87,6 @@ class W2vBertModel(model_lib.TrainableModel):
     mask = jnp.zeros((batch, samples // w2v_bert.FRAME_LENGTH), bool)
     return self.module.init(rng, audio, mask)
 
-  def loss_fn(
-      self,
-      params: model_lib.Variables,
-      batch: model_lib.Batch,
-      dropout_rng: jax.Array | None,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, Any]:
-    loss, metrics = self._losses(params, batch, dropout_rng)
-    if flax_mutables is None:
-      return loss, metrics
-    return loss, (metrics, flax_mutables)
-
-  def eval_fn(
-      self,
-      params: model_lib.Variables,
-      batch: model_lib.Batch,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, model_lib.Metrics]:
-    del flax_mutables
-    return self._losses(params, batch, None)
-
   def export(
       self,
       variables: model_lib.Variables,
@@ -156,7 +135,7 @@ class W2vBertModel(model_lib.TrainableModel):
         dtype,
     )
 
-  def _losses(
+  def compute_loss(
       self,
       params: model_lib.Variables,
       batch: model_lib.Batch,
