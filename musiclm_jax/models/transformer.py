@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
+from musiclm_jax.models import products
 
 # Keys and values of a layer so far, [batch, heads, length, head_dim] each.
 KeyValues = tuple[jax.Array, jax.Array]
@@ -89,11 +90,10 @@ class Attention(nn.Module):
       bias: Float[Array, '#b #n #t s'],
   ) -> Float[Array, 'b t d']:
     """Mixes the values by how well keys match queries, in float32 softmax."""
-    logits = jnp.einsum(
-        'btnh,bsnh->bnts', query, key, preferred_element_type=jnp.float32
-    )
-    weights = jax.nn.softmax(logits + bias).astype(value.dtype)
-    y = jnp.einsum('bnts,bsnh->btnh', weights, value)
+    dtype = self.config.dtype
+    logits = products.einsum('btnh,bsnh->bnts', query, key, dtype, jnp.float32)
+    weights = jax.nn.softmax(logits + bias)
+    y = products.einsum('bnts,bsnh->btnh', weights, value, dtype)
     return self.out(y.reshape(*y.shape[:2], -1))
 
   def step(
@@ -192,6 +192,44 @@ class Layer(nn.Module):
     return x + self.mlp(self.mlp_norm(x)), cache
 
 
+def attention_bias(
+    config: TransformerConfig,
+    tables: tuple[Float[Array, 'n k'], Float[Array, 'n k'] | None],
+    query_positions: Int[Array, ' t'],
+    key_positions: Int[Array, ' s'],
+    token_frames: Int[Array, ' length'],
+) -> Float[Array, '1 n t s']:
+  """Computes what is added to the logits of attention, in every layer.
+
+  Args:
+    config: Sizes.
+    tables: [heads, buckets] of positions; of frames, where the config has them.
+    query_positions: Positions in the sequence that attend.
+    key_positions: Positions that are attended to.
+    token_frames: Of the whole sequence, from `positions.frames`.
+
+  Returns:
+    [1, heads, queries, keys] biases by distance; MASKED for later keys.
+  """
+  c, (position_bias, frame_bias) = config, tables
+  relative = key_positions[None, :] - query_positions[:, None]
+  bias = position_bias[
+      :, positions.relative_buckets(relative, c.num_buckets, c.max_distance)
+  ]
+  if frame_bias is not None:
+    # A position asks for the frame it predicts and holds the one it read.
+    read = jnp.pad(token_frames, (1, 0), constant_values=positions.NO_FRAME)
+    query, key = token_frames[query_positions], read[key_positions]
+    buckets = positions.relative_buckets(
+        key[None, :] - query[:, None], c.num_buckets, c.max_distance, True
+    )
+    timed = (key[None, :] != positions.NO_FRAME) & (
+        query[:, None] != positions.NO_FRAME
+    )
+    bias += jnp.where(timed, frame_bias[:, buckets], 0)
+  return jnp.where(relative <= 0, bias, MASKED)[None]
+
+
 class StageTransformer(nn.Module):
   """Predicts each target token of a stage from the inputs and those before it.
 
@@ -250,33 +288,15 @@ class StageTransformer(nn.Module):
       key_positions: Int[Array, ' s'],
       token_frames: Int[Array, ' length'],
   ) -> Float[Array, '1 n t s']:
-    """Computes what is added to the logits of attention, in every layer.
-
-    Args:
-      query_positions: Positions in the sequence that attend.
-      key_positions: Positions that are attended to.
-      token_frames: Of the whole sequence, from `positions.frames`.
-
-    Returns:
-      [1, heads, queries, keys] biases by distance; MASKED for later keys.
-    """
-    c = self.config
-    relative = key_positions[None, :] - query_positions[:, None]
-    bias = self.position_bias[
-        :, positions.relative_buckets(relative, c.num_buckets, c.max_distance)
-    ]
-    if c.frame_bias:
-      # A position asks for the frame it predicts and holds the one it read.
-      read = jnp.pad(token_frames, (1, 0), constant_values=positions.NO_FRAME)
-      query, key = token_frames[query_positions], read[key_positions]
-      buckets = positions.relative_buckets(
-          key[None, :] - query[:, None], c.num_buckets, c.max_distance, True
-      )
-      timed = (key[None, :] != positions.NO_FRAME) & (
-          query[:, None] != positions.NO_FRAME
-      )
-      bias += jnp.where(timed, self.frame_bias[:, buckets], 0)
-    return jnp.where(relative <= 0, bias, MASKED)[None]
+    """Returns the [1, heads, queries, keys] `attention_bias`."""
+    frame_bias = self.frame_bias if self.config.frame_bias else None
+    return attention_bias(
+        self.config,
+        (self.position_bias, frame_bias),
+        query_positions,
+        key_positions,
+        token_frames,
+    )
 
   def logits(
       self,
@@ -302,8 +322,8 @@ class StageTransformer(nn.Module):
       )  # fmt: skip
     batch, length, embed = x.shape
     x = x.reshape(batch, -1, head.shape[0], embed)
-    y = jnp.einsum(
-        'bfqd,qcd->bfqc', x, head, preferred_element_type=jnp.float32
+    y = products.einsum(
+        'bfqd,qcd->bfqc', x, self.head, self.config.dtype, jnp.float32
     )
     return y.reshape(batch, length, -1)
 
