@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from musiclm_jax.models import products
 
 default_kernel_init = nn.initializers.variance_scaling(
     1.0, 'fan_in', 'truncated_normal'
@@ -49,7 +50,8 @@ class Dense(nn.Module):
       )
 
   def __call__(self, x: Float[Array, '*batch i']) -> Float[Array, '*batch o']:
-    y = x.astype(self.dtype) @ self.kernel.astype(self.dtype)
+    rows = 'abcdefgh'[: x.ndim - 1]
+    y = products.einsum(f'{rows}i,io->{rows}o', x, self.kernel, self.dtype)
     return y + self.bias.astype(self.dtype) if self.use_bias else y
 
 
@@ -75,7 +77,8 @@ class Embed(nn.Module):
     )
 
   def __call__(self, ids: Array) -> Float[Array, '... d']:
-    return self.embedding.astype(self.dtype)[ids]
+    # Its gradient is added up in float32.
+    return self.embedding[ids].astype(self.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -274,9 +277,7 @@ class Attention(nn.Module):
         split(project(x)) for project in (self.query, self.key, self.value)
     )
     logits = (
-        jnp.einsum(
-            'bqnh,bknh->bnqk', query, key, preferred_element_type=jnp.float32
-        )
+        products.einsum('bqnh,bknh->bnqk', query, key, self.dtype, jnp.float32)
         * self.head_size**-0.5
     )
     if bias is not None:
@@ -284,5 +285,5 @@ class Attention(nn.Module):
     if mask is not None:
       logits = jnp.where(mask[:, None, None, :], logits, -1e9)
     weights = jax.nn.softmax(logits).astype(self.dtype)
-    y = jnp.einsum('bnqk,bknh->bqnh', weights, value)
+    y = products.einsum('bnqk,bknh->bqnh', weights, value, self.dtype)
     return self.out(y.reshape(*y.shape[:2], -1))

@@ -1,0 +1,131 @@
+"""Products of arrays in the form that each backend is fast at.
+
+In bfloat16, sums are float32 and so are the gradients of parameters, while the
+gradients that flow back through products are bfloat16.
+"""
+
+from collections.abc import Sequence
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float
+
+
+def einsum(
+    spec: str,
+    a: ArrayLike,
+    b: ArrayLike,
+    dtype: DTypeLike,
+    out_dtype: DTypeLike | None = None,
+) -> Float[Array, '...']:
+  """Multiplies two arrays, as `jnp.einsum` does.
+
+  Args:
+    spec: E.g. 'btd,dh->bth'. Each letter is in two or three of its parts.
+    a: The first array; cast to `dtype`.
+    b: The second array; cast to `dtype`.
+    dtype: Of the arithmetic; sums are float32.
+    out_dtype: Of the result; `dtype` if None.
+
+  Returns:
+    The product.
+  """
+  return _einsum(
+      spec,
+      jnp.dtype(dtype),
+      jnp.dtype(out_dtype or dtype),
+      jnp.asarray(a),
+      jnp.asarray(b),
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _einsum(spec, dtype, out_dtype, a, b):
+  return _product(spec, a.astype(dtype), b.astype(dtype), out_dtype)
+
+
+def _forward(spec, dtype, out_dtype, a, b):
+  # What is kept of `a` is its cast; of `b`, often a parameter, the original.
+  kept = a.astype(dtype), b, jnp.zeros((0,), a.dtype)
+  return _einsum(spec, dtype, out_dtype, a, b), kept
+
+
+def _backward(spec, dtype, out_dtype, kept, gradient):
+  del out_dtype
+  a, b, a_like = kept
+  gradient = gradient.astype(dtype)
+  (a_dims, b_dims), out_dims = _parse(spec)
+  return (
+      _product(
+          f'{out_dims},{b_dims}->{a_dims}',
+          gradient,
+          b.astype(dtype),
+          a_like.dtype,
+      ),
+      _product(f'{a_dims},{out_dims}->{b_dims}', a, gradient, b.dtype),
+  )
+
+
+_einsum.defvjp(_forward, _backward)
+
+
+def _parse(spec: str) -> tuple[list[str], str]:
+  inputs, output = spec.split('->')
+  return inputs.split(','), output
+
+
+def _product(spec, a, b, out_dtype):
+  if jax.default_backend() != 'cpu':
+    return jnp.einsum(spec, a, b, preferred_element_type=out_dtype)
+  return _cpu_product(spec, a, b).astype(out_dtype)
+
+
+def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+  """Multiplies in the one form that XLA hands to its library.
+
+  Other forms, and what is bfloat16 at both ends, it first casts to float32.
+  """
+  (a_dims, b_dims), out_dims = _parse(spec)
+  batch = [d for d in out_dims if d in a_dims and d in b_dims]
+  rows = [d for d in out_dims if d in a_dims and d not in batch]
+  columns = [d for d in out_dims if d in b_dims and d not in batch]
+  summed = [d for d in a_dims if d not in out_dims]
+  sizes = dict(zip(a_dims + b_dims, a.shape + b.shape, strict=True))
+  a = _arrange(a, a_dims, (batch, rows, summed))
+  transposed = list(b_dims) == [*batch, *columns, *summed]
+  b = _arrange(
+      b,
+      b_dims,
+      (batch, columns, summed) if transposed else (batch, summed, columns),
+  )
+  y = jax.lax.dot_general(
+      a,
+      b,
+      (((2,), (2 if transposed else 1,)), ((0,), (0,)))
+      if batch
+      else (((1,), (1 if transposed else 0,)), ((), ())),
+      preferred_element_type=jnp.float32,
+  )
+  dims = [*batch, *rows, *columns]
+  y = y.reshape([sizes[d] for d in dims])
+  return jnp.transpose(y, [dims.index(d) for d in out_dims])
+
+
+def _arrange(
+    x: jax.Array, dims: str, groups: Sequence[Sequence[str]]
+) -> jax.Array:
+  """Transposes and joins axes: one for each group, but none for an empty first."""
+  order = [dims.index(d) for group in groups for d in group]
+  shape = [math.prod(x.shape[dims.index(d)] for d in g) for g in groups]
+  shape = shape if groups[0] else shape[1:]
+  if order == sorted(order):
+    return x.reshape(shape)
+  # XLA would fold a mere transpose into the product, which makes its form a
+  # slow one. The axis between the barriers makes the copy's layout the usual.
+  x = jnp.transpose(x, order).reshape(*shape[:-1], 1, shape[-1])
+  return jax.lax.optimization_barrier(
+      jax.lax.optimization_barrier(x).reshape(shape)
+  )
