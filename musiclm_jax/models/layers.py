@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from flax import linen as nn
 from flax.linen import partitioning
 import jax
+from jax import ad_checkpoint
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import products
+
+DENSE = 'dense'  # What policies of rematerialization call products by.
 
 default_kernel_init = nn.initializers.variance_scaling(
     1.0, 'fan_in', 'truncated_normal'
@@ -52,6 +55,7 @@ class Dense(nn.Module):
   def __call__(self, x: Float[Array, '*batch i']) -> Float[Array, '*batch o']:
     rows = 'abcdefgh'[: x.ndim - 1]
     y = products.einsum(f'{rows}i,io->{rows}o', x, self.kernel, self.dtype)
+    y = ad_checkpoint.checkpoint_name(y, DENSE)
     return y + self.bias.astype(self.dtype) if self.use_bias else y
 
 
@@ -226,7 +230,9 @@ class GatedMlp(nn.Module):
     self.down = dense(self.hidden, self.features, ('mlp', 'embed'))
 
   def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
-    return self.down(nn.gelu(self.gate(x)) * self.up(x))
+    # In float32, as CPUs round after every operation on bfloat16.
+    gate, up = (y(x).astype(jnp.float32) for y in (self.gate, self.up))
+    return self.down(nn.gelu(gate) * up)
 
 
 class Attention(nn.Module):

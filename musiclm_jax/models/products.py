@@ -117,7 +117,7 @@ def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 def _arrange(
     x: jax.Array, dims: str, groups: Sequence[Sequence[str]]
 ) -> jax.Array:
-  """Transposes and joins axes: one for each group, but none for an empty first."""
+  """Makes one axis of each group of axes; none of the first if it is empty."""
   order = [dims.index(d) for group in groups for d in group]
   shape = [math.prod(x.shape[dims.index(d)] for d in g) for g in groups]
   shape = shape if groups[0] else shape[1:]

@@ -18,6 +18,9 @@ KeyValues = tuple[jax.Array, jax.Array]
 
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
+# Nothing; all of a layer but its dense products; all of a layer.
+REMATS = ('none', 'dots', 'full')
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -35,7 +38,9 @@ class TransformerConfig:
     frame_bias: Whether attention also sees the distance in time (ours). It
       starts out in favour of what is near, and so lines up streams of different
       rates at once; positions alone take a large model and many steps to.
-    remat: Whether the backward pass recomputes activations to save memory.
+    remat: What the backward pass computes again, to save memory, see REMATS.
+    scan_layers: Whether all layers are one, run in a loop over stacked
+      parameters: it compiles in the time of one, but is slower on CPUs.
     dtype: Of the arithmetic; parameters, norms and softmax are float32.
   """
 
@@ -48,8 +53,15 @@ class TransformerConfig:
   num_buckets: int = 32
   max_distance: int = 1024
   frame_bias: bool = False
-  remat: bool = False
+  remat: str | bool = 'none'
+  scan_layers: bool = False
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    if isinstance(self.remat, bool):  # As older files have it.
+      object.__setattr__(self, 'remat', 'full' if self.remat else 'none')
+    if self.remat not in REMATS:
+      raise ValueError(f"remat must be one of {REMATS}, but is '{self.remat}'.")
 
 
 class Attention(nn.Module):
@@ -192,6 +204,41 @@ class Layer(nn.Module):
     return x + self.mlp(self.mlp_norm(x)), cache
 
 
+class _LoopLayer(Layer):
+  """A layer that returns what the body of a loop does."""
+
+  def __call__(self, x, bias, train):
+    return super().__call__(x, bias, train), None
+
+
+def _rematted(layer: type[nn.Module], config: TransformerConfig) -> Any:
+  if config.remat == 'none':
+    return layer
+  policy = None
+  if config.remat == 'dots':
+    policy = jax.checkpoint_policies.save_only_these_names(layers.DENSE)
+  # A loop keeps XLA from undoing it anyway.
+  return nn.remat(
+      layer,
+      policy=policy,
+      prevent_cse=not config.scan_layers,
+      static_argnums=(3,),
+  )
+
+
+def _scanned(config: TransformerConfig) -> nn.Module:
+  """Returns all layers as one, whose parameters have an axis 'layers' first."""
+  loop = partitioning.scan_with_axes(
+      _rematted(_LoopLayer, config),
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=(nn.broadcast, nn.broadcast),
+      length=config.num_layers,
+      axis_name='layers',
+  )
+  return loop(config)
+
+
 def attention_bias(
     config: TransformerConfig,
     tables: tuple[Float[Array, 'n k'], Float[Array, 'n k'] | None],
@@ -250,8 +297,11 @@ class StageTransformer(nn.Module):
     # Accelerators tile by 128, and shards must be of equal size.
     rows = -(-self.stage.vocab_size // 128) * 128
     self.token_embed = layers.Embed(rows, c.embed_dim, dtype=dtype)
-    layer = nn.remat(Layer, static_argnums=(3,)) if c.remat else Layer
-    self.layers = [layer(c) for _ in range(c.num_layers)]
+    if c.scan_layers:
+      self.layers = _scanned(c)
+    else:
+      layer = _rematted(Layer, c)
+      self.layers = [layer(c) for _ in range(c.num_layers)]
     self.final_norm = layers.RMSNorm(c.embed_dim, dtype=dtype)
     self.dropout = nn.Dropout(c.dropout)
     self.position_bias = self._bias_table(
@@ -350,8 +400,11 @@ class StageTransformer(nn.Module):
     )
     bias = self._bias_of(ids, jnp.asarray(token_frames))
     x = self.dropout(self.embed(ids), deterministic=not train)
-    for layer in self.layers:
-      x = layer(x, bias, train)
+    if self.config.scan_layers:
+      x, _ = self.layers(x, bias, train)
+    else:
+      for layer in self.layers:
+        x = layer(x, bias, train)
     return self.logits(x[:, inputs.shape[1] :])
 
   def prefill(

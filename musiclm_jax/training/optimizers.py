@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax.models import stacking
 import optax
 
 
@@ -60,7 +61,11 @@ def schedule(
 
 
 def _is_matrix(params):
-  return jax.tree.map(lambda p: p.ndim > 1, params)
+  def is_matrix(path, param):
+    names = [getattr(key, 'key', None) for key in path]
+    return param.ndim - (stacking.STACKED in names) > 1
+
+  return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 def adamw(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax.data import records
 from musiclm_jax.models import parts
+from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.training import model as model_lib
@@ -157,13 +158,17 @@ class StageModel(model_lib.TrainableModel):
       The sha256 of the stored variables.
     """
     del clips
+    # How it was trained does not matter any more.
+    network = dataclasses.replace(self.config, scan_layers=False, remat='none')
     config = {
         'stage': self.stage.name,
         'crop_seconds': self.stage.crop_seconds,
-        'transformer': dataclasses.asdict(self.config),
+        'transformer': dataclasses.asdict(network),
     }
-    params = {'params': jax.device_get(variables['params'])}
-    return parts.save(directory, self.name, config, params, lineage, dtype)
+    params = stacking.unstack(jax.device_get(variables['params']))
+    return parts.save(
+        directory, self.name, config, {'params': params}, lineage, dtype
+    )
 
   def _logits(
       self,

@@ -9,6 +9,7 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import positions
+from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
@@ -160,21 +161,81 @@ class StageTransformerTest(parameterized.TestCase):
     )
     self.assertTrue(np.all(bias[:, 18, 19:] == transformer.MASKED))
 
-  def test_remat_changes_nothing(self):
-    module = self.make()
-    rematted = self.make(remat=True)
-    plain, same = (
-        jax.jit(
-            jax.grad(
-                lambda v, m=m: jnp.sum(
-                    m.apply(v, self.inputs, self.targets) ** 2
-                )
-            )
-        )(self.variables)['params']
-        for m in (module, rematted)
+  def gradients(self, module, params):
+    """Returns the compiled function, and the unstacked gradients."""
+    loss = lambda p: jnp.sum(
+        module.apply({'params': p}, self.inputs, self.targets) ** 2
     )
-    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(same)):
-      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
+    value, gradients = compiled(params)
+    return compiled, value, stacking.unstack(gradients)
+
+  @parameterized.product(remat=transformer.REMATS, scan_layers=(False, True))
+  def test_remat_and_scan_change_nothing(self, remat, scan_layers):
+    plain = self.make()
+    params = self.variables['params']
+    changed = self.make(remat=remat, scan_layers=scan_layers)
+    layout = stacking.stack(params) if scan_layers else params
+    _, value, expected = self.gradients(plain, params)
+    _, same_value, found = self.gradients(changed, layout)
+    np.testing.assert_allclose(same_value, value, rtol=1e-5)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(
+            one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max()
+        ),
+        found,
+        expected,
+    )
+
+  def test_remat_trades_memory_for_operations(self):
+    flops, stored = {}, {}
+    for remat in transformer.REMATS:
+      module = self.make(remat=remat, num_layers=8, mlp_dim=128)
+      params = self.module_params(module)
+      compiled, _, _ = self.gradients(module, params)
+      flops[remat] = compiled.cost_analysis()['flops']
+      loss = lambda p, m=module: jnp.sum(
+          m.apply({'params': p}, self.inputs, self.targets)
+      )
+      # What waits for the backward pass, the parameters among it.
+      kept = jax.eval_shape(lambda p, f=loss: jax.vjp(f, p)[1], params)
+      stored[remat] = sum(x.size for x in jax.tree.leaves(kept))
+    self.assertLess(flops['none'], 0.98 * flops['dots'])
+    self.assertLess(flops['dots'], 0.9 * flops['full'])
+    size = sum(x.size for x in jax.tree.leaves(params))
+    self.assertGreater(stored['none'] - size, 2 * (stored['dots'] - size))
+    self.assertGreater(stored['dots'] - size, 2 * (stored['full'] - size))
+
+  def module_params(self, module):
+    shapes = jax.eval_shape(
+        module.init, jax.random.key(0), self.inputs, self.targets
+    )
+    return jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes['params'])
+
+  def test_stacked_layers_have_an_axis(self):
+    module = self.make(scan_layers=True)
+    args = jax.random.key(0), self.inputs, self.targets
+    variables = jax.eval_shape(module.init, *args)
+    kernel = variables['params']['layers']['mlp']['up']['kernel']
+    axes = variables['params_axes']['layers']['mlp']['up']['kernel_axes']
+    self.assertEqual(kernel.shape, (2, 16, 32))
+    self.assertEqual(axes.names, ('layers', 'embed', 'mlp'))
+
+  def test_stacked_layers_start_out_different(self):
+    module = self.make(scan_layers=True)
+    variables = jax.jit(module.init)(
+        jax.random.key(0), self.inputs, self.targets
+    )
+    kernel = variables['params']['layers']['mlp']['up']['kernel']
+    self.assertGreater(np.abs(kernel[0] - kernel[1]).min(), 0)
+
+  def test_remat_of_older_files(self):
+    self.assertEqual(self.make(remat=True).config.remat, 'full')
+    self.assertEqual(self.make(remat=False).config.remat, 'none')
+
+  def test_rejects_an_unknown_remat(self):
+    with self.assertRaisesRegex(ValueError, "one of .*'dots'.* is 'some'"):
+      self.make(remat='some')
 
   def test_dropout_only_when_training(self):
     module = self.make(dropout=0.5)

@@ -2,6 +2,7 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import jax
 import jax.numpy as jnp
 from musiclm_jax.training import optimizers
 import numpy as np
@@ -45,6 +46,16 @@ class AdamwTest(parameterized.TestCase):
         updates['kernel'], [[-0.1 * (-1 + 0.5 * 2.0)]], atol=1e-6
     )
     np.testing.assert_allclose(updates['bias'], [-0.1], rtol=1e-5)
+
+  def test_stacked_scales_do_not_decay(self):
+    layer = {'scale': jnp.ones((3, 4)), 'kernel': jnp.ones((3, 4, 4))}
+    params = {'layers': layer, 'head': jnp.ones((4, 4))}
+    adamw = optimizers.adamw(0.1, 0, 10, weight_decay=0.5)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = adamw.update(zeros, adamw.init(params), params)
+    for update in (updates['layers']['kernel'], updates['head']):
+      np.testing.assert_allclose(update, -0.05, rtol=1e-5)
+    np.testing.assert_array_equal(updates['layers']['scale'], 0)
 
   def test_clips_to_the_norm(self):
     # Two steps tell a clipped gradient from a scaled one: the second is small.

@@ -1,5 +1,6 @@
 """Tests for stage."""
 
+import dataclasses
 import functools
 import tempfile
 
@@ -9,6 +10,7 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import parts
+from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.training import stage as stage_lib
@@ -170,6 +172,23 @@ class StageModelTest(parameterized.TestCase):
         jax.jit(rebuilt.apply)(part.variables, **batch),
         jax.jit(model.module.apply)({'params': params}, **batch),
     )
+
+  def test_exports_the_same_of_stacked_layers(self):
+    model, params = make_model()
+    config = dataclasses.replace(CONFIG, scan_layers=True, remat='full')
+    stacked = stage_lib.StageModel(model.stage, config, optax.adam(1e-2))
+    with tempfile.TemporaryDirectory() as directory:
+      found = [
+          m.export({'params': p}, f'{directory}/{i}', [], {})
+          for i, (m, p) in enumerate(
+              [(model, params), (stacked, stacking.stack(params))]
+          )
+      ]
+      configs = [
+          parts.load(f'{directory}/{i}', 'coarse').config for i in range(2)
+      ]
+    self.assertEqual(found[0], found[1])
+    self.assertEqual(configs[0], configs[1])
 
 
 if __name__ == '__main__':
