@@ -20,6 +20,20 @@ def no_more(rest: Sequence[str]) -> None:
     )
 
 
+def join_job() -> None:
+  """Joins the processes of a job that JAX finds."""
+  import jax
+
+  try:
+    jax.distributed.initialize()
+  except ValueError as e:
+    raise ValueError(
+        '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
+        f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to run'
+        ' in one process.'
+    ) from e
+
+
 def add_runner(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--runner',

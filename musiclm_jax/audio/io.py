@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import os
 import pathlib
+import re
 
 from jaxtyping import Float
 import numpy as np
@@ -11,6 +12,9 @@ import soxr
 
 SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3')
 MAX_SECONDS = 6 * 3600  # Held in memory at once: an hour takes .5 GB.
+MAX_COMMENT = 2000  # What libsndfile reads back of a wav file.
+# What `write_audio` leaves of a file, in its folder, if it is killed.
+LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
 
 _BLOCK = 1 << 16  # Frames read at once.
 
@@ -134,18 +138,26 @@ def resample(
 
 
 def write_audio(
-    path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int
+    path: str | os.PathLike[str],
+    audio: np.ndarray,
+    sample_rate: int,
+    comment: str = '',
 ) -> None:
   """Writes a file whole or not at all.
+
+  The same arguments give the same bytes, but for .ogg, where each file has a
+  random serial number.
 
   Args:
     path: Ends in .wav, .flac (16 bits), .ogg or .mp3; folders are made.
     audio: [samples] floats in [-1, 1].
     sample_rate: Of the audio, in Hz.
+    comment: The tag 'comment', see `read_tags`: up to 2000 ASCII characters.
 
   Raises:
     ValueError: If the audio is not [samples], finite and in [-1, 1], or if the
-      format is unknown or cannot have this sample rate.
+      format is unknown or cannot have this sample rate, or the comment is too
+      long.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
@@ -161,10 +173,15 @@ def write_audio(
         f'audio must be finite and in [-1, 1], but peaks at {peak:.3g}. Divide'
         f' it by its peak before writing {path}.'
     )
+  if len(comment) > MAX_COMMENT or not comment.isascii():
+    raise ValueError(
+        f'comment must be ASCII of at most {MAX_COMMENT} characters, but has'
+        f' {len(comment)}: {comment[:40]!r}…'
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{os.getpid()}.{path.name}')
   try:
-    _write(temporary, audio, sample_rate)
+    _write(temporary, audio, sample_rate, comment)
     temporary.replace(path)
   except soundfile.LibsndfileError as e:
     raise ValueError(
@@ -174,8 +191,12 @@ def write_audio(
     temporary.unlink(missing_ok=True)
 
 
-def _write(path: pathlib.Path, audio: np.ndarray, sample_rate: int) -> None:
+def _write(
+    path: pathlib.Path, audio: np.ndarray, sample_rate: int, comment: str
+) -> None:
   with soundfile.SoundFile(path, 'w', sample_rate, channels=1) as file:
+    if comment:
+      file.comment = comment
     # libsndfile overflows its stack when given minutes of ogg in one call.
     for start in range(0, len(audio), sample_rate):
       file.write(audio[start : start + sample_rate])

@@ -39,6 +39,24 @@ class IoTest(parameterized.TestCase):
     io.write_audio(path, sine(100, 150, 8000), 8000)
     self.assertEqual(soundfile.info(path).frames, 150 * 8000)
 
+  @parameterized.parameters('wav', 'flac', 'mp3')
+  def test_comments_are_kept_and_files_are_the_same_every_time(self, suffix):
+    comment = '"\\u00e9\n' * 250
+    self.assertLen(comment, 2000)
+    files = []
+    for name in ('a', 'b'):
+      path = self.dir / f'{name}.{suffix}'
+      io.write_audio(path, sine(440, 0.1, 24000), 24000, comment)
+      files.append(path.read_bytes())
+      self.assertEqual(io.read_tags(path)['comment'], comment.strip())
+    self.assertEqual(*files)
+
+  @parameterized.parameters('a' * 2001, 'é')
+  def test_rejects_comments_that_would_not_be_read_back(self, comment):
+    with self.assertRaisesRegex(ValueError, 'comment must be ASCII of at most'):
+      io.write_audio(self.dir / 'a.wav', sine(440, 1, 24000), 24000, comment)
+    self.assertEmpty(list(self.dir.iterdir()))
+
   def test_mixes_and_resamples(self):
     left, right = sine(440, 1, 44100), sine(1000, 1, 44100)
     path = self.dir / 'stereo.wav'

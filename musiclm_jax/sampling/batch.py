@@ -1,0 +1,284 @@
+"""Makes an audio file of every prompt of a list, in any number of processes.
+
+A run may be killed at any moment: another one makes what is missing, and all
+files are the same, byte for byte, as if nothing had happened. Rounding depends
+on the rows that are computed at once; hence batches are cut from the list, not
+from what a process has to do. Processes share out batches, a batch that has
+been cut off is computed as a whole, and all have the same number of rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import time
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from musiclm_jax.audio import io
+from musiclm_jax.sampling import prompt_list
+from musiclm_jax.sampling import provenance
+from musiclm_jax.sampling import sampler
+import numpy as np
+import tqdm
+
+FORMATS = ('.wav', '.flac', '.mp3')  # No .ogg: it has a random serial number.
+
+_FAILURES = re.compile(r'failed-\d{5}-of-(?P<shards>\d{5})\.jsonl')
+
+
+@runtime_checkable
+class Model(Protocol):
+  """What batches need of a `MusicLM`."""
+
+  sample_rate: int
+
+  def generate(
+      self, pieces: Sequence[str], *args: Any, **options: Any
+  ) -> Float[np.ndarray, 'batch samples']:
+    """Makes a piece of each prompt; ValueError if one is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What a run did.
+
+  Attributes:
+    made: Files that were written.
+    skipped: Files that were there.
+    failed: Lines of which no file could be made.
+    failures: The file that lists them.
+    audio_seconds: Length of what was made, in all.
+    seconds: It took, without loading the model.
+  """
+
+  made: int
+  skipped: int
+  failed: int
+  failures: pathlib.Path
+  audio_seconds: float
+  seconds: float
+
+  def __str__(self) -> str:
+    speed = self.audio_seconds / max(self.seconds, 1e-9)
+    text = f'{self.made} made, {self.skipped} skipped, {self.failed} failed'
+    if self.made:
+      text += f'; {speed:.2f} s of audio per second'
+    if self.failed:
+      total = self.made + self.skipped + self.failed
+      text += f'\n{self.failed} of {total} failed: {self.failures}'
+    return text
+
+
+class Shard:
+  """The part of a list that one process makes."""
+
+  def __init__(
+      self,
+      lines: Sequence[prompt_list.Line],
+      output_dir: str | os.PathLike[str],
+      settings: Mapping[str, Any],
+      batch_size: int = 8,
+      audio_format: str = '.wav',
+      shard: int = 0,
+      num_shards: int = 1,
+  ):
+    """Takes over a part of a list.
+
+    Args:
+      lines: Of the whole list.
+      output_dir: Folder of the files, each named by its id.
+      settings: What decides the samples of a file, beside its request; JSON
+        values, e.g. the model's hash.
+      batch_size: Rows that are computed at once.
+      audio_format: One of FORMATS.
+      shard: Which part, in [0, num_shards).
+      num_shards: Processes that share the list.
+
+    Raises:
+      ValueError: If there is no such shard, batch or format.
+    """
+    if not 0 <= shard < num_shards:
+      raise ValueError(
+          f'shard must be in [0, num_shards), but is {shard} of {num_shards}.'
+      )
+    if batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1, but is {batch_size}.')
+    if audio_format not in FORMATS:
+      raise ValueError(
+          f"format must be one of {FORMATS}, but is '{audio_format}'."
+      )
+    self._dir = pathlib.Path(output_dir)
+    self._settings = {**settings, 'batch_size': batch_size}
+    self._batch_size = batch_size
+    self._format = audio_format
+    self._shard, self._num_shards = shard, num_shards
+    self._batches = prompt_list.batches(lines, batch_size)[shard::num_shards]
+    self._lines: dict[prompt_list.Request, list[prompt_list.Line]] = {
+        request: [] for batch in self._batches for request in batch
+    }
+    for line in lines:
+      if line.request in self._lines:
+        self._lines[line.request].append(line)
+    self._wrong = [x for x in lines if not x.request][shard::num_shards]
+
+  def run(self, load: Callable[[], Model], progress: bool = True) -> Summary:
+    """Makes all files that are missing, and lists the lines that fail.
+
+    Args:
+      load: Returns the model; is called if a file is missing.
+      progress: Whether to show a progress bar.
+
+    Raises:
+      ValueError: If a file that is there was made from something else.
+    """
+    self._dir.mkdir(parents=True, exist_ok=True)
+    self._tidy()
+    missing = self._missing()
+    total = sum(map(len, self._lines.values()))
+    failed, seconds, start = list(self._wrong), 0.0, time.monotonic()
+    try:
+      if missing:
+        model = load()
+        start = time.monotonic()
+        with tqdm.tqdm(
+            total=total, initial=total - len(missing), unit=' prompts',
+            desc='batch', disable=not progress,
+        ) as bar:  # fmt: skip
+          for batch in self._batches:
+            for line, samples in self._make(model, batch, missing):
+              seconds += samples / model.sample_rate
+              failed.extend([line] if line.error else [])
+              bar.update()
+    finally:
+      self._list_failures(failed)
+    return Summary(
+        made=len(missing) + len(self._wrong) - len(failed),
+        skipped=total - len(missing),
+        failed=len(failed),
+        failures=self._failures,
+        audio_seconds=seconds,
+        seconds=time.monotonic() - start,
+    )
+
+  @property
+  def _failures(self) -> pathlib.Path:
+    shards = f'{self._shard:05d}-of-{self._num_shards:05d}'
+    return self._dir / f'failed-{shards}.jsonl'
+
+  def _file(self, line: prompt_list.Line) -> pathlib.Path:
+    return self._dir / f'{line.id}{self._format}'
+
+  def _tidy(self) -> None:
+    """Removes what earlier runs left of this shard: halves, and failures."""
+    ids = {line.id for lines in self._lines.values() for line in lines}
+    for path in list(self._dir.iterdir()):
+      leftover = io.LEFTOVER.fullmatch(path.name)
+      file = pathlib.Path(leftover['file'] if leftover else path.name)
+      failures = _FAILURES.fullmatch(file.name)
+      if failures:
+        # Those of other numbers of shards belong to nobody.
+        is_mine = file.name == self._failures.name or (
+            self._shard == 0 and int(failures['shards']) != self._num_shards
+        )
+      else:
+        is_mine = bool(leftover) and file.stem in ids
+      if is_mine:
+        path.unlink(missing_ok=True)
+
+  def _missing(self) -> set[str]:
+    """Returns the ids of files to make; ValueError if one is another's."""
+    there = {path.name for path in self._dir.iterdir()}
+    missing, wrong = set(), []
+    for request, lines in self._lines.items():
+      expected = provenance.comment(request, self._settings)
+      for line in lines:
+        file = self._file(line)
+        others = [f'{line.id}{x}' for x in io.SUFFIXES if x != self._format]
+        if beside := sorted(there.intersection(others)):
+          wrong.append(f'{self._dir / beside[0]} is not {self._format}')
+        elif file.name not in there:
+          missing.add(line.id)
+        elif difference := provenance.difference(file, expected):
+          wrong.append(f'{file} {difference}')
+    if wrong:
+      raise ValueError(
+          'files that are there must be what the list and the options ask for,'
+          f' but {wrong[0]}{f"; and {len(wrong) - 1} more" * (len(wrong) > 1)}.'
+          ' Remove or move them to have them made anew, choose another'
+          ' output_dir, or go back to the list and options they are of.'
+      )
+    return missing
+
+  def _make(
+      self,
+      model: Model,
+      batch: Sequence[prompt_list.Request],
+      missing: set[str],
+  ) -> Iterator[tuple[prompt_list.Line, int]]:
+    """Makes what is missing of a batch.
+
+    Yields:
+      Each line that was missing, and the samples written; or, if it failed, the
+      line with its error, and 0.
+    """
+    lines = [[x for x in self._lines[r] if x.id in missing] for r in batch]
+    if not any(lines):
+      return
+    try:
+      audio = self._generate(model, batch)
+    except ValueError as e:
+      if len(batch) == 1:
+        yield from ((_failed(line, e), 0) for line in lines[0])
+        return
+      middle = len(batch) // 2  # Which prompt is it? Not in both halves.
+      yield from self._make(model, batch[:middle], missing)
+      yield from self._make(model, batch[middle:], missing)
+      return
+    for request, row, of_request in zip(batch, audio, lines, strict=True):
+      comment = provenance.comment(request, self._settings)
+      for line in of_request:
+        yield self._write(line, row, model.sample_rate, comment)
+
+  def _generate(
+      self, model: Model, batch: Sequence[prompt_list.Request]
+  ) -> np.ndarray:
+    prompts = [request.prompt for request in batch]
+    # Always as many rows: other numbers of them are rounded differently.
+    prompts += prompts[-1:] * (self._batch_size - len(prompts))
+    options = dict(batch[0].options)
+    choices = {k: options.pop(k) for k in prompt_list.CHOICES if k in options}
+    if choices:
+      options['config'] = sampler.GenerationConfig().changed(**choices)
+    return model.generate(prompts, progress=False, **options)[: len(batch)]
+
+  def _write(
+      self,
+      line: prompt_list.Line,
+      audio: np.ndarray,
+      sample_rate: int,
+      comment: str,
+  ) -> tuple[prompt_list.Line, int]:
+    try:
+      io.write_audio(self._file(line), audio, sample_rate, comment)
+    except ValueError as e:  # E.g. it is not finite.
+      return _failed(line, e), 0
+    return line, len(audio)
+
+  def _list_failures(self, failed: Sequence[prompt_list.Line]) -> None:
+    if not failed:
+      return
+    text = ''.join(
+        json.dumps({'id': x.id, 'line': x.number, 'error': x.error}) + '\n'
+        for x in sorted(failed, key=lambda x: x.number)
+    )
+    file = self._failures
+    temporary = file.with_name(f'.{os.getpid()}.{file.name}')
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def _failed(line: prompt_list.Line, error: ValueError) -> prompt_list.Line:
+  return dataclasses.replace(line, error=' '.join(str(error).split()))

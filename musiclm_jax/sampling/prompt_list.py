@@ -1,0 +1,252 @@
+"""Reads lists of prompts: JSON lines, or text with a prompt on each line."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+from musiclm_jax.audio import io
+from musiclm_jax.sampling import choosing
+
+SUFFIXES = ('.jsonl', '.txt')
+
+# Names of files that are safe on any system; YouTube's ids may start with '-'.
+_ID = re.compile(r'[\w-]([\w.-]{0,126}[\w-])?', re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What a line asks for: all that decides a piece of music.
+
+  Attributes:
+    prompt: Describes the music.
+    options: Other arguments of `MusicLM.generate`: (name, value), sorted.
+  """
+
+  prompt: str
+  options: tuple[tuple[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """A line of a list.
+
+  Attributes:
+    number: Of the line, from 1.
+    id: Names its file; the number, in six digits, if the line names none.
+    request: What it asks for; None if it is wrong.
+    error: What is wrong.
+  """
+
+  number: int
+  id: str
+  request: Request | None
+  error: str = ''
+
+
+def _prompt(value: Any) -> str:
+  if not isinstance(value, str) or not value.strip():
+    raise ValueError(
+        f'prompt must be a text that describes music, but is {value!r:.100}.'
+    )
+  return value
+
+
+def _seconds(value: Any) -> float:
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not is_number or not 0 < value <= io.MAX_SECONDS:
+    raise ValueError(
+        f'seconds must be greater than 0 and at most {io.MAX_SECONDS}, but are'
+        f' {value!r:.100}.'
+    )
+  return float(value)
+
+
+def _seed(value: Any) -> int:
+  is_int = isinstance(value, int) and not isinstance(value, bool)
+  if not is_int or not 0 <= value < 2**32:
+    raise ValueError(
+        'seed must be a whole number in [0, 2**32), but is' f' {value!r:.100}.'
+    )
+  return value
+
+
+def _negative_prompt(value: Any) -> str:
+  try:
+    return _prompt(value)
+  except ValueError as e:
+    raise ValueError(f'negative_{e}') from e
+
+
+def _loop(value: Any) -> bool:
+  if not isinstance(value, bool):
+    raise ValueError(f'loop must be true or false, but is {value!r:.100}.')
+  return value
+
+
+def _best_of(value: Any) -> int:
+  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    raise ValueError(f'best_of must be at least 1, but is {value!r:.100}.')
+  return value
+
+
+def _choice(name: str, value: Any) -> float:
+  """Checks a field of `SamplingConfig`."""
+  kind = int if name == 'top_k' else float
+  is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+  if not is_number or abs(value) > 1e9:
+    raise ValueError(f'{name} must be a number, but is {value!r:.100}.')
+  fields: dict[str, Any] = {name: kind(value)}
+  choosing.SamplingConfig(**fields)
+  return fields[name]
+
+
+CHOICES = ('temperature', 'top_k', 'top_p', 'guidance_scale')
+
+# What a line may set, and what checks each.
+OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    'seconds': _seconds,
+    'seed': _seed,
+    'negative_prompt': _negative_prompt,
+    'loop': _loop,
+    'best_of': _best_of,
+    **{name: functools.partial(_choice, name) for name in CHOICES},
+}
+
+
+def _fields(text: bytes, is_json: bool) -> dict[str, Any]:
+  """Returns what a line holds, unchecked."""
+  try:
+    decoded = text.decode()
+    fields = json.loads(decoded) if is_json else {'prompt': decoded.strip()}
+  except (ValueError, RecursionError) as e:
+    raise ValueError(f'line must be JSON in UTF-8, but is not: {e}') from e
+  if not isinstance(fields, dict):
+    raise ValueError(
+        'line must be an object such as {"prompt": "a waltz"}, but is'
+        f' {fields!r:.100}.'
+    )
+  return fields
+
+
+def _request(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
+  names = ('prompt', 'id', *OPTIONS)
+  for name in fields:
+    if name not in names:
+      raise ValueError(
+          f'fields must be some of {names}, but one is {name!r:.100}.'
+      )
+  options = {
+      name: check(fields[name])
+      for name, check in OPTIONS.items()
+      if name in fields
+  }
+  return Request(
+      _prompt(fields.get('prompt')),
+      tuple(sorted({**defaults, **options}.items())),
+  )
+
+
+def _id(value: Any, number: int) -> str:
+  if isinstance(value, int) and not isinstance(value, bool):
+    value = str(value)
+  if not isinstance(value, str) or not _ID.fullmatch(value):
+    raise ValueError(
+        f'id must be a safe file name, but is {value!r:.100} in line {number}.'
+        ' Use up to 128 letters without accents, digits and _ - . (no dot'
+        ' first or last).'
+    )
+  return value
+
+
+def _line(
+    text: bytes, number: int, is_json: bool, defaults: Mapping[str, Any]
+) -> Line:
+  """Returns a line, be it right or wrong; only an unsafe id is an error."""
+  id_ = f'{number:06d}'
+  try:
+    fields = _fields(text, is_json)
+  except ValueError as e:
+    return Line(number, id_, None, str(e))
+  if 'id' in fields:
+    id_ = _id(fields['id'], number)
+  try:
+    return Line(number, id_, _request(fields, defaults))
+  except ValueError as e:
+    return Line(number, id_, None, str(e))
+
+
+def _check_unique(lines: Sequence[Line]) -> None:
+  numbers: dict[str, int] = {}
+  for line in lines:
+    # Some file systems do not tell capitals from small letters.
+    other = numbers.setdefault(line.id.lower(), line.number)
+    if other != line.number:
+      raise ValueError(
+          f'ids must differ, but lines {other} and {line.number} both have'
+          f" '{line.id}' (capitals count as small letters). Rename one."
+      )
+
+
+def read(
+    path: str | os.PathLike[str], defaults: Mapping[str, Any]
+) -> list[Line]:
+  """Reads a list of prompts; blank lines are left out.
+
+  Args:
+    path: A .jsonl file, whose lines are objects with 'prompt' and perhaps 'id'
+      and some of OPTIONS; or a .txt file, with a prompt on each line.
+    defaults: Values of some of OPTIONS, for lines that do not set them.
+
+  Returns:
+    The lines, also those that are wrong in themselves.
+
+  Raises:
+    OSError: If the file can't be read.
+    ValueError: If the list as such is wrong: it has another suffix or no
+      prompts, an id is not unique or no safe file name, or a default is wrong.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in SUFFIXES:
+    raise ValueError(
+        f"list of prompts must end in one of {SUFFIXES}, but is '{path}'."
+    )
+  defaults = {name: OPTIONS[name](value) for name, value in defaults.items()}
+  # Only b'\n' ends a line: JSON may hold other separators of lines.
+  texts = path.read_bytes().removeprefix(b'\xef\xbb\xbf').split(b'\n')
+  is_json = path.suffix.lower() == '.jsonl'
+  lines = [
+      _line(text, number, is_json, defaults)
+      for number, text in enumerate(texts, start=1)
+      if text.strip()
+  ]
+  if not lines:
+    raise ValueError(f"'{path}' must hold at least one prompt, but is empty.")
+  _check_unique(lines)
+  return lines
+
+
+def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
+  """Cuts a list into batches of requests that can be made in one call.
+
+  Args:
+    lines: Of the list; those that are wrong are left out.
+    size: Requests in a batch, at most.
+
+  Returns:
+    Requests that differ in their prompts alone, each once: the same request is
+    the same music.
+  """
+  groups: dict[Any, dict[Request, None]] = {}
+  for line in lines:
+    if line.request:
+      groups.setdefault(line.request.options, {})[line.request] = None
+  return [
+      list(group)[i : i + size]
+      for group in groups.values()
+      for i in range(0, len(group), size)
+  ]

@@ -1,0 +1,63 @@
+"""What a file was made from, kept in the file: both are there, or neither."""
+
+from collections.abc import Mapping
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from musiclm_jax.audio import io
+from musiclm_jax.models import parts
+from musiclm_jax.sampling import prompt_list
+
+
+def _excerpt(value: Any) -> Any:
+  """Returns a value, or the start of its JSON if that is long."""
+  text = json.dumps(value)
+  return value if len(text) <= 100 else f'{text[:97]}...'
+
+
+def model_sha256(directory: str | os.PathLike[str]) -> str:
+  """Returns a hash of all parts of a model: their weights and configs."""
+  names = sorted(x.stem for x in pathlib.Path(directory).glob('*.safetensors'))
+  descriptions = [parts.read_description(directory, name) for name in names]
+  text = json.dumps([names, descriptions], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def comment(request: prompt_list.Request, settings: Mapping[str, Any]) -> str:
+  """Returns what stands in the tag 'comment' of a file.
+
+  Args:
+    request: That the file answers.
+    settings: What else decides its samples; JSON values.
+
+  Returns:
+    A JSON object: the start of every value, and the sha256 of all of them.
+  """
+  values = {'prompt': request.prompt, **dict(request.options), **settings}
+  whole = json.dumps(values, sort_keys=True).encode()
+  excerpts = {name: _excerpt(value) for name, value in values.items()}
+  return json.dumps(excerpts | {'sha256': hashlib.sha256(whole).hexdigest()})
+
+
+def difference(path: str | os.PathLike[str], expected: str) -> str | None:
+  """Returns how a file was made otherwise than expected; None if it was not.
+
+  Args:
+    path: Of an audio file.
+    expected: Its `comment`.
+  """
+  try:
+    found = json.loads(io.read_tags(path).get('comment', ''))
+  except ValueError:
+    found = None
+  if not isinstance(found, dict) or 'sha256' not in found:
+    return 'is damaged, or was not made from a list'
+  wanted = json.loads(expected)
+  # The hash comes last: it tells of what excerpts leave out.
+  for name in sorted(wanted | found, key='sha256'.__eq__):
+    if found.get(name) != wanted.get(name):
+      return f'was made with {name} {found.get(name)}, not {wanted.get(name)}'
+  return None
