@@ -86,6 +86,8 @@ MELODY = Stream(
     window_seconds=4.0,
     hop=3,
 )
+# Streams that say what the music should be; a stage may have to do without.
+CONDITIONING = (MULAN.name, MELODY.name)
 
 
 class Tokenizer(abc.ABC):

@@ -13,6 +13,7 @@ from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
@@ -29,6 +30,8 @@ class StageModel(model_lib.TrainableModel):
 
   Attributes:
     stage: What it reads and writes.
+    z_loss: See `__init__`.
+    conditioning_dropout: See `__init__`.
   """
 
   def __init__(
@@ -36,8 +39,32 @@ class StageModel(model_lib.TrainableModel):
       stage: stages.Stage,
       config: transformer.TransformerConfig,
       optimizer_def: optax.GradientTransformation,
+      z_loss: float = 0.0,
+      conditioning_dropout: float = 0.0,
   ):
+    """Makes the module.
+
+    Args:
+      stage: What it reads and writes.
+      config: Of the architecture.
+      optimizer_def: See TrainableModel.
+      z_loss: Weight of the square of the logarithm of the softmax's sum (PaLM,
+        arXiv 2204.02311, section 5), which keeps bfloat16 logits small.
+      conditioning_dropout: How often, in training, an example has nothing of
+        `tokenizers.base.CONDITIONING`: what guidance leads away from (arXiv
+        2207.12598).
+
+    Raises:
+      ValueError: If the conditioning dropout is no probability.
+    """
     super().__init__(optimizer_def)
+    if not 0 <= conditioning_dropout <= 1:
+      raise ValueError(
+          'conditioning_dropout must be in [0, 1], but is'
+          f' {conditioning_dropout}.'
+      )
+    self.z_loss = z_loss
+    self.conditioning_dropout = conditioning_dropout
     self.name = stage.targets.name
     self.stage = stage
     self.config = config
@@ -55,15 +82,20 @@ class StageModel(model_lib.TrainableModel):
     )
     return self.module.init(rng, inputs, targets)
 
-  def loss_fn(
+  def compute_loss(
       self,
       params: model_lib.Variables,
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, Any]:
-    """Returns the mean negative log likelihood, in nats, and metrics."""
-    del flax_mutables
+  ) -> tuple[jax.Array, model_lib.Metrics]:
+    """Returns what training lowers, and metrics.
+
+    Without z-loss that is the metric 'loss', the mean negative log likelihood
+    in nats.
+    """
+    if dropout_rng is not None:
+      dropout_rng, rng = jax.random.split(dropout_rng)
+      batch = {**batch, 'inputs': self._drop_conditioning(batch['inputs'], rng)}
     logits = self._logits(params, batch, dropout_rng)
     nats, seen = self._nats(logits, batch['targets'])
     hits = jnp.argmax(logits, axis=-1) == self._codes(batch['targets'])
@@ -73,15 +105,11 @@ class StageModel(model_lib.TrainableModel):
     for q in range(num_quantizers) if num_quantizers > 1 else ():
       each = slice(q, None, num_quantizers)
       metrics[f'loss_q{q + 1}'] = _mean(nats[:, each], seen[:, each])
+    if self.z_loss:
+      square = jnp.square(jax.nn.logsumexp(logits, axis=-1))
+      metrics['z_loss'] = self.z_loss * _mean(square, seen)
+      loss += metrics['z_loss']
     return loss, model_lib.average(**metrics)
-
-  def eval_fn(
-      self,
-      params: model_lib.Variables,
-      batch: model_lib.Batch,
-      flax_mutables: model_lib.Variables | None = None,
-  ) -> tuple[jax.Array, model_lib.Metrics]:
-    return self.loss_fn(params, batch, None, flax_mutables)
 
   def score_batch(
       self,
@@ -169,6 +197,25 @@ class StageModel(model_lib.TrainableModel):
     return parts.save(
         directory, self.name, config, {'params': params}, lineage, dtype
     )
+
+  def _drop_conditioning(
+      self, inputs: Int[Array, 'batch length'], rng: jax.Array
+  ) -> Int[Array, 'batch length']:
+    """Makes all conditioning of some examples ABSENT_ID."""
+    streams = [
+        s for s in self.stage.inputs if s.name in tokenizers.CONDITIONING
+    ]
+    if not streams or not self.conditioning_dropout:
+      return inputs
+    dropped = jax.random.bernoulli(
+        rng, self.conditioning_dropout, (inputs.shape[0], 1)
+    )
+    for stream in streams:
+      first = self.stage.offsets(stream)[0]
+      end = first + stream.num_quantizers * stream.codebook_size
+      described = (inputs >= first) & (inputs < end)
+      inputs = jnp.where(dropped & described, stages.ABSENT_ID, inputs)
+    return inputs
 
   def _logits(
       self,

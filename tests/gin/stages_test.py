@@ -68,6 +68,13 @@ class StagesTest(parameterized.TestCase):
     if size == 'paper':
       self.assertEqual(model.stage, stages.get_stage(name))
 
+  @parameterized.parameters('tiny', 'paper')
+  def test_conditioning_is_dropped(self, size):
+    parse(size, 'semantic')
+    self.assertEqual(gin_flags.value_of('MODEL').conditioning_dropout, 0.1)
+    parse(size, 'semantic', '--gin.CONDITIONING_DROPOUT=0.2')
+    self.assertEqual(gin_flags.value_of('MODEL').conditioning_dropout, 0.2)
+
   def test_command_line_wins(self):
     parse('tiny', 'coarse', '--gin.BATCH_SIZE=3', '--gin.TEXT_PROBABILITY=0.5')
     self.assertEqual(gin_flags.value_of('BATCH_SIZE'), 3)

@@ -190,6 +190,76 @@ class StageModelTest(parameterized.TestCase):
     self.assertEqual(found[0], found[1])
     self.assertEqual(configs[0], configs[1])
 
+  def test_z_loss_by_hand(self):
+    model, params = make_model()
+    batch, _ = make_batch()
+    params = {**params, 'head': 30 * params['head']}
+    other = stage_lib.StageModel(
+        model.stage, CONFIG, optax.adam(1e-2), z_loss=0.01
+    )
+    logits = jax.jit(model.module.apply)({'params': params}, **batch)
+    logits = np.asarray(logits, np.float64)
+    expected = 0.01 * np.mean(np.log(np.exp(logits).sum(axis=-1)) ** 2)
+    plain, _ = jax.jit(model.eval_fn)(params, batch)
+    loss, metrics = jax.jit(other.eval_fn)(params, batch)
+    self.assertAlmostEqual(float(loss - plain), expected, places=4)
+    # What is reported stays the likelihood.
+    self.assertAlmostEqual(compute(metrics)['loss'], float(plain), places=5)
+    self.assertAlmostEqual(compute(metrics)['z_loss'], expected, places=4)
+
+  def test_conditioning_dropout(self):
+    stage = stages.get_stage('coarse_melody', 4.0)
+    model = stage_lib.StageModel(
+        stage, CONFIG, optax.adam(1e-2), conditioning_dropout=0.25
+    )
+    rng = np.random.default_rng(0)
+
+    def ids(stream):
+      shape = (4000, stream.num_frames(4.0), stream.num_quantizers)
+      tokens = rng.integers(stream.codebook_size, size=shape)
+      return stage.to_ids(tokens, stream).reshape(4000, -1)
+
+    described = [ids(s) for s in stage.inputs[:2]]
+    rest = ids(stage.inputs[2])
+    inputs = np.concatenate([*described, rest], axis=1).astype(np.int32)
+    found = np.asarray(
+        model._drop_conditioning(jnp.asarray(inputs), jax.random.key(0))
+    )
+    length = inputs.shape[1] - rest.shape[1]
+    dropped = np.all(found[:, :length] == stages.ABSENT_ID, axis=1)
+    # Whole examples, as often as asked for, and nothing else.
+    self.assertAlmostEqual(dropped.mean(), 0.25, delta=0.03)
+    np.testing.assert_array_equal(found[~dropped], inputs[~dropped])
+    np.testing.assert_array_equal(found[:, length:], rest)
+
+  def test_conditioning_is_dropped_in_training_only(self):
+    model, params = make_model()
+    batch, _ = make_batch()
+    params = {**params, 'head': 30 * params['head']}
+    config = dataclasses.replace(CONFIG, dropout=0.0)
+    always = stage_lib.StageModel(
+        model.stage, config, optax.adam(1e-2), conditioning_dropout=1.0
+    )
+    # 12 tokens of MuLan, and 2 of semantic frames.
+    mulan = 2 + (batch['inputs'][:, :12] - 2) % (12 * 1024)
+    semantic = 2 + 12 * 1024 + batch['inputs'][:, 12:] % 1024
+    batch['inputs'] = jnp.concatenate([mulan, semantic], axis=1)
+    inputs = batch['inputs'].at[:, :12].set(stages.ABSENT_ID)
+    expected, _ = model.eval_fn(params, {**batch, 'inputs': inputs})
+    given, _ = model.eval_fn(params, batch)
+    trained, _ = always.loss_fn(params, batch, jax.random.key(0))
+    evaluated, _ = always.eval_fn(params, batch)
+    self.assertAlmostEqual(float(trained), float(expected), places=5)
+    self.assertAlmostEqual(float(evaluated), float(given), places=5)
+    self.assertNotAlmostEqual(float(given), float(expected), places=3)
+
+  def test_rejects_a_dropout_that_is_no_probability(self):
+    with self.assertRaisesRegex(ValueError, r'in \[0, 1\], but is 1.5'):
+      stage_lib.StageModel(
+          make_model()[0].stage, CONFIG, optax.adam(1e-2),
+          conditioning_dropout=1.5,
+      )  # fmt: skip
+
 
 if __name__ == '__main__':
   absltest.main()
