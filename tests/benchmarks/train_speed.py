@@ -1,0 +1,223 @@
+"""How fast a stage of 430M parameters trains, beside audiolm-pytorch.
+
+  python tests/benchmarks/train_speed.py --json train_speed.json
+
+A step is what the trainer compiles: loss, gradients, AdamW. Without dropout, as
+audiolm-pytorch has none by default. Operations are counted in the same way for
+all: 6 for each parameter of a matrix and token, and 12 * layers * width for each
+pair of tokens (PaLM, arXiv 2204.02311, appendix B). See `protocol` for how time
+is measured; --systems chooses those that fit into memory side by side, 8 GB
+each at 24 layers. On a GPU or TPU it measures ours alone, in one process, on
+crops of the paper's length, and tells the share of the peak (MFU).
+
+audiolm-pytorch is left out where it is not installed.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+
+import numpy as np
+import protocol
+
+LAYERS, HEADS, EMBED, MLP = 24, 16, 1024, 4096
+STAGE = 'semantic'
+# (batch size, seconds of the crop): 512 tokens on CPUs, else the paper's.
+CROPS = {'cpu': (1, 20.0)}
+ACCELERATOR_CROP = (16, 30.0)
+PEER = 'audiolm-pytorch'
+
+
+def operations(matrices: int, num_layers: int, batch: int, length: int) -> int:
+  """Returns the floating-point operations of a step."""
+  per_token = 6 * matrices + 12 * num_layers * EMBED * length
+  return batch * length * per_token
+
+
+def make_ours(dtype: str, num_layers: int) -> protocol.System:
+  """Returns our train step, as the trainer runs it."""
+  import jax
+  from musiclm_jax.models import transformer
+  from musiclm_jax.stages import base as stages
+  from musiclm_jax.training import optimizers
+  from musiclm_jax.training import programs
+  from musiclm_jax.training import sharding
+  from musiclm_jax.training import stage as stage_lib
+
+  backend = jax.default_backend()
+  batch_size, seconds = CROPS.get(backend, ACCELERATOR_CROP)
+  config = transformer.TransformerConfig(
+      num_layers=num_layers,
+      num_heads=HEADS,
+      head_dim=EMBED // HEADS,
+      embed_dim=EMBED,
+      mlp_dim=MLP,
+      dropout=0.0,
+      remat='none' if backend == 'cpu' else 'dots',
+      scan_layers=backend != 'cpu',
+      dtype=dtype,
+  )
+  stage = stages.get_stage(STAGE, seconds)
+  model = stage_lib.StageModel(stage, config, optimizers.adamw(1e-4, 10, 1000))
+  rng = np.random.default_rng(0)
+  batch = {
+      name: np.concatenate(
+          [
+              stage.to_ids(
+                  rng.integers(
+                      s.codebook_size,
+                      size=(
+                          batch_size,
+                          s.num_frames(seconds),
+                          s.num_quantizers,
+                      ),
+                  ),
+                  s,
+              ).reshape(batch_size, -1)
+              for s in streams
+          ],
+          axis=1,
+      ).astype(np.int32)
+      for name, streams in (
+          ('inputs', stage.inputs),
+          ('targets', (stage.targets,)),
+      )
+  }
+  program = programs.Program(model, sharding.make_mesh(), batch, 1, 0)
+  state = program.initial_state()
+  matrices = (
+      sum(x.size for x in jax.tree.leaves(state.params) if x.ndim > 1)
+      - state.params['token_embed']['embedding'].size
+  )
+
+  def step():
+    nonlocal state
+    state, metrics, _ = program.train_step(state, batch)
+    jax.block_until_ready((state, metrics))
+
+  length = sum(x.shape[1] for x in batch.values())
+  return protocol.System(
+      {'step': step},
+      {
+          'millions': sum(x.size for x in jax.tree.leaves(state.params)) / 1e6,
+          'tokens': batch_size * length,
+          'operations': operations(matrices, num_layers, batch_size, length),
+          'device': jax.devices()[0].device_kind,
+          'devices': jax.device_count(),
+      },
+  )
+
+
+def make_peer(num_layers: int) -> protocol.System:
+  """Returns the train step of audiolm-pytorch's semantic transformer."""
+  from audiolm_pytorch import audiolm_pytorch
+  import torch
+
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.manual_seed(0)
+  # It would ask the hub for the width of texts, of which there are none here.
+  audiolm_pytorch.get_encoded_dim = lambda name: EMBED
+  model = audiolm_pytorch.SemanticTransformer(
+      num_semantic_tokens=1024,
+      dim=EMBED,
+      depth=num_layers,
+      heads=HEADS,
+  )
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+  length = 512
+  ids = torch.randint(1024, (1, length))
+
+  def step():
+    # It puts a start token in front.
+    logits = model(ids=ids[:, :-1])
+    loss = torch.nn.functional.cross_entropy(logits[0], ids[0])
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+  matrices = sum(
+      m.weight.numel()
+      for m in model.transformer.modules()
+      if isinstance(m, torch.nn.Linear)
+  )
+  matrices += model.to_logits.weight.numel()
+  return protocol.System(
+      {'step': step},
+      {
+          'millions': sum(p.numel() for p in model.parameters()) / 1e6,
+          'tokens': length,
+          'operations': operations(matrices, num_layers, 1, length),
+          'device': 'cpu',
+          'devices': 1,
+      },
+  )
+
+
+def report(
+    seconds: dict[tuple[str, str], np.ndarray],
+    facts: dict[str, dict[str, object]],
+) -> list[dict[str, object]]:
+  """Returns a row for each system."""
+  rows = []
+  for name, known in facts.items():
+    times = seconds[name, 'step']
+    row = {
+        'system': name,
+        **known,
+        'seconds': float(np.median(times)),
+        'gflop_per_second': known['operations'] / np.median(times) / 1e9,
+        'tokens_per_second': known['tokens'] / np.median(times),
+    }
+    if PEER in facts and name != PEER:
+      ratios = (known['operations'] / times) / (
+          facts[PEER]['operations'] / seconds[PEER, 'step']
+      )
+      row |= {
+          'ratio': float(np.median(ratios)),
+          'interval': protocol.interval(ratios),
+      }
+    rows.append(row)
+  return rows
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--layers', type=int, default=LAYERS)
+  parser.add_argument('--systems', default=f'float32,bfloat16,{PEER}')
+  parser.add_argument('--json')
+  args = parser.parse_args()
+  makers = {}
+  for name in args.systems.split(','):
+    if name != PEER:
+      makers[name] = functools.partial(make_ours, name, args.layers)
+    elif importlib.util.find_spec('audiolm_pytorch'):
+      makers[name] = functools.partial(make_peer, args.layers)
+    else:
+      print(f'{PEER} is not installed: left out')
+  load = os.getloadavg()[0]
+  seconds, facts = protocol.measure(
+      makers, ['step'], args.rounds, protocol.Clock(num_threads=2)
+  )
+  rows = report(seconds, facts)
+  print(f'{args.rounds} rounds; load average before: {load:.2f}')
+  for row in rows:
+    line = (
+        f'{row["system"]:16}{row["millions"]:7.1f}M {row["seconds"]:8.3f} s'
+        f'{row["gflop_per_second"]:8.1f} GFLOP/s'
+        f'{row["tokens_per_second"]:8.0f} tokens/s'
+    )
+    if 'ratio' in row:
+      low, high = row['interval']
+      line += f'{row["ratio"]:7.2f} x {PEER}  [{low:.2f}, {high:.2f}]'
+    print(line)
+  if args.json:
+    with open(args.json, 'w') as f:
+      json.dump({'load': load, 'rounds': args.rounds, 'rows': rows}, f)
+
+
+if __name__ == '__main__':
+  main()
