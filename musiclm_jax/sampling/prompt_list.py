@@ -94,7 +94,7 @@ def _best_of(value: Any) -> int:
   return value
 
 
-def _choice(name: str, value: Any) -> float:
+def _choice(name: str, value: Any) -> int | float:
   """Checks a field of `SamplingConfig`."""
   kind = int if name == 'top_k' else float
   is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)

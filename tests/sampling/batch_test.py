@@ -12,8 +12,11 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import batch
+from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import prompt_list
 import numpy as np
+import pytest
+from tests import random_model
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -477,6 +480,33 @@ class KillTest(BatchTestCase):
     self.assertLen(list(out.glob('.12.*')), 20 - summary.made)
     self.run_shards('out', lines, 3)
     self.assertEmpty(list(out.glob('.*')))
+
+
+class RealModelTest(BatchTestCase):
+
+  @pytest.mark.slow
+  def test_any_number_of_shards_makes_the_same_files(self):
+    random_model.write_random_model(self.dir / 'model')
+    model = musiclm.MusicLM.from_pretrained(self.dir / 'model')
+    words = ['slow', 'piano', 'waltz', 'slow piano', 'slow waltz', 'two pianos']
+    rows = [{'prompt': word} for word in words]
+    rows += [{'prompt': 'a waltz', 'seconds': 0.3}, {'prompt': 'piano ' * 40}]
+    lines = self.lines(*rows, seconds=0.6)
+    [summary] = self.run_shards('one', lines, model=model, batch_size=3)
+    self.assertEqual((summary.made, summary.failed), (7, 1))
+    [failure] = self.failures('one')
+    self.assertRegex(failure['error'], 'at most 30 word pieces.* has 40')
+    self.run_shards('three', lines, 3, model=model, batch_size=3)
+    (self.dir / 'three' / '000002.wav').unlink()
+    (self.dir / 'three' / '000006.wav').unlink()
+    self.run_shards('three', lines, 2, model=model, batch_size=3)
+    files = contents(self.dir / 'one')
+    self.assertLen(set(files.values()), 7)
+    self.assertEqual(files, contents(self.dir / 'three'))
+    # The first row of a batch sounds like the same prompt on its own.
+    audio = io.read_audio(self.dir / 'one' / '000004.wav', model.sample_rate)
+    alone = model.generate(['slow piano'] * 3, seconds=0.6, seed=0)[0]
+    np.testing.assert_allclose(audio, alone, atol=1e-4)
 
 
 if __name__ == '__main__':
