@@ -178,7 +178,8 @@ class Layer(nn.Module):
     y = self.attention.attend(*qkv, bias)
     x = x + self.dropout(y, deterministic=not train)
     y = self.mlp(self.mlp_norm(x))
-    return x + self.dropout(y, deterministic=not train)
+    x = x + self.dropout(y, deterministic=not train)
+    return nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
 
   def prefill(
       self, x: Float[Array, 'b t d'], bias: Float[Array, '#b #n t t']
@@ -317,7 +318,7 @@ class StageTransformer(nn.Module):
             0.01, 'fan_in', 'truncated_normal', -1, -2, batch_axis=(0,)
         ),
         (targets.num_quantizers, targets.codebook_size, c.embed_dim),
-        axes=('quantizers', 'codes', 'embed'),
+        axes=('quantizers', 'vocab', 'embed'),
     )
 
   def _bias_table(self, name, initializer):
@@ -400,6 +401,8 @@ class StageTransformer(nn.Module):
     )
     bias = self._bias_of(ids, jnp.asarray(token_frames))
     x = self.dropout(self.embed(ids), deterministic=not train)
+    # Where parameters are split as rows are, this says which are to move.
+    x = nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
     if self.config.scan_layers:
       x, _ = self.layers(x, bias, train)
     else:

@@ -24,6 +24,7 @@ class Program:
       batch: Mapping[str, np.ndarray],
       num_microbatches: int,
       random_seed: int,
+      rules: sharding.Rules = sharding.RULES,
   ):
     """Compiles nothing yet.
 
@@ -33,6 +34,7 @@ class Program:
       batch: This process's rows of any batch.
       num_microbatches: Parts of a batch whose gradients are taken in turn.
       random_seed: Of initialization and dropout.
+      rules: Of `sharding.rules`.
 
     Raises:
       ValueError: If the batch cannot be divided so.
@@ -48,10 +50,10 @@ class Program:
     )
     types = {name: x.dtype for name, x in batch.items()}
     self._initialize = steps.with_rules(
-        mesh, steps.make_initializer(model, shapes, types)
+        mesh, rules, steps.make_initializer(model, shapes, types)
     )
     state, variables = jax.eval_shape(self._initialize, self._init_rng)
-    self._shardings = steps.shard_state(mesh, state, variables)
+    self._shardings = steps.shard_state(mesh, state, variables, rules)
     self.abstract_state = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         state,
@@ -59,13 +61,15 @@ class Program:
     )
     whole, rows = sharding.replicated(mesh), sharding.by_row(mesh)
     self._train_step = jax.jit(
-        steps.with_rules(mesh, steps.make_train_step(model, num_microbatches)),
+        steps.with_rules(
+            mesh, rules, steps.make_train_step(model, num_microbatches)
+        ),
         in_shardings=(self._shardings, rows, whole),
         out_shardings=(self._shardings, whole, whole),
         donate_argnums=0,
     )
     self._eval_step = jax.jit(
-        steps.with_rules(mesh, steps.make_eval_step(model)),
+        steps.with_rules(mesh, rules, steps.make_eval_step(model)),
         in_shardings=(self._shardings.params, self._shardings.mutables, rows),
         out_shardings=whole,
     )

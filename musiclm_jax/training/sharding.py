@@ -17,11 +17,21 @@ RULES = (
     ('heads', 'model'),
     ('mlp', 'model'),
 )
+# With these each device holds only its share of every matrix, and fetches the
+# rest when it is needed (FSDP, arXiv 1910.02054).
+FSDP_RULES = (*RULES, ('embed', 'data'), ('channels', 'data'))
+
+Rules = tuple[tuple[str, str], ...]
 
 
-def rules() -> tuple[tuple[str, str], ...]:
-  """Returns RULES; a function so that gin can call it."""
-  return RULES
+def rules(fsdp: bool = False) -> Rules:
+  """Returns the mesh axis of each logical axis.
+
+  Args:
+    fsdp: Whether to split parameters, and the optimizer's state, over the data
+      axis too: for what does not fit into the memory of one device.
+  """
+  return FSDP_RULES if fsdp else RULES
 
 
 def make_mesh(num_model_partitions: int = 1) -> Mesh:
@@ -53,8 +63,10 @@ def by_row(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def _place(mesh: Mesh, shape: tuple[int, ...], names) -> NamedSharding:
-  axes = nn.logical_to_mesh_axes(names, RULES) or ()
+def _place(
+    mesh: Mesh, shape: tuple[int, ...], names, rules: Rules
+) -> NamedSharding:
+  axes = nn.logical_to_mesh_axes(names, rules) or ()
   # What a mesh axis does not divide is held whole.
   return NamedSharding(
       mesh,
@@ -67,13 +79,16 @@ def _place(mesh: Mesh, shape: tuple[int, ...], names) -> NamedSharding:
   )
 
 
-def shard_variables(mesh: Mesh, variables: Mapping[str, Any]) -> dict[str, Any]:
+def shard_variables(
+    mesh: Mesh, variables: Mapping[str, Any], rules: Rules = RULES
+) -> dict[str, Any]:
   """Returns the sharding of each variable, by its logical axes.
 
   Args:
     mesh: Of `make_mesh`.
     variables: Linen collections of anything with a shape, and the
       '<collection>_axes' of each.
+    rules: See `rules`.
 
   Raises:
     ValueError: If a variable has no logical axes.
@@ -92,7 +107,7 @@ def shard_variables(mesh: Mesh, variables: Mapping[str, Any]) -> dict[str, Any]:
             f" '{collection}' has none. Make it with param_with_axes or"
             ' variable_with_axes.'
         )
-      flat[path] = _place(mesh, value.shape, metadata.names)
+      flat[path] = _place(mesh, value.shape, metadata.names, rules)
     shardings[collection] = traverse_util.unflatten_dict(flat)
   return shardings
 

@@ -70,7 +70,10 @@ def make_initializer(
 
 
 def shard_state(
-    mesh: Mesh, state: TrainState, variables: Mapping[str, Any]
+    mesh: Mesh,
+    state: TrainState,
+    variables: Mapping[str, Any],
+    rules: sharding.Rules = sharding.RULES,
 ) -> TrainState:
   """Returns the sharding of each leaf of a state.
 
@@ -78,8 +81,9 @@ def shard_state(
     mesh: Of `sharding.make_mesh`.
     state: Of anything with shapes.
     variables: Of `model.get_initial_variables`, with the axes.
+    rules: Of `sharding.rules`.
   """
-  placed = sharding.shard_variables(mesh, variables)
+  placed = sharding.shard_variables(mesh, variables, rules)
   whole = sharding.replicated(mesh)
   return TrainState(
       step=whole,
@@ -201,11 +205,13 @@ def make_eval_step(
   return eval_step
 
 
-def with_rules(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+def with_rules(
+    mesh: Mesh, rules: sharding.Rules, function: Callable[..., Any]
+) -> Callable[..., Any]:
   """Returns `function`, run where models see the mesh and the axis rules."""
 
   def run(*args):
-    with mesh, nn.logical_axis_rules(sharding.RULES):
+    with mesh, nn.logical_axis_rules(rules):
       return function(*args)
 
   return run

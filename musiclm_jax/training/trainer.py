@@ -142,6 +142,7 @@ def train(
     eval_steps: int = 20,
     random_seed: int = 0,
     num_model_partitions: int = 1,
+    fsdp: bool = False,
     num_microbatches: int = 1,
     max_skipped_steps: int = 10,
     tensorboard: bool = True,
@@ -164,6 +165,7 @@ def train(
     eval_steps: Most batches to evaluate.
     random_seed: Of initialization and dropout.
     num_model_partitions: Devices that share one copy of the parameters.
+    fsdp: Whether all devices do, see `sharding.rules`.
     num_microbatches: Parts of a batch whose gradients are taken in turn.
     max_skipped_steps: Steps in a row that may be skipped for NaN or inf.
     tensorboard: Whether to write TensorBoard files; needs TensorFlow.
@@ -186,7 +188,12 @@ def train(
   mesh = sharding.make_mesh(num_model_partitions)
   train_batches.position = 0
   program = programs.Program(
-      model, mesh, next(train_batches), num_microbatches, random_seed
+      model,
+      mesh,
+      next(train_batches),
+      num_microbatches,
+      random_seed,
+      sharding.rules(fsdp),
   )
   config = describe_config() if describe_config else ''
   with contextlib.ExitStack() as stack:

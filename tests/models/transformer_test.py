@@ -271,7 +271,7 @@ class StageTransformerTest(parameterized.TestCase):
         'position_bias': 'float32 heads=2 buckets=32',
         'frame_bias': 'float32 heads=2 buckets=32',
         'final_norm/scale': 'float32 embed=16',
-        'head': 'float32 quantizers=4 codes=1024 embed=16',
+        'head': 'float32 quantizers=4 vocab=1024 embed=16',
         **{
             f'layers_{i}/{name}': value
             for i in range(2)

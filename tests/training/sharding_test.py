@@ -29,6 +29,10 @@ print(placed.params['narrow']['bias'].spec == P(None))
 print(placed.opt_state[0].mu['wide']['kernel'].spec == P(None, 'model'))
 print(placed.opt_state[0].count.spec == P())
 print(placed.mutables['statistics']['mean'].spec == P(None))
+fsdp = steps.shard_state(
+    sharding.make_mesh(2), state, variables, sharding.rules(fsdp=True))
+print(fsdp.params['wide']['kernel'].spec == P('data', 'model'))
+print(fsdp.opt_state[0].nu['wide']['kernel'].spec == P('data', 'model'))
 x = sharding.put_batch(sharding.make_mesh(2), {'x': jax.numpy.ones((8, 4))})
 print(x['x'].sharding.shard_shape((8, 4)) == (2, 4))
 """
@@ -47,7 +51,7 @@ class ShardingTest(absltest.TestCase):
         capture_output=True,
         check=True,
     )
-    self.assertEqual(done.stdout.decode().split(), ['True'] * 7)
+    self.assertEqual(done.stdout.decode().split(), ['True'] * 9)
 
   def test_rejects_a_parameter_without_axes(self):
     variables = {
