@@ -117,7 +117,7 @@ def _distances(model_dir, name, crops):
         targets.num_frames(stage.crop_seconds),
         np.arange(count)[:, np.newaxis],
         np.zeros(count, np.int32),
-        getattr(sampler.Temperatures(), name),
+        getattr(sampler.GenerationConfig(), name),
     )
     audio = codec.detokenize({**known, targets.name: written})
     distances.append(

@@ -1,6 +1,6 @@
 """Samples the targets of a stage, one token after the other, with a cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import os
@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Int
 from musiclm_jax.models import parts
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
+from musiclm_jax.sampling import choosing
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 MAX_ROWS = 16  # Decoded at once; more take turns, to bound memory.
 CACHE_STEP = 512  # The cache grows by so many positions: few programs to build.
 PREFILL_STEP = 256
-REPORT_STEPS = 128  # Between reports of progress.
+REPORT_STEPS = 64  # Between reports of progress.
 
 # On CPUs XLA else copies the whole cache at every step.
 _CPU_OPTIONS = {'xla_cpu_copy_insertion_use_region_analysis': True}
@@ -67,7 +68,8 @@ class StageDecoder:
     self._prefill = jax.jit(self._prefill_positions)
     self._run = jax.jit(
         self._run_steps,
-        donate_argnums=(1, 2),
+        static_argnums=8,
+        donate_argnums=2,
         compiler_options=_compiler_options(),
     )
 
@@ -113,7 +115,8 @@ class StageDecoder:
       num_frames: int,
       seeds: Int[np.ndarray, 'rows numbers'],
       starts: Int[np.ndarray, ' rows'],
-      temperature: float,
+      config: choosing.SamplingConfig = choosing.DEFAULT,
+      negative: base.Tokens | None = None,
       progress: Callable[[int], Any] = lambda _: None,
   ) -> Int[np.ndarray, 'rows frames quantizers']:
     """Samples the first frames of a window, each row from its own seeds.
@@ -125,54 +128,63 @@ class StageDecoder:
       seeds: [rows, numbers] of 32 bits; a row's noise depends on all its own.
       starts: [rows] frame of the whole piece at which the window starts. The
         same frame and seed draw the same noise in any window.
-      temperature: Of the logits; 0 takes the likeliest code.
+      config: How a token is chosen.
+      negative: What guidance leads away from: inputs like `tokens`, or no
+        conditioning at all if None.
       progress: Is told how many more tokens are sampled.
 
     Returns:
       [rows, num_frames, quantizers] tokens of the targets.
     """
-    size = _rows_at_once(len(prefix))
+    sides = 2 if self._is_guided(config) else 1
+    size = _rows_at_once(len(prefix), MAX_ROWS // sides)
     outputs = []
     for i in range(0, len(prefix), size):
       # The last rows are repeated until there are as many as before.
       rows = np.minimum(np.arange(i, i + size), len(prefix) - 1)
-      sampled = self._sample_rows(
-          {s.name: tokens[s.name][rows] for s in self.stage.inputs},
+      pieces = self.stream(
+          {name: x[rows] for name, x in tokens.items()},
           prefix[rows],
           num_frames,
           seeds[rows],
           starts[rows],
-          temperature,
-          lambda n, i=i: progress(n * min(size, len(prefix) - i)),
+          config,
+          negative and {name: x[rows] for name, x in negative.items()},
       )
-      outputs.append(sampled[: len(prefix) - i])
+      sampled = [prefix[rows]]
+      for piece in pieces:
+        sampled.append(piece)
+        progress(piece[: len(prefix) - i].size)
+      outputs.append(np.concatenate(sampled, axis=1)[: len(prefix) - i])
     return np.concatenate(outputs)
 
-  def _sample_rows(
-      self, tokens, prefix, num_frames, seeds, starts, temperature, progress
-  ):
-    """Samples few enough rows to be decoded at once; see `sample`."""
-    stage = self.stage
-    rows, quantizers = len(prefix), stage.targets.num_quantizers
-    streams = [(tokens[s.name], s) for s in stage.inputs]
-    streams.append((prefix, stage.targets))
-    ids = np.concatenate(
-        [stage.to_ids(t, s).reshape(rows, -1) for t, s in streams], axis=1
-    )
-    start = ids.shape[1]
+  def stream(
+      self,
+      tokens: base.Tokens,
+      prefix: Int[np.ndarray, 'rows known quantizers'],
+      num_frames: int,
+      seeds: Int[np.ndarray, 'rows numbers'],
+      starts: Int[np.ndarray, ' rows'],
+      config: choosing.SamplingConfig = choosing.DEFAULT,
+      negative: base.Tokens | None = None,
+  ) -> Iterator[Int[np.ndarray, 'rows some quantizers']]:
+    """Yields what `sample` adds to the prefix, a few frames at a time.
+
+    All rows are decoded at once, so there should be at most MAX_ROWS of them,
+    or half as many with guidance. Arguments are those of `sample`.
+    """
+    quantizers = self.stage.targets.num_quantizers
+    read, position = self._layout(tokens, prefix, config, negative)
     end = self._input_length + num_frames * quantizers
-    # Position i reads token i - 1.
-    length = _round_up(len(self._frames) + 1, CACHE_STEP)
-    read = np.zeros((rows, length), np.int32)
-    read[:, 1 : start + 1] = ids
     cache = self._prefill(
-        self._params, read[:, : _round_up(start, PREFILL_STEP)]
+        self._params, read[:, : _round_up(position, PREFILL_STEP)]
     )
-    position = start
+    offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
     while position < end:
-      size = _round_up(position + 1, CACHE_STEP)
+      size = _round_up(position + quantizers, CACHE_STEP)
+      room = min(size, end, position + REPORT_STEPS) - position
+      stop = position + room // quantizers * quantizers
       cache = _resize(cache, size)
-      stop = min(end, size, position + REPORT_STEPS)
       read, cache = self._run(
           self._params,
           read,
@@ -181,14 +193,41 @@ class StageDecoder:
           stop,
           seeds.astype(np.uint32),
           starts.astype(np.int32) * quantizers,
-          np.float32(temperature),
+          config.numbers,
+          config.truncates,
       )
-      jax.block_until_ready(read)
-      progress(stop - position)
+      ids = np.asarray(read)[: len(prefix), position + 1 : stop + 1]
       position = stop
-    targets = np.asarray(read)[:, self._input_length + 1 : end + 1]
-    targets = targets.reshape(rows, num_frames, quantizers)
-    return targets - stage.offsets(stage.targets).astype(np.int32)
+      yield ids.reshape(len(prefix), -1, quantizers) - offsets
+
+  def _is_guided(self, config: choosing.SamplingConfig) -> bool:
+    conditioned = any(s.name in base.CONDITIONING for s in self.stage.inputs)
+    return conditioned and config.guidance_scale != 1.0
+
+  def _layout(self, tokens, prefix, config, negative):
+    """Returns [rows, length] ids that positions read, and the first to sample.
+
+    With guidance, as many rows follow that are led away from.
+    """
+    stage = self.stage
+    inputs = [tokens]
+    if self._is_guided(config):
+      inputs.append(negative or _without_conditioning(tokens))
+    streams = [(s, [x[s.name] for x in inputs]) for s in stage.inputs]
+    streams.append((stage.targets, [prefix] * len(inputs)))
+    rows = len(inputs) * len(prefix)
+    ids = np.concatenate(
+        [
+            stage.to_ids(np.concatenate(x), s).reshape(rows, -1)
+            for s, x in streams
+        ],
+        axis=1,
+    )
+    # Position i reads token i - 1.
+    length = _round_up(len(self._frames) + 1, CACHE_STEP)
+    read = np.zeros((len(ids), length), np.int32)
+    read[:, 1 : ids.shape[1] + 1] = ids
+    return read, ids.shape[1]
 
   def _prefill_positions(self, params, read):
     return self._module.apply(
@@ -196,10 +235,11 @@ class StageDecoder:
     )
 
   def _run_steps(
-      self, params, read, cache, position, stop, seeds, firsts, temperature
-  ):
+      self, params, read, cache, position, stop, seeds, firsts, numbers,
+      truncates,
+  ):  # fmt: skip
     """Samples the tokens of positions [position, stop)."""
-    keys = _keys(seeds)
+    keys = choosing.keys(seeds)
     quantizers = self.stage.targets.num_quantizers
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
 
@@ -215,8 +255,9 @@ class StageDecoder:
           cache,
           method='step',
       )
-      codes = _pick(logits, keys, firsts + index, temperature)
+      codes = choosing.choose(logits, keys, firsts + index, numbers, truncates)
       ids = codes + offsets[index % quantizers]
+      ids = jnp.tile(ids, len(read) // len(ids))
       read = jax.lax.dynamic_update_slice_in_dim(
           read, ids[:, None], position + 1, 1
       )
@@ -227,9 +268,18 @@ class StageDecoder:
     return read, cache
 
 
-def _rows_at_once(rows: int) -> int:
+def _without_conditioning(tokens: base.Tokens) -> base.Tokens:
+  """Returns inputs in which what describes the music is not known."""
+  absent = lambda x: np.full_like(x, base.ABSENT)
+  return {
+      name: absent(x) if name in base.CONDITIONING else x
+      for name, x in tokens.items()
+  }
+
+
+def _rows_at_once(rows: int, most: int) -> int:
   """Shares out rows evenly, in one of few sizes: each is compiled for."""
-  share = -(-rows // -(-rows // MAX_ROWS))
+  share = -(-rows // -(-rows // most))
   return share if share < 8 else _round_up(share, 2)
 
 
@@ -244,26 +294,3 @@ def _resize(
       [(0, 0, 0)] * 2 + [(0, size - x.shape[2], 0), (0, 0, 0)],
   )
   return jax.tree.map(resize, cache)
-
-
-def _keys(seeds: UInt[Array, 'rows numbers']) -> Array:
-  """Returns a random key for each row."""
-  fold = lambda row: functools.reduce(
-      jax.random.fold_in, row, jax.random.key(0)
-  )
-  return jax.vmap(fold)(seeds)
-
-
-def _pick(
-    logits: Float[Array, 'rows codes'],
-    keys: Array,
-    indices: Int[Array, ' rows'],
-    temperature: Float[Array, ''],
-) -> Int[Array, ' rows']:
-  """Samples a code for each row, with noise that only key and index decide."""
-  noise = jax.vmap(
-      lambda key, i: jax.random.gumbel(
-          jax.random.fold_in(key, i), logits.shape[1:]
-      )
-  )(keys, indices)
-  return jnp.argmax(logits + temperature * noise, axis=-1).astype(jnp.int32)

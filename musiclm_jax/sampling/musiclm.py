@@ -1,26 +1,26 @@
 """Text in, music out: a trained MusicLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import os
-import pathlib
 from typing import Any
 
-import jax
 from jaxtyping import Float
-from musiclm_jax.audio import io
-from musiclm_jax.models import parts
-from musiclm_jax.sampling import decode
+from musiclm_jax.models import compiled
+from musiclm_jax.sampling import conditioner as conditioner_lib
+from musiclm_jax.sampling import pretrained
+from musiclm_jax.sampling import rendering
 from musiclm_jax.sampling import sampler as sampler_lib
-from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import melody as melody_lib
-from musiclm_jax.tokenizers import mulan as mulan_lib
-from musiclm_jax.tokenizers import soundstream
+from musiclm_jax.sampling import take as take_lib
+from musiclm_jax.sampling import timeline as timeline_lib
 import numpy as np
 import tqdm
 
-TEMPERATURES = sampler_lib.Temperatures()
-DTYPES = ('float32', 'bfloat16')
+CONFIG = sampler_lib.GenerationConfig()
+DTYPES = ('float32', 'bfloat16', 'int8')
 PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
+
+# Texts, or timelines where a piece is more than a text.
+Pieces = str | timeline_lib.Timeline | Sequence[str | timeline_lib.Timeline]
 
 
 class MusicLM:
@@ -29,30 +29,17 @@ class MusicLM:
     model = MusicLM.from_pretrained()
     audio = model.generate(['slow piano waltz in A minor'], seconds=10)
 
+  Every kind of piece is a `Timeline`: music that continues other music, that
+  follows a melody, whose prompts change, with a part made anew, or a loop.
+
   Attributes:
     sample_rate: Of the audio it makes, in Hz.
   """
 
-  def __init__(
-      self,
-      mulan: Any,
-      codec: base.Codec,
-      decoders: Mapping[str, decode.StageDecoder],
-      melody: base.Tokenizer | None = None,
-  ):
-    """Makes a model of loaded parts.
-
-    Args:
-      mulan: A `tokenizers.mulan.MuLan`, or what has its `tokenize_text`.
-      codec: Turns coarse and fine tokens into audio.
-      decoders: The stages 'semantic', 'coarse' and 'fine'.
-      melody: Writes the tokens of melodies that stages are to follow.
-    """
-    self.sample_rate = codec.sample_rate
-    self._mulan = mulan
-    self._codec = codec
-    self._melody = melody
-    self._sampler = sampler_lib.Sampler(decoders)
+  def __init__(self, conditioner: conditioner_lib.Conditioner):
+    """Makes a model of loaded parts; see `from_pretrained`."""
+    self.sample_rate = conditioner.codec.sample_rate
+    self._conditioner = conditioner
 
   @classmethod
   def from_pretrained(
@@ -65,8 +52,8 @@ class MusicLM:
     Args:
       name_or_dir: A model directory, or the id 'owner/name' of one on the
         Hugging Face hub; None for the one in the package.
-      dtype: Of the weights and arithmetic of the stages: 'float32', or
-        'bfloat16', which is faster on accelerators.
+      dtype: Of the weights of the stages: 'float32', 'bfloat16' or 'int8', the
+        smaller the faster; see the README for what they cost in quality.
 
     Raises:
       FileNotFoundError: If there is no such model, or it lacks a part.
@@ -74,166 +61,242 @@ class MusicLM:
     """
     if dtype not in DTYPES:
       raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
-    _keep_compiled()
-    directory = _find(name_or_dir)
-    mulan = mulan_lib.MuLan.from_dir(directory)
-    codec = soundstream.SoundStream.from_dir(directory)
-    hashes = {'mulan': mulan.sha256, 'soundstream': codec.sha256}
-    if (directory / 'w2v_bert.json').exists():
-      w2v_bert = parts.read_description(directory, 'w2v_bert')
-      hashes['w2v_bert'] = w2v_bert['sha256']
-    melody = None
-    if (directory / 'melody.json').exists():
-      melody = melody_lib.Melody.from_dir(directory)
-      hashes['melody'] = melody.sha256
-    decoders = {}
-    for name in sampler_lib.STAGES:
-      decoders[name] = decode.StageDecoder.from_dir(directory, name, dtype)
-      parts.check_lineage(name, decoders[name].lineage, hashes)
-    return cls(mulan, codec, decoders, melody)
+    compiled.keep()
+    return cls(pretrained.load(pretrained.find(name_or_dir), dtype))
 
   def generate(
       self,
-      prompts: str | Sequence[str],
-      seconds: int | float = 10.0,
+      pieces: Pieces,
       seed: int = 0,
-      temperatures: sampler_lib.Temperatures = TEMPERATURES,
+      config: sampler_lib.GenerationConfig = CONFIG,
+      best_of: int = 1,
       progress: bool = True,
-      melody: Float[np.ndarray, ' melody_samples'] | None = None,
+      **fields: Any,
   ) -> Float[np.ndarray, 'batch samples']:
-    """Makes a piece of music for each prompt.
+    """Makes some pieces of music, of the same length.
 
     Args:
-      prompts: A description of the music, or several.
-      seconds: Length of each piece; any.
-      seed: The same call gives the same audio. So does the same prompt among
+      pieces: A description of the music, or several; or timelines.
+      seed: The same call gives the same audio. So does the same piece among
         other ones, but for rare choices that rounding tips: XLA adds up in
-        another order where there are more rows. A prompt that is repeated is
+        another order where there are more rows. A text that is repeated is
         played anew each time.
-      temperatures: How far each stage strays from its likeliest tokens.
+      config: How each stage chooses tokens.
+      best_of: How many takes of each piece to make; the one is kept that MuLan
+        finds the nearest to its prompts.
       progress: Whether to show a progress bar if it takes long.
-      melody: [samples] in [-1, 1], at `sample_rate`, e.g. of somebody who hums.
-        Every piece follows it, as long as it lasts (MusicLM, section 4.5).
+      **fields: Of the `Timeline` of pieces that are texts, e.g. seconds=30.
 
     Returns:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
 
     Raises:
-      ValueError: If a prompt is empty or too long, or `seconds` not positive,
-        or if there is a melody and the model follows none.
+      ValueError: If pieces contradict themselves or differ in length, or ask
+        for what the model can't do, or a prompt is empty or too long.
     """
-    prompts, seconds = _check_prompts(prompts), float(seconds)
-    num_samples = self._num_samples(seconds)
-    # One by one: products add up in another order where there are more rows.
-    texts = [self._mulan.tokenize_text([p])[base.MULAN.name] for p in prompts]
-    tokens = {base.MULAN.name: np.concatenate(texts)}
-    if melody is not None:
-      tokens |= self._melody_tokens(melody, len(prompts))
-    total = len(prompts) * self._sampler.num_tokens(seconds)
+    takes = self.takes(pieces, seed, config, best_of, progress, **fields)
+    lengths = sorted({take.num_samples for take in takes})
+    if len(lengths) > 1:
+      raise ValueError(
+          'pieces must be of one length to be stacked, but have from'
+          f' {lengths[0]} to {lengths[-1]} samples. Use `takes` and `render`.'
+      )
+    return np.stack([self.render(take) for take in takes])
+
+  def takes(
+      self,
+      pieces: Pieces,
+      seed: int = 0,
+      config: sampler_lib.GenerationConfig = CONFIG,
+      best_of: int = 1,
+      progress: bool = True,
+      **fields: Any,
+  ) -> list[take_lib.Take]:
+    """Samples the tokens of some pieces, of any lengths; see `generate`.
+
+    `render` makes them audio, `vary` makes others of them, and `Take.save`
+    keeps them.
+    """
+    if best_of < 1:
+      raise ValueError(f'best_of must be at least 1, but is {best_of}.')
+    timelines = _timelines(pieces, fields)
+    blank = [
+        self._conditioner.prepare(timeline, (seed, number, 0), config)
+        for timeline, number in zip(
+            timelines, _numbers(seed, timelines), strict=True
+        )
+    ]
+    candidates = [
+        [take.renumbered(i) for i in range(best_of)] for take in blank
+    ]
+    sampled = self._sample([c for cs in candidates for c in cs], progress)
+    if best_of == 1:
+      return sampled
+    best = []
+    for i, timeline in enumerate(timelines):
+      takes = sampled[i * best_of : (i + 1) * best_of]
+      scores = [self.score(self.render(take), timeline) for take in takes]
+      best.append(takes[int(np.argmax(scores))])
+    return best
+
+  def render(self, take: take_lib.Take) -> Float[np.ndarray, ' samples']:
+    """Returns the [samples] audio of a take: the same every time.
+
+    Raises:
+      ValueError: If it was made with another codec.
+    """
+    take.check_part('soundstream', self._conditioner.hashes)
+    return rendering.render(self._conditioner.codec, take)
+
+  def vary(
+      self,
+      take: take_lib.Take,
+      seed: int,
+      from_second: float = 0.0,
+      keep_semantic: bool = False,
+      progress: bool = True,
+  ) -> take_lib.Take:
+    """Samples a take again, or a part of it.
+
+    Args:
+      take: Which to start from.
+      seed: Of what is new.
+      from_second: All before it stays as it is.
+      keep_semantic: Whether only the sound is to change, the acoustic tokens.
+      progress: Whether to show a progress bar if it takes long.
+
+    Raises:
+      ValueError: If it was made with another model, or ends before
+        `from_second`.
+    """
+    for part in take.hashes:
+      take.check_part(part, self._conditioner.hashes)
+    blank = take.erase(seed, from_second, keep_semantic)
+    return self._sample([blank], progress)[0]
+
+  def stream(
+      self,
+      piece: str | timeline_lib.Timeline,
+      seed: int = 0,
+      config: sampler_lib.GenerationConfig = CONFIG,
+      **fields: Any,
+  ) -> Iterator[Float[np.ndarray, ' some']]:
+    """Yields the audio of one piece while it is being made.
+
+    What is yielded is what `generate` returns, but for rare choices that
+    rounding tips.
+
+    Args:
+      piece: A text or a timeline; no loop.
+      seed: See `generate`.
+      config: See `generate`.
+      **fields: Of the `Timeline`, if the piece is a text.
+
+    Raises:
+      ValueError: As `generate`.
+    """
+    [timeline] = _timelines(piece, fields)
+    [number] = _numbers(seed, [timeline])
+    take = self._conditioner.prepare(timeline, (seed, number, 0), config)
+    run = self._conditioner.sampler.start(_job([take]))
+    yield from rendering.stream(self._conditioner.codec, take, run)
+
+  def score(
+      self,
+      audio: Float[np.ndarray, ' samples'],
+      piece: str | timeline_lib.Timeline,
+  ) -> float:
+    """Returns how near MuLan finds audio to the prompts of a piece: -1 to 1."""
+    [timeline] = _timelines(piece, {})
+    sections = timeline.sections
+    ends = [start for start, _ in sections[1:]]
+    ends.append(len(audio) / self.sample_rate)
+    scores, lengths = [], []
+    for (start, prompt), end in zip(sections, ends, strict=True):
+      part = audio[
+          round(start * self.sample_rate) : round(end * self.sample_rate)
+      ]
+      near = self._conditioner.embed(part) @ self._conditioner.embed(prompt)
+      scores.append(float(near))
+      lengths.append(len(part))
+    return float(np.average(scores, weights=lengths))
+
+  def _sample(
+      self, takes: Sequence[take_lib.Take], progress: bool
+  ) -> list[take_lib.Take]:
+    """Returns takes with all tokens sampled, those alike side by side."""
+    groups: dict[Any, list[int]] = {}
+    for i, take in enumerate(takes):
+      groups.setdefault(take.layout, []).append(i)
+    jobs = [_job([takes[i] for i in group]) for group in groups.values()]
+    sampled = list(takes)
     with tqdm.tqdm(
-        total=total, desc='music', unit=' tokens', unit_scale=True,
+        desc='music', unit=' tokens', unit_scale=True,
         delay=PROGRESS_AFTER, disable=not progress, leave=False,
     ) as bar:  # fmt: skip
-      tokens = self._sampler.sample(
-          tokens, seconds, _seeds(seed, prompts), temperatures, bar.update
-      )
-    pieces = ({k: x[[i]] for k, x in tokens.items()} for i in range(len(texts)))
-    return np.concatenate([self._audio(p, num_samples) for p in pieces])
-
-  def _num_samples(self, seconds: float) -> int:
-    """Returns the length of the audio, if there is any."""
-    if not 0 < seconds < float('inf'):
-      raise ValueError(
-          f'seconds must be greater than 0, but is {seconds}. Ask for as many'
-          ' seconds of music as you want to hear.'
-      )
-    num_samples = round(seconds * self.sample_rate)
-    if not num_samples:
-      raise ValueError(
-          f'seconds must be at least one sample, {1 / self.sample_rate:.2g},'
-          f' but is {seconds}.'
-      )
-    return num_samples
-
-  def _melody_tokens(self, melody: np.ndarray, batch: int) -> base.Tokens:
-    """Returns the tokens of a melody, for each piece of a batch."""
-    if self._melody is None or not self._sampler.reads_melody:
-      raise ValueError(
-          "melody must be for a model with a part 'melody' and stages that read"
-          ' it, but this model has none. Train one with `musiclm recipe'
-          ' --melody`, or leave the melody out.'
-      )
-    base.check_audio(melody[np.newaxis], self.sample_rate)
-    audio = io.resample(melody, self.sample_rate, self._melody.sample_rate)
-    tokens = self._melody.tokenize(np.clip(audio, -1, 1)[np.newaxis])
-    return {name: np.repeat(t, batch, axis=0) for name, t in tokens.items()}
-
-  def _audio(self, tokens: base.Tokens, num_samples: int) -> np.ndarray:
-    """Returns the [1, samples] audio of one piece."""
-    streams = {s.name: tokens[s.name] for s in self._codec.streams}
-    audio = self._codec.detokenize(streams)[:, :num_samples]
-    return audio.astype(np.float32)
+      runs = [self._conditioner.sampler.start(job, bar.update) for job in jobs]
+      bar.total = sum(run.num_tokens for run in runs)
+      for run, group in zip(runs, groups.values(), strict=True):
+        tokens = run.finish()
+        for row, i in enumerate(group):
+          sampled[i] = takes[i].with_tokens(
+              {name: tokens[name][[row]] for name in takes[i].tokens}
+          )
+    return sampled
 
 
-def _check_prompts(prompts: str | Sequence[str]) -> list[str]:
-  prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-  if not prompts:
+def _timelines(
+    pieces: Pieces, fields: dict[str, Any]
+) -> list[timeline_lib.Timeline]:
+  """Returns the timeline of each piece."""
+  if isinstance(pieces, str | timeline_lib.Timeline):
+    pieces = [pieces]
+  if not len(pieces):
     raise ValueError('prompts must hold at least one text, but are empty.')
-  for prompt in prompts:
-    if not isinstance(prompt, str) or not prompt.strip():
-      raise ValueError(
-          'each prompt must be a text that describes music, but one is'
-          f' {prompt!r}.'
-      )
-  return prompts
+  timelines = []
+  for piece in pieces:
+    if isinstance(piece, timeline_lib.Timeline):
+      if fields:
+        raise ValueError(
+            f'{sorted(fields)} must be fields of the timeline, where a piece is'
+            ' a timeline, but are given beside it.'
+        )
+      timelines.append(piece)
+    else:
+      timelines.append(timeline_lib.Timeline(piece, **fields))
+  return timelines
 
 
-def _seeds(seed: int, prompts: Sequence[str]) -> np.ndarray:
-  """Returns [batch, 2]: the seed, and which take of its prompt a piece is."""
+def _numbers(
+    seed: int, timelines: Sequence[timeline_lib.Timeline]
+) -> list[int]:
+  """Returns which take of its prompts each piece is."""
   if not 0 <= seed < 2**32:
     raise ValueError(f'seed must be in [0, 2**32), but is {seed}.')
-  takes = [prompts[:i].count(prompt) for i, prompt in enumerate(prompts)]
-  return np.stack([np.full(len(takes), seed), takes], axis=1)
+  seen: list[Any] = []
+  numbers = []
+  for timeline in timelines:
+    prompts = [(start, _key(prompt)) for start, prompt in timeline.sections]
+    numbers.append(seen.count(prompts))
+    seen.append(prompts)
+  return numbers
 
 
-def _find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
-  """Returns the directory of a model, downloading it if need be."""
-  if name_or_dir is None:
-    return parts.embedded_model()
-  if pathlib.Path(name_or_dir).is_dir():
-    return pathlib.Path(name_or_dir)
-  name = os.fspath(name_or_dir)
-  if len(name.split('/')) != 2 or name[0] in './~':
-    raise FileNotFoundError(
-        "model must be a directory or the id 'owner/name' of one on the"
-        f" Hugging Face hub, but there is no directory '{name}'."
-    )
-  import huggingface_hub  # Slow to import, and seldom needed.
-
-  try:
-    path = huggingface_hub.snapshot_download(
-        name, allow_patterns=['*.json', '*.safetensors']
-    )
-  except Exception as e:  # Of many kinds, from the client and below it.
-    raise FileNotFoundError(
-        f"model '{name}' must be a directory, or be on the Hugging Face hub and"
-        f' the hub within reach, but: {str(e).splitlines()[0]} Check the name'
-        ' and the network, or pass the path of a model directory.'
-    ) from e
-  return pathlib.Path(path)
+def _key(prompt: timeline_lib.Prompt) -> Any:
+  return prompt if isinstance(prompt, str) else prompt.tobytes()
 
 
-def _keep_compiled() -> None:
-  """Keeps compiled programs for the next process, unless JAX is told where.
-
-  JAX_COMPILATION_CACHE_DIR names another folder, or none if it is empty.
-  """
-  if (
-      'JAX_COMPILATION_CACHE_DIR' in os.environ
-      or jax.config.values['jax_compilation_cache_dir']
-  ):
-    return
-  cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(cache) / 'musiclm_jax' / 'compiled'
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+def _job(takes: Sequence[take_lib.Take]) -> sampler_lib.Job:
+  """Returns the sampling of takes of the same layout."""
+  first = takes[0]
+  negatives = [t.negative for t in takes if t.negative is not None]
+  return sampler_lib.Job(
+      tokens={
+          name: np.concatenate([take.tokens[name] for take in takes])
+          for name in first.tokens
+      },
+      seeds=np.array([take.seeds for take in takes]),
+      config=first.config,
+      sections=first.sections,
+      negative=np.concatenate(negatives) if negatives else None,
+  )

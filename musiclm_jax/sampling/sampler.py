@@ -1,10 +1,11 @@
 """The cascade of stages: MuLan tokens -> semantic -> coarse -> fine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
 from jaxtyping import Int
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import windows
 from musiclm_jax.tokenizers import base
@@ -18,33 +19,56 @@ Progress = Callable[[int], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Temperatures:
-  """How far each stage strays from its likeliest tokens (MusicLM 4.1).
+class GenerationConfig:
+  """How each stage chooses tokens; temperatures of MusicLM 4.1."""
 
-  Raises:
-    ValueError: If one is negative or not finite.
+  semantic: choosing.SamplingConfig = choosing.SamplingConfig(1.0)
+  coarse: choosing.SamplingConfig = choosing.SamplingConfig(0.95)
+  fine: choosing.SamplingConfig = choosing.SamplingConfig(0.4)
+
+  def changed(
+      self, temperature: float = 1.0, **changes: float | int
+  ) -> 'GenerationConfig':
+    """Returns a config with the same changes for every stage.
+
+    Args:
+      temperature: Times that of each stage.
+      **changes: Other fields of `SamplingConfig`.
+    """
+    configs = {}
+    for name in STAGES:
+      config = getattr(self, name)
+      configs[name] = dataclasses.replace(
+          config, temperature=temperature * config.temperature, **changes
+      )
+    return GenerationConfig(**configs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Pieces to sample, alike in all that is not tokens.
+
+  Attributes:
+    tokens: 'mulan' [batch, sections, quantizers]; 'melody' [batch, windows,
+      quantizers] if pieces are to follow one; and those of the stages, [batch,
+      frames, quantizers], ABSENT where they are to be sampled: in the same
+      frames of each piece. They are written there.
+    seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
+    config: How tokens are chosen.
+    sections: Seconds at which each section, and its MuLan tokens, start.
+    negative: MuLan tokens like those of `tokens`, to be led away from; None to
+      be led away from no conditioning.
   """
 
-  semantic: float = 1.0
-  coarse: float = 0.95
-  fine: float = 0.4
-
-  def __post_init__(self):
-    for name, value in dataclasses.asdict(self).items():
-      if not 0 <= value < float('inf'):
-        raise ValueError(
-            f'the temperature of {name} must be at least 0, which takes the'
-            f' likeliest tokens, but is {value}.'
-        )
+  tokens: base.Tokens
+  seeds: Int[np.ndarray, 'batch numbers']
+  config: GenerationConfig = GenerationConfig()
+  sections: Sequence[float] = (0.0,)
+  negative: Int[np.ndarray, 'batch sections quantizers'] | None = None
 
 
 class Sampler:
-  """Samples every stream of pieces of any length, in bounded memory.
-
-  Semantic and coarse tokens are written by windows that start half a window
-  apart; each continues the tokens of the one before. Fine tokens depend on the
-  coarse ones of their own time alone, so all windows are sampled at once.
-  """
+  """Samples every stream of pieces of any length, in bounded memory."""
 
   def __init__(self, decoders: Mapping[str, decode.StageDecoder]):
     """Makes a sampler of the decoders of `STAGES`, by name."""
@@ -58,109 +82,157 @@ class Sampler:
     """Whether a stage follows a melody."""
     return any(base.MELODY in d.stage.inputs for d in self._decoders.values())
 
-  def num_frames(self, seconds: float) -> dict[str, int]:
-    """Returns the frames of each stream that are sampled for some audio.
+  def empty(self, batch: int, seconds: float) -> base.Tokens:
+    """Returns room for the tokens of some audio, all ABSENT.
 
-    A stage reads whole windows, so the one before it may have to go on for a
-    little longer than is heard.
+    Windows are whole, so very short pieces take more than is heard.
     """
-    fine_window = self._windows['fine'].frames(base.FINE)
     # Less a thousandth of a frame, lest rounding errors add a frame.
     heard = int(np.ceil(seconds * ACOUSTIC_RATE - 1e-3))
-    acoustic = max(heard, fine_window)
-    semantic = self._windows['coarse'].input_frames(acoustic, base.SEMANTIC)
-    return {'semantic': semantic, 'coarse': acoustic, 'fine': acoustic}
+    acoustic = max(heard, self._windows['fine'].frames(base.FINE))
+    seconds = self._windows['coarse'].whole(acoustic / ACOUSTIC_RATE)
+    semantic = int(np.ceil(base.SEMANTIC.num_frames(1.0) * seconds - 1e-3))
+    frames = {'semantic': semantic, 'coarse': acoustic, 'fine': acoustic}
+    return {
+        name: np.full(
+            (batch, frames[name], decoder.stage.targets.num_quantizers),
+            base.ABSENT,
+            np.int32,
+        )
+        for name, decoder in self._decoders.items()
+    }
 
-  def num_tokens(self, seconds: float) -> int:
-    """Returns the tokens that are sampled for a piece: the work to do."""
-    frames = self.num_frames(seconds)
-    fine = self._windows['fine']
-    starts = fine.independent_starts(frames['fine'])
-    frames['fine'] = len(starts) * fine.frames(base.FINE)
-    return sum(
-        frames[name] * self._decoders[name].stage.targets.num_quantizers
-        for name in STAGES
-    )
-
-  def sample(
-      self,
-      tokens: base.Tokens,
-      seconds: float,
-      seeds: Int[np.ndarray, 'batch numbers'],
-      temperatures: Temperatures,
-      progress: Progress = lambda _: None,
-  ) -> base.Tokens:
-    """Samples pieces, each from its own seeds and conditioning alone.
+  def start(self, job: Job, progress: Progress = lambda _: None) -> 'Run':
+    """Returns what samples the tokens of `job` as they are asked for.
 
     Args:
-      tokens: MuLan tokens, [batch, 1, quantizers]; and if pieces shall follow
-        a melody, those of it, [batch, windows, quantizers].
-      seconds: Of audio that the tokens are for.
-      seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
-      temperatures: Of the stages.
+      job: What to sample.
       progress: Is told how many more tokens are sampled.
-
-    Returns:
-      `tokens`, and those of the stages; all cover at least `seconds`.
     """
-    shape = (len(seeds), 0, base.MELODY.num_quantizers)
-    tokens = {base.MELODY.name: np.zeros(shape, np.int32), **tokens}
-    frames = self.num_frames(seconds)
-    for i, name in enumerate(STAGES):
-      sample = self._sample_fine if name == 'fine' else self._sample_continued
-      tokens[name] = sample(
-          name,
-          tokens,
-          frames[name],
-          np.insert(seeds, 0, i, axis=1),
-          getattr(temperatures, name),
-          progress,
-      )
-    return tokens
+    return Run(self._decoders, self._windows, job, progress)
 
-  def _sample_continued(
-      self, name, tokens, num_frames, seeds, temperature, progress
-  ) -> Int[np.ndarray, 'batch frames quantizers']:
-    cover, decoder = self._windows[name], self._decoders[name]
-    target = decoder.stage.targets
-    batch = len(tokens[base.MULAN.name])
-    known = np.zeros((batch, 0, target.num_quantizers), np.int32)
-    for window in range(cover.count(num_frames)):
-      start = window * cover.stride(target)
-      written = decoder.sample(
-          cover.continued_inputs(tokens, window),
-          known[:, start:],
-          min(cover.frames(target), num_frames - start),
-          seeds,
-          np.full(batch, start),
-          temperature,
-          progress,
-      )
-      known = np.concatenate([known[:, :start], written], axis=1)
-    return known
 
-  def _sample_fine(
-      self, name, tokens, num_frames, seeds, temperature, progress
-  ) -> Int[np.ndarray, 'batch frames quantizers']:
-    cover, decoder = self._windows[name], self._decoders[name]
-    target = decoder.stage.targets
-    length = cover.frames(target)
-    starts = cover.independent_starts(num_frames)
-    batch = len(tokens[base.MULAN.name])
-    rows = batch * len(starts)
-    written = decoder.sample(
-        cover.independent_inputs(tokens, starts),
-        np.zeros((rows, 0, target.num_quantizers), np.int32),
-        length,
-        np.repeat(seeds, len(starts), axis=0),
-        np.tile(starts, batch),
-        temperature,
-        progress,
+class Run:
+  """The sampling of some pieces, each from its own seeds and tokens alone.
+
+  A stage samples no further than those after it need, so that the first audio
+  can be heard long before the last semantic token is there.
+
+  Attributes:
+    tokens: Of all streams; ABSENT where they are not sampled yet.
+  """
+
+  def __init__(
+      self,
+      decoders: Mapping[str, decode.StageDecoder],
+      cover: Mapping[str, windows.Windows],
+      job: Job,
+      progress: Progress,
+  ):
+    """Use `Sampler.start`."""
+    none = np.zeros((len(job.seeds), 0, base.MELODY.num_quantizers), np.int32)
+    self.tokens = {base.MELODY.name: none, **job.tokens}
+    self._decoders, self._windows = decoders, cover
+    self._job, self._progress = job, progress
+    self._pieces = {
+        name: self._continue(name) for name in ('semantic', 'coarse')
+    }
+
+  @property
+  def num_tokens(self) -> int:
+    """How many tokens are still to be sampled."""
+    return sum(int(np.sum(self.tokens[name] == base.ABSENT)) for name in STAGES)
+
+  def finish(self) -> base.Tokens:
+    """Samples all there is to sample, and returns `tokens`."""
+    # One stage after the other: pieces of equal size are compiled once.
+    for name in ('semantic', 'coarse', 'fine'):
+      self.advance(name, self.tokens[name].shape[1])
+    return self.tokens
+
+  def advance(self, name: str, until: int) -> None:
+    """Samples the frames of a stream before `until`, and all they depend on."""
+    if name == 'fine':
+      self._fill_fine(until)
+      return
+    while np.any(self._unknown(name)[:until]):
+      next(self._pieces[name])
+
+  def _unknown(self, name: str) -> np.ndarray:
+    """Returns which frames of a stream are to be sampled."""
+    return self.tokens[name][0, :, 0] == base.ABSENT
+
+  def _continue(self, name: str) -> Iterator[None]:
+    """Samples a stream by windows that continue each other, bit by bit."""
+    job, decoder = self._job, self._decoders[name]
+    cover, written = self._windows[name], self.tokens[name]
+    for window in cover.continued(self._unknown(name), job.sections):
+      position = window.first
+      section = self._section(cover.seconds(position))
+      inputs = self._inputs(name, window.start, section)
+      for piece in decoder.stream(
+          inputs,
+          written[:, window.start : position],
+          window.end - window.start,
+          self._seeds(name),
+          np.full(len(written), window.start),
+          getattr(job.config, name),
+          self._negative(inputs, section),
+      ):
+        self._progress(piece.size)
+        written[:, position : position + piece.shape[1]] = piece
+        position += piece.shape[1]
+        yield
+
+  def _fill_fine(self, until: int) -> None:
+    """Samples fine tokens before `until`, all windows at once.
+
+    They depend on the coarse ones of their own time alone.
+    """
+    name, written = 'fine', self.tokens['fine']
+    cover = self._windows[name]
+    todo = cover.independent(self._unknown(name), until)
+    if not todo:
+      return
+    batch, starts = len(written), [window.start for window in todo]
+    per_window = [self._inputs(name, start, 0) for start in starts]
+    rows = batch * len(todo)
+    sampled = self._decoders[name].sample(
+        {k: np.concatenate([x[k] for x in per_window]) for k in per_window[0]},
+        np.zeros((rows, 0, written.shape[2]), np.int32),
+        cover.frames(base.FINE),
+        np.tile(self._seeds(name), (len(todo), 1)),
+        np.repeat(starts, batch),
+        self._job.config.fine,
+        None,
+        self._progress,
     )
-    written = written.reshape(batch, len(starts), length, -1)
-    result = np.zeros((batch, num_frames, target.num_quantizers), np.int32)
-    # Backwards: of two windows that overlap, the earlier one has had the more
-    # context by then.
-    for i in reversed(range(len(starts))):
-      result[:, starts[i] : starts[i] + length] = written[:, i]
-    return result
+    for window, frames in zip(todo, np.split(sampled, len(todo)), strict=True):
+      new = slice(window.first, window.end)
+      unknown = written[:, new] == base.ABSENT
+      written[:, new] = np.where(
+          unknown, frames[:, window.first - window.start :], written[:, new]
+      )
+
+  def _section(self, seconds: float) -> int:
+    """Returns the section of a time; a frame at its border is its first."""
+    starts = np.asarray(self._job.sections)
+    return int(np.searchsorted(starts, seconds + 1e-3, side='right')) - 1
+
+  def _seeds(self, name: str) -> np.ndarray:
+    return np.insert(self._job.seeds, 0, STAGES.index(name), axis=1)
+
+  def _inputs(self, name: str, start: int, section: int) -> base.Tokens:
+    """Returns the inputs of a window, once they are sampled."""
+    cover = self._windows[name]
+    for stream in cover.stage.inputs:
+      if stream.name in STAGES:
+        first = round(cover.seconds(start) * stream.num_frames(1.0))
+        self.advance(stream.name, first + cover.frames(stream))
+    mulan = self.tokens[base.MULAN.name][:, [section]]
+    return cover.inputs({**self.tokens, base.MULAN.name: mulan}, start)
+
+  def _negative(self, inputs: base.Tokens, section: int) -> base.Tokens | None:
+    if self._job.negative is None:
+      return None
+    return {**inputs, base.MULAN.name: self._job.negative[:, [section]]}

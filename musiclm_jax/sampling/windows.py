@@ -1,18 +1,35 @@
 """How a stage of limited context covers a piece of any length."""
 
+from collections.abc import Iterator, Sequence
 import dataclasses
+import math
 
+from jaxtyping import Bool
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
+class Window:
+  """What a stage sees at one time, in frames of its targets.
+
+  Attributes:
+    start: Where it begins.
+    first: The first frame to sample; those from `start` on are known.
+    end: Behind the last one.
+  """
+
+  start: int
+  first: int
+  end: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Windows:
   """Windows of one stage, as long as its training examples.
 
-  So the stage sees no layout that it was not trained on. Windows that continue
-  each other start half a window apart; independent ones, a whole window.
+  So the stage sees no layout that it was not trained on.
 
   Attributes:
     stage: What is read and written.
@@ -24,72 +41,74 @@ class Windows:
     """Returns the frames of `stream` in a window."""
     return stream.num_frames(self.stage.crop_seconds)
 
-  @property
-  def stride_seconds(self) -> float:
-    """Seconds from one continued window to the next."""
-    grid = self.stage.grid
-    return max(1, round(self.stage.crop_seconds * grid) // 2) / grid
+  def seconds(self, frame: int) -> float:
+    """Returns the time of a frame of the targets."""
+    return frame / self.stage.targets.num_frames(1.0)
 
-  def stride(self, stream: base.Stream) -> int:
-    """Returns the frames of `stream` from one continued window to the next."""
-    return stream.num_frames(self.stride_seconds)
+  def continued(
+      self, unknown: Bool[np.ndarray, ' frames'], borders: Sequence[float] = ()
+  ) -> Iterator[Window]:
+    """Yields windows that fill what is unknown, each knowing the ones before.
 
-  def count(self, num_frames: int) -> int:
-    """Returns the continued windows that cover `num_frames` of the targets."""
-    targets = self.stage.targets
-    rest = max(0, num_frames - self.frames(targets))
-    return 1 + -(-rest // self.stride(targets))
-
-  def input_frames(self, num_frames: int, stream: base.Stream) -> int:
-    """Returns the frames of an input that `num_frames` of the targets take."""
-    hops = self.count(num_frames) - 1
-    return hops * self.stride(stream) + self.frames(stream)
-
-  def continued_inputs(self, tokens: base.Tokens, window: int) -> base.Tokens:
-    """Returns the inputs of a continued window; of streams without time, all.
+    Where there is music before, half of a window or more is of it (MusicLM
+    3.3). No window ends after the piece, unless it starts with it.
 
     Args:
-      tokens: Of each input: [batch, frames, quantizers].
-      window: Its number.
-    """
-    start, seconds = window * self.stride_seconds, self.stage.crop_seconds
-    return {
-        s.name: s.crop(tokens[s.name], start, seconds)
-        for s in self.stage.inputs
-    }
-
-  def independent_starts(self, num_frames: int) -> np.ndarray:
-    """Returns the first frame of each independent window of the targets.
-
-    Args:
-      num_frames: At least a window. The last window ends there, so it may
-        overlap the one before.
+      unknown: [frames] which frames of the targets are to be sampled.
+      borders: Seconds at which another window starts to sample, because it has
+        other conditioning than the one before.
     """
     length = self.frames(self.stage.targets)
-    starts = np.arange(0, num_frames, length)
-    return np.minimum(starts, num_frames - length)
+    rate, grid = self.stage.targets.num_frames(1.0), self.stage.grid
+    ends = {round(border * rate) for border in borders} | {len(unknown)}
+    first = 0
+    while np.any(unknown[first:]):
+      first += int(np.argmax(unknown[first:]))
+      end = min(e for e in ends if e > first)
+      if not np.all(unknown[first:end]):
+        end = first + int(np.argmin(unknown[first:end]))
+      # On the grid of all streams; a thousandth lest rounding lose a step.
+      half = math.floor((first - length // 2) / rate * grid + 1e-3)
+      last = math.ceil((len(unknown) - length) / rate * grid - 1e-3)
+      start = round(max(0, min(half, last)) / grid * rate)
+      end = min(start + length, end)
+      yield Window(start, first, end)
+      first = end
 
-  def independent_inputs(
-      self, tokens: base.Tokens, starts: np.ndarray
-  ) -> base.Tokens:
-    """Returns the inputs of all independent windows, those of a row together.
+  def independent(
+      self, unknown: Bool[np.ndarray, ' frames'], until: int
+  ) -> list[Window]:
+    """Returns windows that fill what is unknown, none knowing another.
+
+    Args:
+      unknown: [frames] which frames of the targets are to be sampled; of a
+        window or more.
+      until: Frames from here on may be left unknown.
+    """
+    length = self.frames(self.stage.targets)
+    windows, first = [], 0
+    while np.any(unknown[first:until]):
+      first += int(np.argmax(unknown[first:]))
+      start = min(first, len(unknown) - length)
+      windows.append(Window(start, first, start + length))
+      first = start + length
+    return windows
+
+  def whole(self, seconds: float) -> float:
+    """Returns up to where windows of a piece may read their inputs."""
+    grid = self.stage.grid
+    whole = math.ceil(seconds * grid - 1e-3) / grid
+    return max(self.stage.crop_seconds, whole)
+
+  def inputs(self, tokens: base.Tokens, start: int) -> base.Tokens:
+    """Returns the inputs of a window; of streams without time, all.
 
     Args:
       tokens: Of each input: [batch, frames, quantizers].
-      starts: First frame of each window, in frames of the targets.
-
-    Returns:
-      [batch * windows, frames, quantizers] of each input.
+      start: Of the window, in frames of the targets.
     """
-
-    def cut(stream):
-      if stream.frame_rate is None:
-        return np.repeat(tokens[stream.name], len(starts), axis=0)
-      rate = self.stage.targets.num_frames(1.0)
-      first = [stream.num_frames(start / rate) for start in starts]
-      index = np.asarray(first)[:, np.newaxis]
-      index = index + np.arange(self.frames(stream))
-      cuts = tokens[stream.name][:, index]  # [batch, windows, frames, …]
-      return cuts.reshape(-1, *cuts.shape[2:])
-
-    return {s.name: cut(s) for s in self.stage.inputs}
+    seconds = self.stage.crop_seconds
+    return {
+        s.name: s.crop(tokens[s.name], self.seconds(start), seconds)
+        for s in self.stage.inputs
+    }

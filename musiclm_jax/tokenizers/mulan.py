@@ -85,20 +85,22 @@ class MuLan(base.Tokenizer):
     return self._embedder.audio(audio)
 
   def embed_text(
-      self, texts: Sequence[str]
+      self, texts: Sequence[str], truncate: bool = True
   ) -> Float[np.ndarray, 'batch embed']:
-    """Embeds captions; one that is too long loses its end, as in training.
+    """Embeds captions.
 
     Args:
       texts: A batch of them.
+      truncate: Whether one that is too long loses its end, as in training.
 
     Returns:
       [batch, embed] of length 1.
 
     Raises:
-      ValueError: If there is no text, or one is empty.
+      ValueError: If there is no text, or one is empty, or too long and not to
+        be truncated.
     """
-    return self._embedder.text(texts, truncate=True)
+    return self._embedder.text(texts, truncate)
 
   def quantize(
       self, embeddings: Float[np.ndarray, 'batch embed']
@@ -124,5 +126,5 @@ class MuLan(base.Tokenizer):
     Raises:
       ValueError: If there is no text, or one is empty or too long.
     """
-    embeddings = self._embedder.text(texts, truncate=False)
+    embeddings = self.embed_text(texts, truncate=False)
     return {base.MULAN.name: self.quantize(embeddings)}

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base
 import numpy as np
 
 CROPS = {
@@ -58,6 +60,12 @@ def make_inputs(stage, rows, seed=0):
   }
 
 
+def make_inputs_of(stream, rows, frames):
+  rng = np.random.default_rng(7)
+  shape = (rows, frames, stream.num_quantizers)
+  return rng.integers(stream.codebook_size, size=shape, dtype=np.int32)
+
+
 def no_prefix(stage, rows):
   return np.zeros((rows, 0, stage.targets.num_quantizers), np.int32)
 
@@ -69,8 +77,10 @@ def sample(decoder, tokens, num_frames=None, **kwargs):
       'prefix': no_prefix(stage, rows),
       'seeds': np.arange(2 * rows).reshape(rows, 2),
       'starts': np.zeros(rows, int),
-      'temperature': 1.0,
   }
+  if 'temperature' in kwargs:
+    config = choosing.SamplingConfig(kwargs.pop('temperature'))
+    kwargs['config'] = config
   if num_frames is None:
     num_frames = stage.targets.num_frames(stage.crop_seconds)
   return decoder.sample(tokens, num_frames=num_frames, **(defaults | kwargs))
@@ -194,6 +204,92 @@ class StageDecoderTest(parameterized.TestCase):
     self.assertLess(entropy, 6.5)  # Of 6.93, if all codes were as likely.
     self.assertAlmostEqual(nats[codes].mean(), entropy, delta=5 * error)
 
+  @parameterized.parameters(
+      ('semantic', 'float32'),
+      ('coarse', 'float32'),
+      ('semantic_melody', 'float32'),
+      ('coarse', 'bfloat16'),
+  )
+  def test_guidance_is_that_of_teacher_forcing(self, name, dtype):
+    # The likeliest tokens, with a negative prompt and a prefix.
+    decoder, module, params = make_stage(name, dtype=dtype)
+    stage, scale = decoder.stage, 2.5
+    tokens, others = (make_inputs(stage, 2, seed) for seed in (0, 1))
+    negative = {
+        **tokens,
+        **{k: others[k] for k in tokens if k in base.CONDITIONING},
+    }
+    known = make_inputs_of(stage.targets, rows=2, frames=3)
+    result = sample(
+        decoder,
+        tokens,
+        prefix=known,
+        num_frames=9,
+        config=choosing.SamplingConfig(0.0, guidance_scale=scale),
+        negative=negative,
+    )
+    padding = stage.targets.num_frames(stage.crop_seconds) - 9
+    targets = np.pad(result, ((0, 0), (0, padding), (0, 0)))
+    wanted, unwanted = (
+        jax.jit(module.apply)(
+            {'params': params},
+            flat_ids(stage, x, stage.inputs),
+            flat_ids(stage, {stage.targets.name: targets}, [stage.targets]),
+        )
+        for x in (tokens, negative)
+    )
+    logits = np.asarray(unwanted + scale * (wanted - unwanted), np.float32)
+    first = 3 * stage.targets.num_quantizers
+    codes = targets.reshape(2, -1)[:, first:]
+    chosen = np.take_along_axis(logits[:, first:], codes[..., None], -1)
+    end = 9 * stage.targets.num_quantizers - first
+    tolerance = 1e-3 if dtype == 'float32' else 0.3
+    np.testing.assert_allclose(
+        chosen[:, :end, 0],
+        logits[:, first:].max(-1)[:, :end],
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+  def test_guidance_leads_away_from_no_conditioning(self):
+    decoder, _, _ = make_stage('semantic')
+    tokens = make_inputs(decoder.stage, rows=2)
+    config = choosing.SamplingConfig(guidance_scale=3.0)
+    absent = {'mulan': np.full_like(tokens['mulan'], base.ABSENT)}
+    guided = sample(decoder, tokens, num_frames=20, config=config)
+    again = sample(
+        decoder, tokens, num_frames=20, config=config, negative=absent
+    )
+    np.testing.assert_array_equal(guided, again)
+    plain = sample(decoder, tokens, num_frames=20)
+    self.assertGreater(np.mean(guided != plain), 0.2)
+    # There is nothing to be led away from.
+    still = sample(
+        decoder, tokens, num_frames=20, config=config, negative=tokens
+    )
+    np.testing.assert_array_equal(still, plain)
+
+  def test_top_k_of_one_is_greedy(self):
+    decoder, _, _ = make_stage('coarse')
+    tokens = make_inputs(decoder.stage, rows=2)
+    greedy = sample(decoder, tokens, num_frames=6, temperature=0.0)
+    config = choosing.SamplingConfig(top_k=1)
+    first = sample(decoder, tokens, num_frames=6, config=config)
+    np.testing.assert_array_equal(first, greedy)
+
+  def test_streams_what_it_samples(self):
+    decoder, _, _ = make_stage('fine')
+    tokens = make_inputs(decoder.stage, rows=2)
+    whole = sample(decoder, tokens)
+    seeds = np.arange(4).reshape(2, 2)
+    pieces = list(
+        decoder.stream(
+            tokens, whole[:, :3], whole.shape[1], seeds, np.zeros(2, int)
+        )
+    )
+    self.assertGreater(len(pieces), 1)
+    np.testing.assert_array_equal(np.concatenate(pieces, 1), whole[:, 3:])
+
   @parameterized.parameters('semantic', 'coarse')
   def test_known_tokens_are_kept_and_continued(self, name):
     decoder, _, _ = make_stage(name)
@@ -230,7 +326,7 @@ class StageDecoderTest(parameterized.TestCase):
       (1, 1), (5, 5), (9, 10), (16, 16), (17, 10), (20, 10), (90, 16)
   )
   def test_rows_are_shared_out(self, rows, size):
-    self.assertEqual(decode._rows_at_once(rows), size)
+    self.assertEqual(decode._rows_at_once(rows, 16), size)
 
   def test_noise_is_of_seed_and_frame(self):
     decoder, _, _ = make_stage('semantic')

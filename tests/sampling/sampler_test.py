@@ -5,6 +5,7 @@ from absl.testing import parameterized
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import sampler
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base
 import numpy as np
 
 CROPS = {'semantic': 4.0, 'coarse': 1.0, 'fine': 0.48}
@@ -18,23 +19,27 @@ class FakeDecoder(decode.StageDecoder):
     self.stage = stages.get_stage(name, CROPS[name])
     self.calls = []
 
-  def sample(
-      self, tokens, prefix, num_frames, seeds, starts, temperature, progress
+  def stream(
+      self, tokens, prefix, num_frames, seeds, starts, config, negative=None
   ):
-    quantizers = self.stage.targets.num_quantizers
     inputs = {k: v.copy() for k, v in tokens.items()}
-    self.calls.append((inputs, prefix, starts, seeds, temperature))
+    self.calls.append((inputs, prefix.copy(), starts, seeds, config, negative))
     for stream in self.stage.inputs:
       expected = stream.num_frames(self.stage.crop_seconds)
       if tokens[stream.name].shape[1] != expected:
         raise AssertionError(f'{stream.name}: {tokens[stream.name].shape}')
+      if stream.name in sampler.STAGES and np.any(tokens[stream.name] < 0):
+        raise AssertionError(f'{stream.name}: not all sampled')
     frames = starts[:, np.newaxis] + np.arange(num_frames)
     # Rows of different seeds differ, tokens of different windows do not.
     frames = frames + 10000 * seeds[:, -1:]
+    quantizers = self.stage.targets.num_quantizers
     written = np.repeat(frames[..., np.newaxis], quantizers, -1)
-    np.testing.assert_array_equal(written[:, : prefix.shape[1]], prefix)
-    progress(len(prefix) * (num_frames - prefix.shape[1]) * quantizers)
-    return written.astype(np.int32)
+    written = written.astype(np.int32)
+    known = prefix.shape[1]
+    np.testing.assert_array_equal(written[:, :known], prefix)
+    for start in range(known, num_frames, 10):
+      yield written[:, start : start + 10]
 
 
 class SamplerTest(parameterized.TestCase):
@@ -43,66 +48,110 @@ class SamplerTest(parameterized.TestCase):
     super().setUp()
     self.decoders = {name: FakeDecoder(name) for name in sampler.STAGES}
     self.sampler = sampler.Sampler(self.decoders)
+    self.told = []
 
-  def run_sampler(self, seconds, batch=2):
-    told = []
-    tokens = self.sampler.sample(
-        {'mulan': np.zeros((batch, 1, 12), np.int32)},
-        seconds,
-        np.arange(2 * batch).reshape(batch, 2),
-        sampler.Temperatures(),
-        told.append,
-    )
-    self.assertEqual(sum(told), batch * self.sampler.num_tokens(seconds))
-    return tokens
+  def start(self, seconds, batch=2, known=None, **fields):
+    tokens = self.sampler.empty(batch, seconds)
+    for name, (first, last) in (known or {}).items():
+      frames = np.arange(tokens[name].shape[1])
+      truth = frames[:, np.newaxis] + 10000 * np.arange(batch)[:, None, None]
+      stays = (frames < first) | (frames >= last)
+      tokens[name][:, stays] = truth[:, stays]
+    tokens['mulan'] = fields.pop('mulan', np.zeros((batch, 1, 12), np.int32))
+    seeds = np.stack([np.full(batch, 7), np.arange(batch)], axis=1)
+    job = sampler.Job(tokens, seeds, **fields)
+    return self.sampler.start(job, self.told.append)
+
+  def assert_whole(self, tokens):
+    for name in sampler.STAGES:
+      for row in range(len(tokens[name])):
+        np.testing.assert_array_equal(
+            tokens[name][row, :, -1],
+            np.arange(tokens[name].shape[1]) + 10000 * row,
+        )
 
   @parameterized.parameters(0.001, 0.5, 1.0, 3.3, 12.7)
   def test_every_frame_is_written_once_in_its_place(self, seconds):
-    tokens = self.run_sampler(seconds)
+    run = self.start(seconds)
+    total = run.num_tokens
+    tokens = run.finish()
+    self.assert_whole(tokens)
     heard = int(np.ceil(np.round(seconds * 50, 6)))
-    for name in ('semantic', 'coarse', 'fine'):
-      frames = tokens[name].shape[1]
-      rate = 25 if name == 'semantic' else 50
-      self.assertGreaterEqual(frames / rate, heard / 50)
-      np.testing.assert_array_equal(
-          tokens[name][0, :, 0] % 10000, np.arange(frames)
-      )
-      # The second row has another seed.
-      self.assertTrue(np.all(tokens[name][0] != tokens[name][1]))
     # No more than windows need.
     self.assertEqual(tokens['fine'].shape[1], max(heard, 24))
     self.assertEqual(tokens['coarse'].shape[1], max(heard, 24))
+    self.assertEqual(tokens['semantic'].shape[1], max(-(-heard // 2), 25))
+    self.assertEqual(run.num_tokens, 0)
+    self.assertGreaterEqual(sum(self.told), total)
 
   def test_windows_continue_the_one_before(self):
-    self.run_sampler(2.0, batch=1)
+    self.start(2.0, batch=1).finish()
     calls = self.decoders['coarse'].calls
-    self.assertLen(calls, 4)  # Starts at frames 0, 24, 48 and 72.
-    for i, (inputs, prefix, starts, _, temperature) in enumerate(calls):
-      self.assertEqual(starts[0], 24 * i)
+    self.assertEqual([call[2][0] for call in calls], [0, 24, 48, 50])
+    self.assertEqual([call[1].shape[1] for call in calls], [0, 26, 26, 48])
+    for inputs, _, starts, _, config, _ in calls:
       np.testing.assert_array_equal(
-          inputs['semantic'][0, :, 0] % 10000, 12 * i + np.arange(25)
+          inputs['semantic'][0, :, 0], starts[0] // 2 + np.arange(25)
       )
-      self.assertEqual(prefix.shape[1], 26 if i else 0)
-      self.assertEqual(temperature, 0.95)
+      self.assertEqual(config.temperature, 0.95)
 
   def test_fine_windows_are_sampled_together(self):
-    self.run_sampler(2.0)
-    ((inputs, prefix, starts, _, _),) = self.decoders['fine'].calls
-    np.testing.assert_array_equal(starts, [0, 24, 48, 72, 76] * 2)
+    self.start(2.0).finish()
+    ((inputs, prefix, starts, *_),) = self.decoders['fine'].calls
+    np.testing.assert_array_equal(starts, np.repeat([0, 24, 48, 72, 76], 2))
     self.assertEqual(prefix.shape, (10, 0, 8))
-    np.testing.assert_array_equal(
-        inputs['coarse'][4, :, 0] % 10000, 76 + np.arange(24)
-    )
+    np.testing.assert_array_equal(inputs['coarse'][8, :, 0], 76 + np.arange(24))
 
   def test_stages_have_seeds_of_their_own(self):
-    self.run_sampler(1.0, batch=1)
+    self.start(0.48, batch=1).finish()
     seeds = [tuple(d.calls[0][3][0]) for d in self.decoders.values()]
     self.assertLen(set(seeds), 3)
 
-  @parameterized.parameters(-0.1, float('nan'), float('inf'))
-  def test_rejects_temperatures(self, temperature):
-    with self.assertRaisesRegex(ValueError, 'temperature of coarse must be at'):
-      sampler.Temperatures(coarse=temperature)
+  def test_samples_no_further_than_is_asked_for(self):
+    run = self.start(12.0)
+    run.advance('fine', 24)
+    self.assertLess(np.sum(run.tokens['semantic'] >= 0), 2 * 40)
+    self.assertLess(np.sum(run.tokens['coarse'] >= 0), 2 * 4 * 40)
+    self.assertFalse(np.any(run.tokens['fine'][:, :24] == base.ABSENT))
+    for frame in range(0, 600, 7):
+      run.advance('fine', frame)
+    self.assert_whole(run.finish())
+
+  def test_known_tokens_stay(self):
+    known = {'semantic': (50, 75), 'coarse': (100, 150), 'fine': (100, 150)}
+    run = self.start(12.0, known=known)
+    self.assert_whole(run.finish())
+    # Nothing else was sampled.
+    self.assertEqual(sum(len(d.calls) for d in self.decoders.values()), 5)
+    ((_, prefix, starts, *_),) = self.decoders['semantic'].calls
+    self.assertEqual((starts[0], prefix.shape[1]), (0, 50))
+
+  def test_sections_have_their_own_prompts(self):
+    mulan = np.arange(3)[np.newaxis, :, np.newaxis] + np.zeros((1, 1, 12), int)
+    run = self.start(9.0, 1, sections=(0.0, 3.0, 6.5), mulan=mulan)
+    self.assert_whole(run.finish())
+    for name, rate in (('semantic', 25), ('coarse', 50)):
+      for inputs, prefix, starts, *_ in self.decoders[name].calls:
+        second = (starts[0] + prefix.shape[1]) / rate
+        expected = np.searchsorted([3.0, 6.5], second, side='right')
+        self.assertEqual(inputs['mulan'][0, 0, 0], expected)
+
+  def test_negative_prompts_are_passed_on(self):
+    negative = np.full((2, 1, 12), 9)
+    self.start(1.0, negative=negative).finish()
+    for name in ('semantic', 'coarse'):
+      *_, found = self.decoders[name].calls[0]
+      np.testing.assert_array_equal(found['mulan'], negative)
+    *_, found = self.decoders['fine'].calls[0]
+    self.assertIsNone(found)
+
+  def test_configs_are_changed_for_all_stages(self):
+    config = sampler.GenerationConfig().changed(temperature=2.0, top_k=5)
+    self.assertEqual(config.coarse.temperature, 1.9)
+    self.assertEqual(config.fine.temperature, 0.8)
+    self.assertEqual(
+        [getattr(config, n).top_k for n in sampler.STAGES], [5] * 3
+    )
 
 
 if __name__ == '__main__':

@@ -4,91 +4,85 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.sampling import windows
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
 import numpy as np
 
 
-def make_windows(name, crop_seconds):
+def cover(name, crop_seconds):
   return windows.Windows(stages.get_stage(name, crop_seconds))
 
 
-def count_up(stream, num_frames, batch=1):
-  """Returns tokens that tell row and frame."""
-  frames = np.arange(num_frames) + 1000 * np.arange(batch)[:, np.newaxis]
-  return np.repeat(frames[..., np.newaxis], stream.num_quantizers, axis=-1)
+def unknown(length, *runs):
+  frames = np.zeros(length, bool)
+  for start, end in runs or [(0, length)]:
+    frames[start:end] = True
+  return frames
 
 
 class WindowsTest(parameterized.TestCase):
 
-  @parameterized.parameters(
-      (30.0, 1, 1), (30.0, 750, 1), (30.0, 751, 2), (30.0, 1125, 2),
-      (30.0, 1126, 3),
+  def continued(self, name, crop_seconds, frames, borders=()):
+    found = cover(name, crop_seconds).continued(frames, borders)
+    return [(w.start, w.first, w.end) for w in found]
+
+  @parameterized.named_parameters(
+      ('one', 100, (), [(0, 0, 100)]),
+      # The last window ends with the piece, and so knows more.
+      ('two', 120, (), [(0, 0, 100), (20, 100, 120)]),
+      ('many', 230, (), [(0, 0, 100), (50, 100, 150), (100, 150, 200),
+                         (130, 200, 230)]),
+      ('shorter_than_a_window', 30, (), [(0, 0, 30)]),
+      ('other_prompt', 200, (0.0, 2.4), [(0, 0, 60), (10, 60, 110),
+                                         (60, 110, 160), (100, 160, 200)]),
+      ('prompt_after_the_end', 100, (0.0, 9.0), [(0, 0, 100)]),
   )  # fmt: skip
-  def test_paper_windows_start_every_15_s(self, crop_seconds, frames, count):
-    cover = make_windows('semantic', crop_seconds)
-    self.assertEqual(cover.stride(base.SEMANTIC), 375)
-    self.assertEqual(cover.count(frames), count)
+  def test_windows_of_a_new_piece(self, length, borders, expected):
+    found = self.continued('semantic', 4.0, unknown(length), borders)
+    self.assertEqual(found, expected)
 
-  def test_strides_are_of_equal_time_in_all_streams(self):
-    # Half of 25 semantic frames is 12, which is 24 coarse ones.
-    cover = make_windows('coarse', 1.0)
-    self.assertEqual(cover.stride(base.SEMANTIC), 12)
-    self.assertEqual(cover.stride(base.COARSE), 24)
+  @parameterized.named_parameters(
+      ('goes_on', [(260, 300)], [(200, 260, 300)]),
+      ('hole', [(140, 180)], [(90, 140, 180)]),
+      ('hole_at_start', [(0, 20)], [(0, 0, 20)]),
+      ('long_hole', [(140, 260)], [(90, 140, 190), (140, 190, 240),
+                                   (190, 240, 260)]),
+      ('two_holes', [(10, 20), (290, 300)], [(0, 10, 20), (200, 290, 300)]),
+      ('none', [(0, 0)], []),
+  )  # fmt: skip
+  def test_known_frames_are_left_alone(self, runs, expected):
+    found = self.continued('semantic', 4.0, unknown(300, *runs))
+    self.assertEqual(found, expected)
 
-  def test_inputs_of_a_continued_window(self):
-    cover = make_windows('coarse', 6.0)
-    frames = cover.input_frames(451, base.SEMANTIC)
-    self.assertEqual(frames, 150 + 2 * 75)
-    tokens = {
-        'mulan': count_up(base.MULAN, 1),
-        'semantic': count_up(base.SEMANTIC, frames),
-    }
-    inputs = cover.continued_inputs(tokens, 2)
-    np.testing.assert_array_equal(inputs['mulan'], tokens['mulan'])
-    np.testing.assert_array_equal(
-        inputs['semantic'][0, :, 0], np.arange(150, 300)
+  def test_coarse_windows_start_at_semantic_frames(self):
+    # Half a window is 25 frames, and a semantic frame is 2 of coarse ones.
+    for window in cover('coarse', 1.0).continued(unknown(333), (0.0, 3.3)):
+      self.assertEqual(window.start % 2, 0)
+      self.assertLessEqual(window.end - window.start, 50)
+      self.assertLess(window.start, window.end)
+
+  def test_melody_windows_start_at_seconds(self):
+    for window in cover('semantic_melody', 8.0).continued(unknown(777)):
+      self.assertEqual(window.start % 25, 0)
+
+  def test_independent_windows(self):
+    fine = cover('fine', 0.48)
+    found = fine.independent(unknown(100), 100)
+    self.assertEqual(
+        [(w.start, w.first, w.end) for w in found],
+        [(0, 0, 24), (24, 24, 48), (48, 48, 72), (72, 72, 96), (76, 96, 100)],
     )
+    self.assertLen(fine.independent(unknown(100), 25), 2)
+    found = fine.independent(unknown(100, (90, 95)), 100)
+    self.assertEqual([(w.start, w.first) for w in found], [(76, 90)])
 
-  def test_windows_of_melody_start_on_whole_seconds(self):
-    # Of 10 s crops, three windows of 4 s every 3 s.
-    cover = make_windows('coarse_melody', 10.0)
-    self.assertEqual(cover.stride_seconds, 5.0)
+  def test_inputs_are_of_the_time_of_the_window(self):
     tokens = {
-        'mulan': np.zeros((1, 1, 12), np.int32),
-        'melody': np.arange(13)[np.newaxis, :, np.newaxis].repeat(24, axis=2),
-        'semantic': np.zeros((1, 750, 1), np.int32),
+        'mulan': np.zeros((1, 1, 12), int),
+        'semantic': np.arange(100)[np.newaxis, :, np.newaxis],
     }
-    for window, expected in (
-        (0, [0, 3, 6]),
-        (1, [5, 8, 11]),
-        (2, [10, -1, -1]),
-    ):
-      inputs = cover.continued_inputs(tokens, window)
-      np.testing.assert_array_equal(inputs['melody'][0, :, 0], expected)
-
-  def test_last_independent_window_ends_the_piece(self):
-    cover = make_windows('fine', 2.0)
-    for num_frames, starts in (
-        (100, [0]),
-        (200, [0, 100]),
-        (230, [0, 100, 130]),
-    ):
-      np.testing.assert_array_equal(
-          cover.independent_starts(num_frames), starts
-      )
-
-  def test_inputs_of_independent_windows_keep_rows_together(self):
-    cover = make_windows('fine', 0.1)
-    tokens = {'coarse': count_up(base.COARSE, 8, batch=2)}
-    inputs = cover.independent_inputs(tokens, np.asarray([0, 3]))['coarse']
+    found = cover('coarse', 1.0).inputs(tokens, start=50)
+    self.assertEqual(found['mulan'].shape, (1, 1, 12))
     np.testing.assert_array_equal(
-        inputs[..., 0],
-        [
-            [0, 1, 2, 3, 4],
-            [3, 4, 5, 6, 7],
-            [1000, 1001, 1002, 1003, 1004],
-            [1003, 1004, 1005, 1006, 1007],
-        ],
+        found['semantic'][0, :, 0], 25 + np.arange(25)
     )
 
 

@@ -1,0 +1,129 @@
+"""How the next token is chosen among the codes of its quantizer."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt
+import numpy as np
+
+_COLDEST = 1e-6  # Temperature that stands for 0, where logits are divided.
+
+Numbers = dict[str, np.float32 | Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """How a stage chooses tokens.
+
+  Attributes:
+    temperature: Of the logits; 0 takes the likeliest code every time.
+    top_k: Only that many of the likeliest codes are chosen from; 0 for all.
+    top_p: Only the likeliest codes are chosen from that make up this share of
+      the probability (arXiv 1904.09751).
+    guidance_scale: How much more the text counts than it did in training: 1 is
+      as much; above, logits go on from those without conditioning, or of a
+      negative prompt, through those with it (arXiv 2207.12598). It takes twice
+      the work.
+
+  Raises:
+    ValueError: If one is out of range.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  guidance_scale: float = 1.0
+
+  def __post_init__(self):
+    if not 0 <= self.temperature < float('inf'):
+      raise ValueError(
+          'temperature must be at least 0, which takes the likeliest tokens,'
+          f' but is {self.temperature}.'
+      )
+    if self.top_k < 0:
+      raise ValueError(
+          'top_k must be at least 1, or 0 for no limit, but is'
+          f' {self.top_k}.'
+      )
+    if not 0 < self.top_p <= 1:
+      raise ValueError(
+          'top_p must be above 0 and at most 1, which is no limit, but is'
+          f' {self.top_p}.'
+      )
+    if not 0 <= self.guidance_scale < float('inf'):
+      raise ValueError(
+          'guidance_scale must be at least 0; 1 is no guidance and 3 is strong;'
+          f' but is {self.guidance_scale}.'
+      )
+
+  @property
+  def truncates(self) -> bool:
+    """Whether codes are left out; this takes a sort."""
+    return self.top_k > 0 or self.top_p < 1
+
+  @property
+  def numbers(self) -> Numbers:
+    """What a compiled program takes as arguments."""
+    return {k: np.float32(v) for k, v in dataclasses.asdict(self).items()}
+
+
+DEFAULT = SamplingConfig()
+
+
+def keys(seeds: UInt[Array, 'rows numbers']) -> Array:
+  """Returns a random key for each row."""
+  fold = lambda row: functools.reduce(
+      jax.random.fold_in, row, jax.random.key(0)
+  )
+  return jax.vmap(fold)(seeds)
+
+
+def choose(
+    logits: Float[Array, 'sides codes'],
+    keys: Array,
+    indices: Int[Array, ' rows'],
+    numbers: Numbers,
+    truncates: bool,
+) -> Int[Array, ' rows']:
+  """Samples a code for each row, with noise that only key and index decide.
+
+  Args:
+    logits: [rows, codes], or with guidance [2 * rows, codes], of which the
+      second half is what to go away from.
+    keys: [rows] random keys.
+    indices: [rows] number of the token in its piece.
+    numbers: Of a `SamplingConfig`.
+    truncates: Likewise.
+
+  Returns:
+    [rows] codes.
+  """
+  rows = indices.shape[0]
+  if logits.shape[0] > rows:
+    wanted, unwanted = logits[:rows], logits[rows:]
+    logits = unwanted + numbers['guidance_scale'] * (wanted - unwanted)
+  if truncates:
+    logits = truncate(logits, numbers)
+  noise = jax.vmap(
+      lambda key, i: jax.random.gumbel(
+          jax.random.fold_in(key, i), logits.shape[1:]
+      )
+  )(keys, indices)
+  noisy = logits + numbers['temperature'] * noise
+  return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
+
+
+def truncate(
+    logits: Float[Array, 'rows codes'], numbers: Numbers
+) -> Float[Array, 'rows codes']:
+  """Returns the logits with -inf for codes that top_k or top_p leave out."""
+  ranked = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+  temperature = jnp.maximum(numbers['temperature'], _COLDEST)
+  chances = jax.nn.softmax(ranked / temperature, axis=-1)
+  likelier = jnp.cumsum(chances, axis=-1) - chances
+  top_k = jnp.where(numbers['top_k'] > 0, numbers['top_k'], jnp.inf)
+  kept = (likelier < numbers['top_p']) & (jnp.arange(ranked.shape[1]) < top_k)
+  least = jnp.min(ranked, axis=-1, where=kept, initial=jnp.inf, keepdims=True)
+  return jnp.where(logits >= least, logits, -jnp.inf)

@@ -1,0 +1,87 @@
+"""From the tokens of a take to what is heard."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from musiclm_jax.sampling import sampler
+from musiclm_jax.sampling import take as take_lib
+from musiclm_jax.sampling import timeline
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import soundstream
+import numpy as np
+
+_FADE_SECONDS = 0.02  # Between audio that stays and what is made.
+
+
+def render(
+    codec: base.Codec, take: take_lib.Take
+) -> Float[np.ndarray, ' samples']:
+  """Returns the [samples] audio of a take whose tokens are all sampled."""
+  streams = {s.name: take.tokens[s.name] for s in codec.streams}
+  audio = codec.detokenize(streams)[0]
+  if take.loop:
+    return _close_loop(take, audio)
+  return _join(take, audio[: take.num_samples], 0)
+
+
+def stream(
+    codec: soundstream.SoundStream, take: take_lib.Take, run: sampler.Run
+) -> Iterator[Float[np.ndarray, ' some']]:
+  """Yields the audio of a take while `run` samples it.
+
+  Raises:
+    ValueError: If the take is a loop, whose start needs its end.
+  """
+  if take.loop:
+    raise ValueError(
+        'a loop can not be streamed: its start is mixed with its end. Generate'
+        ' it whole.'
+    )
+  decoder = codec.stream()
+  frames = take.tokens[base.FINE.name].shape[1]
+  first = 0  # Sample.
+  for start in range(0, frames, base.FINE.num_frames(1.0)):
+    end = min(frames, start + base.FINE.num_frames(1.0))
+    run.advance(base.FINE.name, end)
+    streams = {s.name: run.tokens[s.name][:, start:end] for s in codec.streams}
+    audio = decoder.detokenize(streams)[0, : take.num_samples - first]
+    yield _join(take, audio, first)
+    first += len(audio)
+    if first >= take.num_samples:
+      return
+
+
+def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
+  """Fades the start in over what would have come after the end."""
+  length = take.num_samples
+  fade = min(round(timeline.LOOP_SECONDS * take.sample_rate), length // 2)
+  angle = np.linspace(0, np.pi / 2, fade, endpoint=False)
+  after = audio[length : length + fade]
+  start = np.sin(angle) * audio[:fade] + np.cos(angle) * after
+  return np.clip(np.r_[start, audio[fade:length]], -1, 1).astype(np.float32)
+
+
+def _join(take: take_lib.Take, made: np.ndarray, first: int) -> np.ndarray:
+  """Returns made audio with that which stays in its place.
+
+  Args:
+    take: Says what stays.
+    made: [samples] of the piece from sample `first` on.
+    first: See there.
+  """
+  if take.audio is None or take.change is None:
+    return made
+  fade = round(_FADE_SECONDS * take.sample_rate)
+  there = len(take.audio)
+  # Within what is changed, where there is audio to fade from.
+  start, end = min(take.change[0] + fade, there), take.change[1]
+  samples = first + np.arange(len(made))
+  stays = np.clip((start - samples) / fade, 0, 1)
+  if end < there:
+    stays = np.maximum(stays, np.clip((samples - end) / fade + 1, 0, 1))
+  kept = np.zeros_like(made)
+  found = take.audio[first : first + len(made)]
+  kept[: len(found)] = found
+  return np.where(stays == 1, kept, stays * kept + (1 - stays) * made).astype(
+      np.float32
+  )

@@ -1,0 +1,153 @@
+"""What is to be heard when: the one description of a piece to make."""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+from jaxtyping import Float
+import numpy as np
+
+DEFAULT_SECONDS = 10.0
+LOOP_SECONDS = 1.0  # In which the end of a loop turns into its start.
+
+# A text, or audio that the music should be like: [samples] in [-1, 1].
+Prompt = str | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Timeline:
+  """A piece to make. All audio is mono, at the model's sample rate.
+
+    Timeline('slow piano waltz')
+    Timeline([(0, 'calm piano'), (15, 'a choir joins')], seconds=30)
+    Timeline('a guitar solo', audio=song, change=(20, 24))
+
+  Attributes:
+    prompt: A text, or audio that the music should be like; or, for music that
+      changes, several with the second each starts at (MusicLM, section 4.6).
+    seconds: Length of the piece; if None, of `audio` where that is changed, and
+      else 10.
+    negative_prompt: What the music should not be like. It counts with a
+      guidance scale above 1.
+    melody: [samples] of somebody who hums, sings or plays what the piece is to
+      follow, as long as it lasts (MusicLM, section 4.5).
+    audio: [samples] of music that is there already. The piece starts with it.
+    change: (start, end) in seconds of the part of `audio` to make anew; if
+      None, all of `audio` stays and the piece goes on after it.
+    blend_seconds: Time in which one prompt turns into the next, half of it
+      before the next one's start.
+    loop: Whether the end leads back into the start.
+
+  Raises:
+    ValueError: If these contradict each other.
+  """
+
+  prompt: Prompt | Sequence[tuple[float, Prompt]]
+  seconds: float | None = None
+  negative_prompt: str | None = None
+  melody: Float[np.ndarray, ' melody_samples'] | None = None
+  audio: Float[np.ndarray, ' audio_samples'] | None = None
+  change: tuple[float, float] | None = None
+  blend_seconds: float = 0.0
+  loop: bool = False
+
+  def __post_init__(self):
+    _check_seconds(self.seconds)
+    for _, prompt in self.sections:
+      _check_prompt(prompt)
+    if self.negative_prompt is not None:
+      _check_prompt(self.negative_prompt)
+    _check_starts([start for start, _ in self.sections])
+    if not 0 <= self.blend_seconds < float('inf'):
+      raise ValueError(
+          f'blend_seconds must be at least 0, but is {self.blend_seconds}.'
+      )
+    if self.change is not None and self.audio is None:
+      raise ValueError(
+          'change must be of audio, but there is none. Pass the music that a'
+          ' part is to be made anew of as audio.'
+      )
+    if self.loop and self.audio is not None:
+      raise ValueError(
+          'loop must be False where there is audio already, which stays as it'
+          ' is. Leave one of them out.'
+      )
+
+  @property
+  def sections(self) -> list[tuple[float, Prompt]]:
+    """The prompts, each with the second it starts at."""
+    if isinstance(self.prompt, str | np.ndarray):
+      return [(0.0, self.prompt)]
+    return [(float(start), prompt) for start, prompt in self.prompt]
+
+  def length(self, sample_rate: int) -> float:
+    """Returns the seconds of the piece.
+
+    Raises:
+      ValueError: If they contradict `audio`, or are less than a sample.
+    """
+    if self.audio is None:
+      seconds = DEFAULT_SECONDS if self.seconds is None else self.seconds
+      _check_sample(seconds, sample_rate)
+      return seconds
+    there = len(self.audio) / sample_rate
+    if self.change is None:
+      return _check_goes_on(there, self.seconds)
+    start, end = self.change
+    if not 0 <= start < end <= there + 1e-6:
+      raise ValueError(
+          f'change must be a part of the {there:.2f} s of audio, start before'
+          f' end, but is from {start} s to {end} s.'
+      )
+    if self.seconds is not None and abs(self.seconds - there) > 1e-3:
+      raise ValueError(
+          f'seconds must be those of the audio, {there:.2f}, where a part of it'
+          f' is changed, but is {self.seconds}. Leave it out.'
+      )
+    return there
+
+
+def _check_seconds(seconds: float | None) -> None:
+  if seconds is not None and not 0 < seconds < float('inf'):
+    raise ValueError(
+        f'seconds must be greater than 0, but is {seconds}. Ask for as many'
+        ' seconds of music as you want to hear.'
+    )
+
+
+def _check_sample(seconds: float, sample_rate: int) -> None:
+  if not round(seconds * sample_rate):
+    raise ValueError(
+        f'seconds must be at least one sample, {1 / sample_rate:.2g}, but is'
+        f' {seconds}.'
+    )
+
+
+def _check_goes_on(there: float, seconds: float | None) -> float:
+  seconds = there + DEFAULT_SECONDS if seconds is None else seconds
+  if seconds <= there:
+    raise ValueError(
+        f'seconds must be more than the {there:.2f} of audio, which the piece'
+        f' starts with, but is {seconds}. Ask for more, or say which part to'
+        ' change.'
+    )
+  return seconds
+
+
+def _check_prompt(prompt: Prompt) -> None:
+  if isinstance(prompt, np.ndarray):
+    return
+  if not isinstance(prompt, str) or not prompt.strip():
+    raise ValueError(
+        'each prompt must be a text that describes music, but one is'
+        f' {prompt!r}.'
+    )
+
+
+def _check_starts(starts: Sequence[float]) -> None:
+  rises = all(a < b for a, b in zip(starts, starts[1:]))
+  if not starts or starts[0] != 0 or not rises or not math.isfinite(starts[-1]):
+    raise ValueError(
+        'the prompts of a piece must start at second 0, and each after the one'
+        f' before, but start at {list(starts)}.'
+    )

@@ -1,0 +1,84 @@
+"""Tests for choosing."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+from musiclm_jax.sampling import choosing
+import numpy as np
+
+CHANCES = np.array([[0.1, 0.5, 0.15, 0.25], [0.4, 0.1, 0.3, 0.2]], np.float32)
+
+
+def kept(**fields):
+  config = choosing.SamplingConfig(**fields)
+  logits = choosing.truncate(jnp.log(CHANCES), config.numbers)
+  return np.isfinite(np.asarray(logits)).tolist()
+
+
+class ChoosingTest(parameterized.TestCase):
+
+  def test_top_k(self):
+    self.assertEqual(
+        kept(top_k=2), [[False, True, False, True], [True, False, True, False]]
+    )
+    self.assertEqual(kept(top_k=4), [[True] * 4] * 2)
+
+  def test_top_p(self):
+    # The likeliest until their sum is .6 or more: .5 + .25, and .4 + .3.
+    self.assertEqual(
+        kept(top_p=0.6),
+        [[False, True, False, True], [True, False, True, False]],
+    )
+    self.assertEqual(kept(top_p=1e-6), [[0, 1, 0, 0], [1, 0, 0, 0]])
+    # At half the temperature chances are squared: .25 of .335 is .75 already.
+    self.assertEqual(kept(top_p=0.7, temperature=0.5)[0], [0, 1, 0, 0])
+
+  def test_guidance_goes_on_from_unwanted_through_wanted(self):
+    wanted = jnp.array([[1.0, 0.8, 0.0]])
+    unwanted = jnp.array([[1.0, 0.1, 0.0]])
+    for scale, code in ((1.0, 0), (1.2, 0), (2.0, 1)):
+      numbers = choosing.SamplingConfig(0.0, guidance_scale=scale).numbers
+      chosen = choosing.choose(
+          jnp.concatenate([wanted, unwanted]),
+          choosing.keys(jnp.zeros((1, 1), jnp.uint32)),
+          jnp.zeros(1, jnp.int32),
+          numbers,
+          truncates=False,
+      )
+      self.assertEqual(chosen.tolist(), [code])
+
+  def test_draws_only_from_what_is_kept_in_its_proportions(self):
+    rows = 4000
+    config = choosing.SamplingConfig(top_k=3)
+    codes = jax.jit(choosing.choose, static_argnums=4)(
+        jnp.log(jnp.repeat(CHANCES[:1], rows, axis=0)),
+        choosing.keys(jnp.arange(rows, dtype=jnp.uint32)[:, None]),
+        jnp.zeros(rows, jnp.int32),
+        config.numbers,
+        True,
+    )
+    shares = np.bincount(codes, minlength=4) / rows
+    # Standard errors are below .008.
+    np.testing.assert_allclose(
+        shares, np.array([0, 0.5, 0.15, 0.25]) / 0.9, atol=0.04
+    )
+    self.assertEqual(shares[0], 0)
+
+  @parameterized.parameters(
+      ({'temperature': -0.1}, 'temperature must be at least 0.* is -0.1'),
+      ({'temperature': float('nan')}, 'temperature must be at least 0'),
+      ({'temperature': float('inf')}, 'temperature must be at least 0'),
+      ({'top_k': -1}, 'top_k must be at least 1, or 0'),
+      ({'top_p': 0.0}, 'top_p must be above 0 and at most 1'),
+      ({'top_p': 1.5}, 'top_p must be above 0 and at most 1'),
+      ({'guidance_scale': -2.0}, 'guidance_scale must be at least 0'),
+      ({'guidance_scale': float('inf')}, 'guidance_scale must be at least 0'),
+  )
+  def test_rejects(self, fields, message):
+    with self.assertRaisesRegex(ValueError, message):
+      choosing.SamplingConfig(**fields)
+
+
+if __name__ == '__main__':
+  absltest.main()
