@@ -4,7 +4,9 @@ In bfloat16, sums are float32 and so are the gradients of parameters, while the
 gradients that flow back through products are bfloat16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import contextvars
 import functools
 import math
 
@@ -12,6 +14,25 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
+
+
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    'platform', default=None
+)
+
+
+@contextlib.contextmanager
+def compiled_for(platform: str) -> Iterator[None]:
+  """Chooses the form for another platform than that of this machine.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu'.
+  """
+  token = _platform.set(platform)
+  try:
+    yield
+  finally:
+    _platform.reset(token)
 
 
 def einsum(
@@ -78,7 +99,7 @@ def _parse(spec: str) -> tuple[list[str], str]:
 
 
 def _product(spec, a, b, out_dtype):
-  if jax.default_backend() != 'cpu':
+  if (_platform.get() or jax.default_backend()) != 'cpu':
     return jnp.einsum(spec, a, b, preferred_element_type=out_dtype)
   return _cpu_product(spec, a, b).astype(out_dtype)
 

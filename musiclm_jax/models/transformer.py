@@ -100,11 +100,29 @@ class Attention(nn.Module):
       key: Float[Array, 'b s n h'],
       value: Float[Array, 'b s n h'],
       bias: Float[Array, '#b #n #t s'],
+      padding: Float[Array, 'b 1 1 s'] | None = None,
   ) -> Float[Array, 'b t d']:
-    """Mixes the values by how well keys match queries, in float32 softmax."""
+    """Mixes the values by how well keys match queries, in float32 softmax.
+
+    Written out for every backend: on CPUs `jax.nn.dot_product_attention` is
+    slower, and that of cuDNN has no gradient for a bias beside a mask.
+
+    Args:
+      query: [batch, length, heads, head_dim].
+      key: Likewise, of the positions that are attended to.
+      value: Likewise.
+      bias: Added to the logits.
+      padding: Likewise; MASKED where a row has no key.
+
+    Returns:
+      [batch, length, embed].
+    """
     dtype = self.config.dtype
     logits = products.einsum('btnh,bsnh->bnts', query, key, dtype, jnp.float32)
-    weights = jax.nn.softmax(logits + bias)
+    logits += bias
+    if padding is not None:
+      logits += padding
+    weights = jax.nn.softmax(logits)
     y = products.einsum('bnts,bsnh->btnh', weights, value, dtype)
     return self.out(y.reshape(*y.shape[:2], -1))
 
@@ -172,10 +190,11 @@ class Layer(nn.Module):
       self,
       x: Float[Array, 'b t d'],
       bias: Float[Array, '#b #n t t'],
+      padding: Float[Array, 'b 1 1 t'] | None = None,
       train: bool = False,
   ) -> Float[Array, 'b t d']:
     qkv = self.attention.project(self.attention_norm(x))
-    y = self.attention.attend(*qkv, bias)
+    y = self.attention.attend(*qkv, bias, padding)
     x = x + self.dropout(y, deterministic=not train)
     y = self.mlp(self.mlp_norm(x))
     x = x + self.dropout(y, deterministic=not train)
@@ -208,8 +227,8 @@ class Layer(nn.Module):
 class _LoopLayer(Layer):
   """A layer that returns what the body of a loop does."""
 
-  def __call__(self, x, bias, train):
-    return super().__call__(x, bias, train), None
+  def __call__(self, x, bias, padding, train):
+    return super().__call__(x, bias, padding, train), None
 
 
 def _rematted(layer: type[nn.Module], config: TransformerConfig) -> Any:
@@ -223,7 +242,7 @@ def _rematted(layer: type[nn.Module], config: TransformerConfig) -> Any:
       layer,
       policy=policy,
       prevent_cse=not config.scan_layers,
-      static_argnums=(3,),
+      static_argnums=(4,),
   )
 
 
@@ -233,7 +252,7 @@ def _scanned(config: TransformerConfig) -> nn.Module:
       _rematted(_LoopLayer, config),
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
-      in_axes=(nn.broadcast, nn.broadcast),
+      in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
       length=config.num_layers,
       axis_name='layers',
   )
@@ -399,15 +418,18 @@ class StageTransformer(nn.Module):
     token_frames = positions.frames(
         self.stage, inputs.shape[1], targets.shape[1]
     )
-    bias = self._bias_of(ids, jnp.asarray(token_frames))
+    index = jnp.arange(ids.shape[1])
+    bias = self.bias(index, index, jnp.asarray(token_frames))
+    seen = (ids != 0) | (index == 0)  # The start is no padding.
+    padding = jnp.where(seen, 0.0, MASKED)[:, None, None]
     x = self.dropout(self.embed(ids), deterministic=not train)
     # Where parameters are split as rows are, this says which are to move.
     x = nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
     if self.config.scan_layers:
-      x, _ = self.layers(x, bias, train)
+      x, _ = self.layers(x, bias, padding, train)
     else:
       for layer in self.layers:
-        x = layer(x, bias, train)
+        x = layer(x, bias, padding, train)
     return self.logits(x[:, inputs.shape[1] :])
 
   def prefill(
