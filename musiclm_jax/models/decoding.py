@@ -6,22 +6,41 @@ weight and the cache once. Matrices are [out, in].
 """
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
+from musiclm_jax.models import matvec
 from musiclm_jax.models import transformer
 
-DTYPES = ('float32', 'bfloat16', 'int8')
+# Without the first, XLA copies the whole cache at every step on CPUs; without
+# the second, it uses half of the widest vector instructions.
+_CPU_OPTIONS = {
+    'xla_cpu_copy_insertion_use_region_analysis': True,
+    'xla_cpu_prefer_vector_width': 512,
+}
 
 Weights = dict[str, Any]
-# Keys and values of a layer so far, [batch, heads, length, head_dim] each.
+# Of a layer so far: keys [batch, heads, head_dim, length] and values [batch,
+# heads, length, head_dim]. What lies next to each other is worked on together.
 KeyValues = tuple[jax.Array, jax.Array]
+# As the layers of the weights: of each, or stacked.
+Cache = list[KeyValues] | KeyValues
+
+
+def compiler_options() -> dict[str, Any] | None:
+  """Returns what `jax.jit` of a loop of steps must be given, to be fast."""
+  return _CPU_OPTIONS if jax.default_backend() == 'cpu' else None
 
 
 def pack(
-    params: Any, config: transformer.TransformerConfig, stage: Any, dtype: str
+    params: Any,
+    config: transformer.TransformerConfig,
+    stage: Any,
+    dtype: str,
+    rows: int = 1,
 ) -> Weights:
   """Lays out the parameters of a stage for `prefill` and `step`.
 
@@ -29,9 +48,10 @@ def pack(
     params: Of `transformer.StageTransformer`.
     config: Sizes.
     stage: A `stages.base.Stage`, or what has its inputs, targets, vocab_size.
-    dtype: Of the matrices. Norms and the softmax are float32 in any case. int8
-      has a scale per output channel; what is multiplied with it is rounded to
-      int8 too where that is faster, and all else is bfloat16.
+    dtype: Of the matrices, one of `matvec.DTYPES`. Norms, residuals and the
+      softmax are float32 in any case; cache and embeddings are bfloat16 unless
+      this is float32.
+    rows: That steps will have; others give the same, but slower.
 
   Returns:
     A tree of arrays.
@@ -39,74 +59,57 @@ def pack(
   Raises:
     ValueError: If there is no such dtype.
   """
-  if dtype not in DTYPES:
-    raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
   del stage
-  return _pack(params, config, dtype)
-
-
-def _pack(params, config, dtype):
+  if dtype not in matvec.DTYPES:
+    raise ValueError(f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'.")
   cast = jnp.dtype('float32' if dtype == 'float32' else 'bfloat16')
-
-  def matrix(*kernels):
-    return _quantize(jnp.concatenate([k.T for k in kernels]), dtype)
+  matrix = functools.partial(_pack_matrix, dtype=dtype, rows=rows)
 
   def layer(p):
-    mlp = p['mlp']
+    attention, mlp = p['attention'], p['mlp']
     return {
-        'attention_norm': p['attention_norm']['scale'],
-        'qkv': matrix(p['attention']['qkv']['kernel']),
-        'out': matrix(p['attention']['out']['kernel']),
-        'mlp_norm': p['mlp_norm']['scale'],
-        'gate_up': matrix(mlp['gate']['kernel'], mlp['up']['kernel']),
-        'down': matrix(mlp['down']['kernel']),
+        'attention_norm': jnp.asarray(p['attention_norm']['scale']),
+        'qkv': matrix([attention['qkv']['kernel'].T]),
+        'out': matrix([attention['out']['kernel'].T]),
+        'mlp_norm': jnp.asarray(p['mlp_norm']['scale']),
+        'gate_up': matrix([mlp['gate']['kernel'].T, mlp['up']['kernel'].T]),
+        'down': matrix([mlp['down']['kernel'].T]),
     }
 
   biases = [k for k in ('position_bias', 'frame_bias') if k in params]
-  layers = [params[f'layers_{i}'] for i in range(config.num_layers)]
+  heads = [matrix([head]) for head in params['head']]
+  layers = [layer(params[f'layers_{i}']) for i in range(config.num_layers)]
   return {
       'embed': jnp.asarray(params['token_embed']['embedding'], cast),
-      'layers': [layer(p) for p in layers],
-      'final_norm': params['final_norm']['scale'],
-      'head': _quantize(params['head'], dtype),
-      **{k: params[k] for k in biases},
+      'layers': _stack(layers) if _is_blocked(layers[0]) else layers,
+      'final_norm': jnp.asarray(params['final_norm']['scale']),
+      'head': jax.tree.map(lambda *x: jnp.stack(x), *heads),
+      **{k: jnp.asarray(params[k]) for k in biases},
   }
 
 
-def _quantize(matrix: Float[Array, '*q o i'], dtype: str) -> Any:
-  """Returns a matrix as {'values', 'scale'} if int8, else cast."""
-  if dtype != 'int8':
-    return jnp.asarray(matrix, dtype)
-  # The largest weight of each output channel becomes ±127.
-  scale = jnp.max(jnp.abs(matrix), axis=-1) / 127
-  scale = jnp.where(scale == 0, 1, scale)
-  values = jnp.round(matrix / scale[..., None]).astype(jnp.int8)
-  return {'values': values, 'scale': scale}
+def _is_blocked(layer: Weights) -> bool:
+  return all('blocks' in w for w in layer.values() if isinstance(w, dict))
+
+
+def _stack(layers: list[Weights]) -> Weights:
+  """Stacks each parameter, and lets go of what it is made of."""
+  return {
+      name: jax.tree.map(
+          lambda *x: jnp.stack(x), *[w.pop(name) for w in layers]
+      )
+      for name in list(layers[0])
+  }
+
+
+@functools.partial(jax.jit, static_argnames=('dtype', 'rows'))
+def _pack_matrix(matrices, dtype, rows):
+  return matvec.pack(jnp.concatenate(matrices), dtype, rows)
 
 
 def _multiply(x: Float[Array, '*b i'], matrix: Any) -> Float[Array, '*b o']:
-  """Multiplies with a matrix [out, in]; the result is float32."""
-  contract = (((x.ndim - 1,), (1,)), ((), ()))
-  if not isinstance(matrix, dict):
-    return jax.lax.dot_general(
-        x.astype(matrix.dtype), matrix, contract,
-        preferred_element_type=jnp.float32,
-    )  # fmt: skip
-  values, scale = matrix['values'], matrix['scale']
-  if jax.default_backend() == 'cpu':
-    # XLA would write out a float copy of int8 weights; not of int8 products.
-    peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-    unit = jnp.where(peak == 0, 1, peak) / 127
-    y = jax.lax.dot_general(
-        jnp.round(x / unit).astype(jnp.int8), values, contract,
-        preferred_element_type=jnp.int32,
-    )  # fmt: skip
-    return y * (unit * scale)
-  y = jax.lax.dot_general(
-      x.astype(jnp.bfloat16), values.astype(jnp.bfloat16), contract,
-      preferred_element_type=jnp.float32,
-  )  # fmt: skip
-  return y * scale
+  y = matvec.multiply(x.reshape(-1, x.shape[-1]), matrix)
+  return y.reshape(*x.shape[:-1], -1)
 
 
 def _norm(x: Float[Array, '*b d'], scale: Float[Array, ' d']) -> jax.Array:
@@ -125,14 +128,14 @@ def _mlp(x: Float[Array, '*b d'], layer: Weights) -> Float[Array, '*b d']:
 
 
 def _project(
-    x: Float[Array, 'b t d'], layer: Weights, config: Any, dtype: Any
+    x: Float[Array, 'b t d'], layer: Weights, config: Any
 ) -> Sequence[Float[Array, 'b n t h']]:
   """Returns queries, keys and values."""
   c = config
   y = _multiply(_norm(x, layer['attention_norm']), layer['qkv'])
   y = y.reshape(*x.shape[:2], c.num_heads, 3, c.head_dim)
   query, key, value = (y[..., i, :].swapaxes(1, 2) for i in range(3))
-  return [z.astype(dtype) for z in (query * c.head_dim**-0.5, key, value)]
+  return query * c.head_dim**-0.5, key, value
 
 
 def _bias(weights, config, *args):
@@ -146,7 +149,7 @@ def prefill(
     stage: Any,
     ids: Int[Array, 'b t'],
     token_frames: Int[Array, ' length'],
-) -> list[KeyValues]:
+) -> Cache:
   """Runs the first positions of a sequence at once.
 
   Args:
@@ -165,20 +168,43 @@ def prefill(
   seen = (ids != 0) | (index == 0)  # The start is no padding.
   bias = _bias(weights, config, index, index, token_frames)
   bias = jnp.where(seen[:, None, None], bias, transformer.MASKED)
-  x, cache = _embed(weights, config, ids), []
-  for layer in weights['layers']:
-    query, key, value = _project(x, layer, config, weights['embed'].dtype)
+  dtype = weights['embed'].dtype
+
+  def run(x, layer):
+    query, key, value = (y.astype(dtype) for y in _project(x, layer, config))
     logits = jnp.einsum(
         'bnth,bnsh->bnts', query, key, preferred_element_type=jnp.float32
     )
-    shares = jax.nn.softmax(logits + bias).astype(value.dtype)
+    shares = jax.nn.softmax(logits + bias).astype(dtype)
     y = jnp.einsum(
         'bnts,bnsh->btnh', shares, value, preferred_element_type=jnp.float32
     )
     x = x + _multiply(y.reshape(*y.shape[:2], -1), layer['out'])
     x = x + _mlp(x, layer)
-    cache.append((key, value))
+    return x, (matvec.store(key.swapaxes(2, 3)), matvec.store(value))
+
+  x, layers = _embed(weights, config, ids), weights['layers']
+  if isinstance(layers, dict):
+    return jax.lax.scan(run, x, layers)[1]
+  cache = []
+  for layer in layers:
+    x, key_values = run(x, layer)
+    cache.append(key_values)
   return cache
+
+
+def resize(cache: Cache, length: int) -> Cache:
+  """Makes room for `length` positions in all."""
+
+  def pad(x, axis):
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (0, length - x.shape[axis], 0)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+
+  if isinstance(cache, list):
+    return [resize(key_values, length) for key_values in cache]
+  keys, values = cache
+  return pad(keys, -1), pad(values, -2)
 
 
 def step(
@@ -189,8 +215,8 @@ def step(
     position: Int[Array, ''],
     token_frames: Int[Array, ' length'],
     quantizer: Int[Array, ''],
-    cache: Sequence[KeyValues],
-) -> tuple[Float[Array, 'b c'], list[KeyValues]]:
+    cache: Cache,
+) -> tuple[Float[Array, 'b c'], Cache]:
   """Runs one position, after all before it.
 
   Args:
@@ -207,56 +233,90 @@ def step(
     [batch, codes] float32 logits, and the cache with this position in it.
   """
   del stage
-  batch, length = cache[0][0].shape[0], cache[0][0].shape[2]
+  # Else XLA would take apart the weights ahead of a loop, at twice the memory.
+  weights, ids = jax.lax.optimization_barrier((weights, ids))
+  layers, dtype = weights['layers'], weights['embed'].dtype
+  length = jax.tree.leaves(cache)[0].shape[-1]
   bias = _bias(
       weights, config, position[None], jnp.arange(length), token_frames
-  )
-  # XLA's products of a lone row are slower on CPUs, and add up in another order
-  # than those of many, so it gets a twin.
-  ids = jnp.broadcast_to(ids, (2,)) if batch == 1 else ids
-  x, updated = _embed(weights, config, ids[:, None]), []
-  for layer, key_values in zip(weights['layers'], cache, strict=True):
-    y, key_values = _attend(x, layer, config, key_values, position, bias)
+  )[:, :, 0]
+
+  def run(x, layer, key_values, index=None):
+    y, new = _attend(x, layer, config, key_values, position, bias, index)
     x = x + y
-    x = x + _mlp(x, layer)
-    updated.append(key_values)
-  head = jax.tree.map(lambda w: w[quantizer], weights['head'])
-  x = _norm(x, weights['final_norm'])
-  return _multiply(x, head)[:batch, 0], updated
+    new = [matvec.store(y.astype(dtype)) for y in new]
+    cache = _write(key_values, new, position, index)
+    return x + _mlp(x, layer), cache
+
+  x = _embed(weights, config, ids)
+  if isinstance(layers, dict):
+    x, cache = jax.lax.fori_loop(
+        0,
+        len(layers['mlp_norm']),
+        lambda i, carry: run(carry[0], _take(layers, i), carry[1], i),
+        (x, cache),
+    )
+  else:
+    updated = []
+    for layer, key_values in zip(layers, cache, strict=True):
+      x, key_values = run(x, layer, key_values)
+      updated.append(key_values)
+    cache = updated
+  head = {**weights['head'], 'index': quantizer}
+  return matvec.multiply(_norm(x, weights['final_norm']), head), cache
+
+
+def _take(layers: Weights, index: Int[Array, '']) -> Weights:
+  """Returns one of the stacked layers; its matrices are left where they are."""
+  take = lambda w: (
+      {**w, 'index': index}
+      if isinstance(w, dict)
+      else jax.lax.dynamic_index_in_dim(w, index, keepdims=False)
+  )
+  return {name: take(w) for name, w in layers.items()}
+
+
+def _write(
+    cache: KeyValues,
+    new: Sequence[Shaped[Array, 'b n h']],
+    position: Int[Array, ''],
+    layer: Int[Array, ''] | None = None,
+) -> KeyValues:
+  """Writes a key and a value of each row and head."""
+  keys, values = cache
+  key, value = new[0][..., None], new[1][:, :, None]
+  start = [0, 0, 0, position], [0, 0, position, 0]
+  if layer is not None:
+    key, value = key[None], value[None]
+    start = [layer, *start[0]], [layer, *start[1]]
+  write = jax.lax.dynamic_update_slice
+  return write(keys, key, start[0]), write(values, value, start[1])
 
 
 def _attend(
-    x: Float[Array, 'r 1 d'],
+    x: Float[Array, 'b d'],
     layer: Weights,
     config: transformer.TransformerConfig,
     cache: KeyValues,
     position: Int[Array, ''],
-    bias: Float[Array, '1 n 1 s'],
-) -> tuple[Float[Array, 'r 1 d'], KeyValues]:
-  """Attends from one position to those in the cache and to itself."""
+    bias: Float[Array, '1 n s'],
+    index: Int[Array, ''] | None,
+) -> tuple[Float[Array, 'b d'], Sequence[Float[Array, 'b n h']]]:
+  """Attends from one position to those in the cache and to itself.
+
+  Returns:
+    What is added to x, and this position's key and value.
+  """
   keys, values = cache
-  batch = keys.shape[0]
-  query, key, value = (
-      y[:batch] for y in _project(x, layer, config, keys.dtype)
-  )
+  query, key, value = (y[:, :, 0] for y in _project(x[:, None], layer, config))
   # To write first and attend after would copy the cache, at every step.
-  here = jnp.arange(keys.shape[2]) == position
-  dot = lambda one, other, letters: jnp.einsum(
-      letters, one, other, preferred_element_type=jnp.float32
-  )
+  here = jnp.arange(keys.shape[-1]) == position
   logits = jnp.where(
       here,
-      dot(query, key, 'bnth,bnth->bnt')[..., None],
-      dot(query, keys, 'bnth,bnsh->bnts'),
+      jnp.sum(query * key, axis=-1, keepdims=True),
+      matvec.multiply_each(query, keys, index),
   )
   shares = jax.nn.softmax(logits + bias)
-  y = dot(
-      jnp.where(here, 0, shares).astype(values.dtype),
-      values,
-      'bnts,bnsh->bnth',
-  )
+  y = matvec.multiply_each(jnp.where(here, 0, shares), values, index)
   y += jnp.sum(shares, -1, keepdims=True, where=here) * value
-  y = y.reshape(batch, 1, -1)
-  y = _multiply(jnp.broadcast_to(y, (*x.shape[:2], y.shape[-1])), layer['out'])
-  write = jax.lax.dynamic_update_slice_in_dim
-  return y, (write(keys, key, position, 2), write(values, value, position, 2))
+  return _multiply(y.reshape(len(x), -1), layer['out']), (key, value)

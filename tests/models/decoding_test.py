@@ -29,9 +29,9 @@ class Sequences:
     self.config = transformer.TransformerConfig(
         num_layers=2,
         num_heads=2,
-        head_dim=8,
-        embed_dim=16,
-        mlp_dim=32,
+        head_dim=32,
+        embed_dim=64,
+        mlp_dim=128,
         frame_bias=frame_bias,
     )
     rng = np.random.default_rng(0)
@@ -58,7 +58,7 @@ class Sequences:
     module = transformer.StageTransformer(self.config, self.stage)
     shapes = jax.eval_shape(module.init, jax.random.key(0), inputs, targets)
     self.params = jax.tree.map(
-        lambda x: 0.5 * jnp.asarray(rng.normal(size=x.shape), x.dtype),
+        lambda x: 0.3 * jnp.asarray(rng.normal(size=x.shape), x.dtype),
         shapes['params'],
     )
     self.logits = jax.jit(module.apply)(
@@ -69,16 +69,22 @@ class Sequences:
         positions.frames(self.stage, inputs.shape[1], targets.shape[1])
     )
 
-  def decode(self, dtype, num_steps=12, rows=None):
+  def decode(self, dtype, num_steps=12, rows=None, packed_for=1):
     """Returns the logits of steps after a prefill, and of the one pass."""
     read = self.read[:rows]
     known = self.num_inputs + 5  # Inputs and some targets, in one pass.
-    weights = decoding.pack(self.params, self.config, self.stage, dtype)
+    weights = decoding.pack(
+        self.params, self.config, self.stage, dtype, packed_for
+    )
     cache = jax.jit(self._prefill)(weights, read[:, :known])
     # Room to spare, filled with what must not be seen.
-    pad = (0, 0), (0, 0), (0, num_steps + 3), (0, 0)
-    cache = jax.tree.map(lambda x: jnp.pad(x, pad, constant_values=9), cache)
-    step = jax.jit(self._step, donate_argnums=3)
+    cache = decoding.resize(cache, known + num_steps + 3)
+    cache = self.fill(cache, known)
+    step = jax.jit(
+        self._step,
+        donate_argnums=3,
+        compiler_options=decoding.compiler_options(),
+    )
     found = []
     for position in range(known, known + num_steps):
       logits, cache = step(weights, read[:, position], position, cache)
@@ -86,6 +92,19 @@ class Sequences:
     start = known - self.num_inputs
     expected = self.logits[:rows, start : start + num_steps]
     return np.stack(found, axis=1), np.asarray(expected)
+
+  def fill(self, cache, known):
+    """Fills what must not be seen with what would show."""
+
+    def fill(x, axis):
+      shape = [1] * x.ndim
+      shape[axis] = -1
+      later = np.arange(x.shape[axis]).reshape(shape) >= known
+      return jnp.where(later, jnp.asarray(9, x.dtype), x)
+
+    if isinstance(cache, list):
+      return [(fill(keys, -1), fill(values, -2)) for keys, values in cache]
+    return fill(cache[0], -1), fill(cache[1], -2)
 
   def _prefill(self, weights, ids):
     return decoding.prefill(
@@ -116,27 +135,34 @@ def error(found, expected):
 
 class DecodingTest(parameterized.TestCase):
 
-  @parameterized.product(name=stages.names(), frame_bias=[False, True])
-  def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias):
-    found, expected = make(name, frame_bias).decode('float32')
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
-
-  @parameterized.product(
-      name=['semantic', 'coarse', 'fine', 'semantic_melody'],
-      dtype_and_error=[('bfloat16', 0.02), ('int8', 0.05)],
+  @parameterized.parameters(
+      *((name, False, 1) for name in stages.names()),
+      ('coarse', True, 1),
+      ('semantic', True, 8),
   )
-  def test_fewer_bits_are_close(self, name, dtype_and_error):
-    dtype, tolerance = dtype_and_error
-    found, expected = make(name, True).decode(dtype)
+  def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias, rows):
+    sequences = make(name, frame_bias)
+    found, expected = sequences.decode('float32', packed_for=rows)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
+
+  @parameterized.parameters(
+      ('semantic', 'bfloat16', 1, 0.01),
+      ('semantic', 'int8', 1, 0.02),
+      ('coarse', 'bfloat16', 8, 0.01),
+      ('coarse', 'int8', 8, 0.03),
+      ('fine', 'int8', 1, 0.02),
+      ('semantic_melody', 'bfloat16', 1, 0.01),
+  )
+  def test_fewer_bits_are_close(self, name, dtype, rows, tolerance):
+    found, expected = make(name, True).decode(dtype, packed_for=rows)
     self.assertBetween(error(found, expected), 1e-4, tolerance)
 
-  @parameterized.parameters(*decoding.DTYPES)
-  def test_a_row_does_not_depend_on_the_others(self, dtype):
+  def test_a_row_does_not_depend_on_the_others(self):
     sequences = make('coarse', True)
-    both, _ = sequences.decode(dtype)
-    alone, _ = sequences.decode(dtype, rows=1)
-    np.testing.assert_array_equal(alone, both[:1])
+    both, _ = sequences.decode('float32')
+    alone, _ = sequences.decode('float32', rows=1)
+    np.testing.assert_allclose(alone, both[:1], atol=1e-5)
 
   def test_rejects(self):
     sequences = make('coarse', True)

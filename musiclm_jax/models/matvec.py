@@ -1,0 +1,201 @@
+"""Products of a few rows with large matrices, as fast as those can be read.
+
+XLA's own products reach half of that on CPUs, and write out a float copy of
+matrices of fewer bits when there is a lone row. So for few rows a matrix is
+stored in blocks, [chunks, blocks, TERMS, LANES]: a product is TERMS unrolled
+multiplications for each chunk of the inputs and block of the outputs, which
+compile to vector instructions on what lies next to each other; then the chunks
+are added up. Any backend can run this form, but it is chosen on CPUs only.
+"""
+
+from collections.abc import Iterator
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+DTYPES = ('float32', 'bfloat16', 'int8')
+TERMS, LANES = 64, 16
+BLOCKED_ROWS = 4  # Of more rows, XLA's own products are as fast or faster.
+UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
+
+# One of 'plain', [out, in], and 'blocks'; for int8 also 'scale', [out]. With
+# 'index', all have another axis in front, and one of the matrices is meant:
+# its blocks are then read in place, where a slice would be a copy.
+Matrix = dict[str, jax.Array]
+
+
+def pack(matrix: Float[Array, 'o i'], dtype: str, rows: int = 1) -> Matrix:
+  """Lays out a matrix for products with few rows.
+
+  Args:
+    matrix: [out, in].
+    dtype: Of its elements: 'float32', 'bfloat16', or 'int8' with a scale per
+      output, of which the largest element becomes ±127.
+    rows: That it will be multiplied with at once. `multiply` accepts any
+      number, but is fastest for this one.
+  """
+  packed = {}
+  if dtype == 'int8':
+    scale = jnp.max(jnp.abs(matrix), axis=1) / 127
+    packed['scale'] = jnp.where(scale == 0, 1, scale)
+    matrix = jnp.round(matrix / packed['scale'][:, None])
+  matrix = matrix.astype(dtype)
+  is_whole = matrix.shape[0] % LANES == 0 and matrix.shape[1] % TERMS == 0
+  if jax.default_backend() == 'cpu' and rows <= BLOCKED_ROWS and is_whole:
+    return {'blocks': _to_blocks(matrix), **packed}
+  return {'plain': matrix, **packed}
+
+
+def multiply(x: Float[Array, 'r i'], matrix: Matrix) -> Float[Array, 'r o']:
+  """Multiplies rows with the transpose of a matrix, in float32 sums."""
+  matrix = dict(matrix)
+  index = matrix.pop('index', None)
+  blocks = matrix.pop('blocks', None)
+  if index is not None:
+    matrix = jax.tree.map(lambda w: _take(w, index), matrix)
+  if blocks is None:
+    return _plain_product(x, matrix['plain'], matrix.get('scale'))
+  if len(x) >= UNBLOCK_ROWS:
+    y = _plain_product(x, _from_blocks(_take(blocks, index)), None)
+  else:
+    y = _blocked_product(x, blocks, index)
+  return y * matrix['scale'] if 'scale' in matrix else y
+
+
+def _take(stack: Array, index: Any) -> Array:
+  if index is None:
+    return stack
+  return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)
+
+
+def _slice(stack: Array, index: Any, axis: int, i: int) -> Array:
+  """Returns slice i of an axis of stack[index], without that axis.
+
+  Slices of what was taken out of the stack would not be fused into their use.
+  """
+  if index is None:
+    return jax.lax.index_in_dim(stack, i, axis, keepdims=False)
+  start, size = [0] * stack.ndim, list(stack.shape)
+  start[0], start[axis + 1] = index, i
+  size[0] = size[axis + 1] = 1
+  return jax.lax.dynamic_slice(stack, start, size).squeeze((0, axis + 1))
+
+
+def store(x: Float[Array, '*s']) -> Array:
+  """Returns x as `multiply_each` takes it: on CPUs, the bits of bfloat16."""
+  if x.dtype != jnp.bfloat16 or jax.default_backend() != 'cpu':
+    return x
+  return jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def multiply_each(
+    x: Float[Array, 'b n i'], matrices: Array, index: Any = None
+) -> Float[Array, 'b n o']:
+  """Multiplies each row with a matrix of its own.
+
+  Args:
+    x: [batch, heads, in].
+    matrices: [batch, heads, in, out], from `store`.
+    index: If given, matrices have another axis in front, and this one of them
+      is meant.
+
+  Returns:
+    [batch, heads, out] float32.
+  """
+  if jax.default_backend() != 'cpu':
+    return jnp.einsum(
+        'bni,bnio->bno', x.astype(matrices.dtype), _take(matrices, index),
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
+  terms = math.gcd(x.shape[2], TERMS)
+  x = x.reshape(*x.shape[:2], -1, terms)
+  stack = () if index is None else matrices.shape[:1]
+  matrices = matrices.reshape(*stack, *x.shape, -1)
+  total = [0.0, 0.0]
+  for i in range(terms):
+    y = _slice(matrices, index, 3, i)
+    if y.dtype == jnp.uint16:
+      y = y.astype(jnp.uint32) << 16
+      y = jax.lax.bitcast_convert_type(y, jnp.float32)
+    total[i % 2] += x[..., i, None] * y
+  parts = total[0] + total[1]
+  return sum(parts[:, :, i] for i in range(parts.shape[2]))
+
+
+def _to_blocks(matrix: jax.Array) -> jax.Array:
+  """Returns [chunks, blocks, TERMS, LANES]; bfloat16 by two in uint32."""
+  y = matrix.reshape(len(matrix) // LANES, LANES, -1, TERMS)
+  y = y.transpose(2, 0, 3, 1)
+  if y.dtype != jnp.bfloat16:
+    return y
+  # XLA's conversion from bfloat16 would not become vector instructions.
+  bits = jax.lax.bitcast_convert_type(y, jnp.uint16).astype(jnp.uint32)
+  return bits[:, :, ::2] | (bits[:, :, 1::2] << 16)
+
+
+def _terms(blocks: Array, index: Any) -> Iterator[Float[Array, 'c b l']]:
+  """Yields the elements that each input of a chunk is multiplied with."""
+  for i in range(blocks.shape[-2]):
+    y = _slice(blocks, index, 2, i)
+    if blocks.dtype == jnp.uint32:
+      yield jax.lax.bitcast_convert_type(y << 16, jnp.float32)
+      y = jax.lax.bitcast_convert_type(y & jnp.uint32(0xFFFF0000), jnp.float32)
+    yield y.astype(jnp.float32)
+
+
+def _from_blocks(blocks: jax.Array) -> jax.Array:
+  """Returns the matrix, as floats that hold its elements exactly."""
+  dtype = jnp.float32 if blocks.dtype == jnp.float32 else jnp.bfloat16
+  if blocks.dtype == jnp.uint32:
+    y = jnp.stack([z.astype(dtype) for z in _terms(blocks, None)], axis=2)
+  else:
+    y = blocks.astype(dtype)
+  return y.transpose(1, 3, 0, 2).reshape(y.shape[1] * LANES, -1)
+
+
+def _blocked_product(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
+  rows, chunks = len(x), blocks.shape[-4]
+  x = jnp.pad(x, ((0, rows % 2 if rows > 1 else 0), (0, 0)))
+  # Two rows at a time: [rows of a pair, chunks, pairs, TERMS].
+  x = x.reshape(-1, min(len(x), 2), chunks, TERMS).transpose(1, 2, 0, 3)
+  # Two sums each, so that additions need not wait for each other.
+  sums = [[0.0, 0.0] for _ in x]
+  for i, term in enumerate(_terms(blocks, index)):
+    for row, total in zip(x, sums):
+      total[i % 2] += row[:, :, i, None, None] * term[:, None]
+  parts = [even + odd for even, odd in sums]
+  if rows == 1:
+    return sum(parts[0][i] for i in range(chunks)).reshape(1, -1)
+  # One array of complex numbers, as XLA would run through the matrix twice to
+  # write two arrays.
+  pairs = jax.lax.complex(*parts)
+  y = sum(pairs[i] for i in range(chunks))
+  y = jnp.stack([y.real, y.imag], axis=1)
+  return y.reshape(-1, blocks.shape[-3] * LANES)[:rows]
+
+
+def _plain_product(
+    x: jax.Array, matrix: jax.Array, scale: jax.Array | None
+) -> jax.Array:
+  def dot(x, matrix, dtype):
+    contract = (((1,), (1,)), ((), ()))
+    return jax.lax.dot_general(
+        x, matrix, contract, preferred_element_type=dtype
+    )
+
+  rows = len(x)
+  if rows == 1 and jax.default_backend() == 'cpu':
+    x = jnp.broadcast_to(x, (2, x.shape[1]))  # Else XLA copies the matrix.
+  if scale is None:
+    return dot(x.astype(matrix.dtype), matrix, jnp.float32)[:rows]
+  if jax.default_backend() != 'cpu':
+    x, matrix = x.astype(jnp.bfloat16), matrix.astype(jnp.bfloat16)
+    return dot(x, matrix, jnp.float32) * scale
+  # XLA would write out a float copy of the matrix, but not if x is int8 too.
+  peak = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+  unit = jnp.where(peak == 0, 1, peak) / 127
+  x = jnp.round(x / unit).astype(jnp.int8)
+  return (dot(x, matrix, jnp.int32) * unit * scale)[:rows]
