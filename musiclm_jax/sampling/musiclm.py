@@ -19,8 +19,9 @@ CONFIG = sampler_lib.GenerationConfig()
 DTYPES = ('float32', 'bfloat16', 'int8')
 PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
 
-# Texts, or timelines where a piece is more than a text.
-Pieces = str | timeline_lib.Timeline | Sequence[str | timeline_lib.Timeline]
+# A text, or audio that the music should be like; or all that can be asked for.
+Piece = str | np.ndarray | timeline_lib.Timeline
+Pieces = Piece | Sequence[Piece]
 
 
 class MusicLM:
@@ -76,7 +77,8 @@ class MusicLM:
     """Makes some pieces of music, of the same length.
 
     Args:
-      pieces: A description of the music, or several; or timelines.
+      pieces: A description of the music, or audio [samples] that it should be
+        like, or a timeline; or several of these.
       seed: The same call gives the same audio. So does the same piece among
         other ones, but for rare choices that rounding tips: XLA adds up in
         another order where there are more rows. A text that is repeated is
@@ -85,7 +87,7 @@ class MusicLM:
       best_of: How many takes of each piece to make; the one is kept that MuLan
         finds the nearest to its prompts.
       progress: Whether to show a progress bar if it takes long.
-      **fields: Of the `Timeline` of pieces that are texts, e.g. seconds=30.
+      **fields: Of the `Timeline` of pieces that are none, e.g. seconds=30.
 
     Returns:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
@@ -120,12 +122,7 @@ class MusicLM:
     if best_of < 1:
       raise ValueError(f'best_of must be at least 1, but is {best_of}.')
     timelines = _timelines(pieces, fields)
-    blank = [
-        self._conditioner.prepare(timeline, (seed, number, 0), config)
-        for timeline, number in zip(
-            timelines, _numbers(seed, timelines), strict=True
-        )
-    ]
+    blank = self.blank(timelines, seed, config)
     candidates = [
         [take.renumbered(i) for i in range(best_of)] for take in blank
     ]
@@ -138,6 +135,22 @@ class MusicLM:
       scores = [self.score(self.render(take), timeline) for take in takes]
       best.append(takes[int(np.argmax(scores))])
     return best
+
+  def blank(
+      self,
+      pieces: Pieces,
+      seed: int = 0,
+      config: sampler_lib.GenerationConfig = CONFIG,
+      **fields: Any,
+  ) -> list[take_lib.Take]:
+    """Returns takes whose tokens are yet to be sampled; see `generate`."""
+    timelines = _timelines(pieces, fields)
+    return [
+        self._conditioner.prepare(timeline, (seed, number, 0), config)
+        for timeline, number in zip(
+            timelines, _numbers(seed, timelines), strict=True
+        )
+    ]
 
   def render(self, take: take_lib.Take) -> Float[np.ndarray, ' samples']:
     """Returns the [samples] audio of a take: the same every time.
@@ -176,7 +189,7 @@ class MusicLM:
 
   def stream(
       self,
-      piece: str | timeline_lib.Timeline,
+      piece: Piece,
       seed: int = 0,
       config: sampler_lib.GenerationConfig = CONFIG,
       **fields: Any,
@@ -195,16 +208,14 @@ class MusicLM:
     Raises:
       ValueError: As `generate`.
     """
-    [timeline] = _timelines(piece, fields)
-    [number] = _numbers(seed, [timeline])
-    take = self._conditioner.prepare(timeline, (seed, number, 0), config)
+    [take] = self.blank(piece, seed, config, **fields)
     run = self._conditioner.sampler.start(_job([take]))
     yield from rendering.stream(self._conditioner.codec, take, run)
 
   def score(
       self,
       audio: Float[np.ndarray, ' samples'],
-      piece: str | timeline_lib.Timeline,
+      piece: Piece,
   ) -> float:
     """Returns how near MuLan finds audio to the prompts of a piece: -1 to 1."""
     [timeline] = _timelines(piece, {})
@@ -249,7 +260,7 @@ def _timelines(
     pieces: Pieces, fields: dict[str, Any]
 ) -> list[timeline_lib.Timeline]:
   """Returns the timeline of each piece."""
-  if isinstance(pieces, str | timeline_lib.Timeline):
+  if isinstance(pieces, Piece):
     pieces = [pieces]
   if not len(pieces):
     raise ValueError('prompts must hold at least one text, but are empty.')

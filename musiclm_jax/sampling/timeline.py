@@ -10,6 +10,7 @@ import numpy as np
 DEFAULT_SECONDS = 10.0
 LOOP_SECONDS = 1.0  # In which the end of a loop turns into its start.
 
+Seconds = int | float
 # A text, or audio that the music should be like: [samples] in [-1, 1].
 Prompt = str | np.ndarray
 
@@ -42,13 +43,13 @@ class Timeline:
     ValueError: If these contradict each other.
   """
 
-  prompt: Prompt | Sequence[tuple[float, Prompt]]
-  seconds: float | None = None
+  prompt: Prompt | Sequence[tuple[Seconds, Prompt]]
+  seconds: Seconds | None = None
   negative_prompt: str | None = None
   melody: Float[np.ndarray, ' melody_samples'] | None = None
   audio: Float[np.ndarray, ' audio_samples'] | None = None
-  change: tuple[float, float] | None = None
-  blend_seconds: float = 0.0
+  change: tuple[Seconds, Seconds] | None = None
+  blend_seconds: Seconds = 0.0
   loop: bool = False
 
   def __post_init__(self):
@@ -89,7 +90,7 @@ class Timeline:
     if self.audio is None:
       seconds = DEFAULT_SECONDS if self.seconds is None else self.seconds
       _check_sample(seconds, sample_rate)
-      return seconds
+      return float(seconds)
     there = len(self.audio) / sample_rate
     if self.change is None:
       return _check_goes_on(there, self.seconds)
@@ -107,7 +108,7 @@ class Timeline:
     return there
 
 
-def _check_seconds(seconds: float | None) -> None:
+def _check_seconds(seconds: Seconds | None) -> None:
   if seconds is not None and not 0 < seconds < float('inf'):
     raise ValueError(
         f'seconds must be greater than 0, but is {seconds}. Ask for as many'
@@ -115,7 +116,7 @@ def _check_seconds(seconds: float | None) -> None:
     )
 
 
-def _check_sample(seconds: float, sample_rate: int) -> None:
+def _check_sample(seconds: Seconds, sample_rate: int) -> None:
   if not round(seconds * sample_rate):
     raise ValueError(
         f'seconds must be at least one sample, {1 / sample_rate:.2g}, but is'
@@ -123,7 +124,7 @@ def _check_sample(seconds: float, sample_rate: int) -> None:
     )
 
 
-def _check_goes_on(there: float, seconds: float | None) -> float:
+def _check_goes_on(there: float, seconds: Seconds | None) -> float:
   seconds = there + DEFAULT_SECONDS if seconds is None else seconds
   if seconds <= there:
     raise ValueError(
@@ -131,7 +132,7 @@ def _check_goes_on(there: float, seconds: float | None) -> float:
         f' starts with, but is {seconds}. Ask for more, or say which part to'
         ' change.'
     )
-  return seconds
+  return float(seconds)
 
 
 def _check_prompt(prompt: Prompt) -> None:

@@ -1,5 +1,6 @@
 """Tests for musiclm."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -14,8 +15,12 @@ import huggingface_hub
 import jax
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import sampler
+from musiclm_jax.sampling import take as take_lib
+from musiclm_jax.sampling import timeline
 import numpy as np
 from tests import random_model
+
+GREEDY = sampler.GenerationConfig().changed(temperature=0.0)
 
 
 class MusicLMTest(parameterized.TestCase):
@@ -38,8 +43,8 @@ class MusicLMTest(parameterized.TestCase):
 
   def test_a_prompt_does_not_depend_on_the_others(self):
     prompts = ['slow piano', 'a waltz', 'slow waltz for two pianos']
-    together = self.model.generate(prompts, seconds=0.6, seed=5)
-    alone = self.model.generate([prompts[1]], seconds=0.6, seed=5)
+    together = self.model.generate(prompts, seconds=1.5, seed=5)
+    alone = self.model.generate([prompts[1]], seconds=1.5, seed=5)
     np.testing.assert_array_equal(alone[0], together[1])
     self.assertTrue(np.any(together[0] != together[1]))
 
@@ -57,9 +62,9 @@ class MusicLMTest(parameterized.TestCase):
     np.testing.assert_array_equal(takes[0], first[0])
 
   def test_temperature_0_has_no_chance_in_it(self):
-    greedy = sampler.Temperatures(0.0, 0.0, 0.0)
     first, second = (
-        self.model.generate('piano', 0.6, seed, greedy) for seed in (1, 2)
+        self.model.generate('piano', seed, GREEDY, seconds=0.6)
+        for seed in (1, 2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -85,6 +90,176 @@ class MusicLMTest(parameterized.TestCase):
       self.model.generate('piano', seconds=1.0, seed=seed)
 
 
+class KindsTest(parameterized.TestCase):
+  """Each kind of piece, with a model of random weights."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    random_model.write_random_model(folder)
+    cls.model = musiclm.MusicLM.from_pretrained(folder)
+    cls.audio = cls.model.generate('waltz', seed=9, seconds=3.0)[0]
+
+  def test_music_goes_on(self):
+    there = self.audio[: 24000 * 2]
+    [take] = self.model.takes('piano', audio=there, seconds=3.5)
+    [blank] = self.model.blank('piano', audio=there, seconds=3.5)
+    for name, rate in (('semantic', 25), ('coarse', 50), ('fine', 50)):
+      known = blank.tokens[name][:, : 2 * rate]
+      self.assertFalse(np.any(known == -1))
+      np.testing.assert_array_equal(take.tokens[name][:, : 2 * rate], known)
+      self.assertFalse(np.any(take.tokens[name] == -1))
+    audio = self.model.render(take)
+    self.assertLen(audio, 84000)
+    np.testing.assert_array_equal(audio[:47000], there[:47000])
+
+  def test_a_part_is_made_anew(self):
+    fields = {'audio': self.audio, 'change': (1.0, 1.6)}
+    [blank] = self.model.blank('piano', **fields)
+    first, second = (
+        self.model.takes('piano', seed=seed, **fields)[0] for seed in (1, 2)
+    )
+    for name, rate in (('semantic', 25), ('coarse', 50), ('fine', 50)):
+      hole = blank.tokens[name][0, :, 0] == -1
+      there = int(3.0 * rate)
+      self.assertEqual(
+          np.flatnonzero(hole[:there]).tolist(),
+          list(range(rate, int(np.ceil(1.6 * rate)))),
+      )
+      np.testing.assert_array_equal(
+          first.tokens[name][:, ~hole], blank.tokens[name][:, ~hole]
+      )
+    self.assertTrue(np.any(first.tokens['fine'] != second.tokens['fine']))
+    audio = self.model.render(first)
+    np.testing.assert_array_equal(audio[:24000], self.audio[:24000])
+    np.testing.assert_array_equal(audio[38400:], self.audio[38400:])
+
+  def test_prompts_change(self):
+    story = [(0, 'piano'), (2, 'a waltz')]
+    [take] = self.model.takes(timeline.Timeline(story, seconds=4.0))
+    plain = self.model.takes('piano', seconds=4.0)[0]
+    np.testing.assert_array_equal(
+        take.tokens['semantic'][:, :50], plain.tokens['semantic'][:, :50]
+    )
+    self.assertTrue(
+        np.any(
+            take.tokens['semantic'][:, 50:] != plain.tokens['semantic'][:, 50:]
+        )
+    )
+    np.testing.assert_array_equal(
+        take.tokens['mulan'][:, 0], plain.tokens['mulan'][:, 0]
+    )
+
+  def test_prompts_blend(self):
+    story = timeline.Timeline(
+        [(0, 'piano'), (8, 'a waltz')], seconds=12.0, blend_seconds=6.0
+    )
+    [take] = self.model.blank(story)
+    self.assertEqual(take.sections, (0.0, 5.0, 7.0, 9.0, 11.0))
+    self.assertEqual(take.tokens['mulan'].shape, (1, 5, 12))
+    self.assertGreater(len(np.unique(take.tokens['mulan'][0], axis=0)), 2)
+
+  @parameterized.named_parameters(
+      ('late', [(0, 'a'), (9, 'b')], 0.0, 'within the 5 s .* second 9'),
+      ('blend', [(0, 'a'), (1, 'b')], 4.0, 'blend_seconds must fit'),
+      ('blend_end', [(0, 'a'), (4, 'b')], 3.0, 'blend_seconds must fit'),
+  )
+  def test_rejects_stories(self, prompts, blend_seconds, message):
+    story = timeline.Timeline(prompts, 5.0, blend_seconds=blend_seconds)
+    with self.assertRaisesRegex(ValueError, message):
+      self.model.generate(story)
+
+  def test_audio_as_a_prompt(self):
+    [take] = self.model.takes(self.audio, seconds=0.6)
+    [other] = self.model.takes(self.audio[::-1].copy(), seconds=0.6)
+    self.assertTrue(np.any(take.tokens['mulan'] != other.tokens['mulan']))
+    self.assertEqual(take.description['prompts'], [[0.0, '(audio)']])
+
+  def test_negative_prompts_count_with_guidance(self):
+    config = sampler.GenerationConfig().changed(guidance_scale=3.0)
+    pieces = [
+        self.model.generate('piano', config=c, seconds=0.6, negative_prompt=n)
+        for c, n in (
+            (config, 'a waltz'), (config, None),
+            (musiclm.CONFIG, 'a waltz'), (musiclm.CONFIG, None),
+            (config, 'piano'),
+        )
+    ]  # fmt: skip
+    self.assertTrue(np.any(pieces[0] != pieces[1]))
+    np.testing.assert_array_equal(pieces[2], pieces[3])
+    np.testing.assert_array_equal(pieces[4], pieces[3])
+
+  def test_the_best_of_several_takes(self):
+    [best] = self.model.takes('piano', best_of=3, seconds=0.6)
+    [first] = self.model.takes('piano', seconds=0.6)
+    scores = [
+        self.model.score(self.model.render(take), 'piano')
+        for take in (first, best)
+    ]
+    self.assertGreaterEqual(scores[1], scores[0])
+    with self.assertRaisesRegex(ValueError, 'best_of must be at least 1'):
+      self.model.generate('piano', best_of=0)
+
+  def test_streams_what_it_generates(self):
+    fields = {'audio': self.audio, 'seconds': 6.3}
+    whole = self.model.generate('piano', seed=4, **fields)[0]
+    chunks = list(self.model.stream('piano', seed=4, **fields))
+    self.assertGreater(len(chunks), 5)
+    np.testing.assert_allclose(np.concatenate(chunks), whole, atol=1e-5)
+
+  def test_loops_are_not_streamed(self):
+    self.assertLen(
+        self.model.generate('piano', seconds=2.0, loop=True)[0], 48000
+    )
+    with self.assertRaisesRegex(ValueError, 'a loop can not be streamed'):
+      next(self.model.stream('piano', seconds=2.0, loop=True))
+
+  def test_takes_are_played_again(self):
+    path = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()), 't')
+    [take] = self.model.takes('piano', seed=6, audio=self.audio, seconds=4.0)
+    take.save(path)
+    again = take_lib.load(path)
+    np.testing.assert_array_equal(
+        self.model.render(again), self.model.render(take)
+    )
+    varied = self.model.vary(again, seed=7, from_second=3.4)
+    np.testing.assert_array_equal(
+        self.model.render(varied)[: 24000 * 3],
+        self.model.render(take)[: 24000 * 3],
+    )
+    self.assertTrue(np.any(varied.tokens['fine'] != take.tokens['fine']))
+    # The same seed makes the same choices again.
+    same = self.model.vary(again, seed=6, from_second=3.4)
+    for name in ('semantic', 'coarse'):
+      np.testing.assert_array_equal(same.tokens[name], take.tokens[name])
+
+  def test_takes_of_other_models_are_refused(self):
+    [take] = self.model.takes('piano', seconds=0.6)
+    take = dataclasses.replace(take, hashes={**take.hashes, 'coarse': 'f' * 64})
+    self.model.render(take)
+    with self.assertRaisesRegex(ValueError, "part 'coarse' it was made with"):
+      self.model.vary(take, seed=1)
+
+  def test_pieces_of_other_kinds_side_by_side(self):
+    pieces = ['piano', timeline.Timeline('waltz', loop=True), 'piano']
+    takes = self.model.takes(pieces[::2] + pieces[1:2])
+    self.assertLen({take.tokens['fine'].tobytes() for take in takes}, 3)
+    alone = self.model.takes(pieces[1])
+    np.testing.assert_array_equal(
+        takes[2].tokens['fine'], alone[0].tokens['fine']
+    )
+
+  def test_rejects_pieces_of_several_lengths(self):
+    pieces = [timeline.Timeline('a', 0.6), timeline.Timeline('b', 0.7)]
+    with self.assertRaisesRegex(ValueError, 'one length .* 14400 to 16800'):
+      self.model.generate(pieces)
+
+  def test_rejects_fields_beside_timelines(self):
+    with self.assertRaisesRegex(ValueError, r"\['loop'\] must be fields of"):
+      self.model.generate(timeline.Timeline('a'), loop=True)
+
+
 class MelodyTest(parameterized.TestCase):
 
   @classmethod
@@ -99,9 +274,8 @@ class MelodyTest(parameterized.TestCase):
     return (0.5 * np.sin(2 * np.pi * hz * time)).astype(np.float32)
 
   def test_pieces_follow_the_melody(self):
-    greedy = sampler.Temperatures(0.0, 0.0, 0.0)
     pieces = [
-        self.model.generate('piano', 3.0, temperatures=greedy, melody=melody)
+        self.model.generate('piano', config=GREEDY, seconds=3.0, melody=melody)
         for melody in (None, self.hum(220), self.hum(220), self.hum(880))
     ]
     np.testing.assert_array_equal(pieces[1], pieces[2])
