@@ -7,14 +7,14 @@ starts without the training stack.
 import argparse
 from collections.abc import Sequence
 import importlib
-import pathlib
 import sys
 
+from musiclm_jax import cli_batch
 from musiclm_jax import cli_data
+from musiclm_jax import cli_generate
 
 # What a user can mend: reported in one line, without a traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
-AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
 # Modules of `metrics` that measure one part, or all.
 REPORTS = {
     'all': 'report',
@@ -25,51 +25,16 @@ REPORTS = {
 }
 
 
-def _check_output(path: str) -> None:
-  """Raises ValueError, before the work, where audio can't be written."""
-  output = pathlib.Path(path)
-  if output.suffix.lower() not in AUDIO_FORMATS:
-    raise ValueError(
-        f"--output must end in one of {AUDIO_FORMATS}, but is '{path}'."
-    )
-  if not output.absolute().parent.is_dir():
-    raise ValueError(
-        f"--output must be in a folder that exists, but is '{path}'. Make"
-        f" '{output.parent}' first."
-    )
-
-
-def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  cli_data.no_more(rest)
-  _check_output(args.output)
-  from musiclm_jax.audio import io
-  from musiclm_jax.sampling import musiclm
-
-  model = musiclm.MusicLM.from_pretrained(args.model)
-  melody = args.melody and io.read_audio(args.melody, model.sample_rate)
-  audio = model.generate(
-      [args.prompt], seconds=args.seconds, seed=args.seed, melody=melody
-  )
-  io.write_audio(args.output, audio[0], model.sample_rate)
-  print(f'{args.output}: {audio.shape[1] / model.sample_rate:.2f} s')
-
-
-def _join_job() -> None:
-  import jax
-
-  try:
-    jax.distributed.initialize()
-  except ValueError as e:
-    raise ValueError(
-        '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
-        f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to train'
-        ' in one process.'
-    ) from e
-
-
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  if args.dry_run:
+    from musiclm_jax.training import dry_run
+
+    print(
+        dry_run.dry_run_main(rest, args.mesh, args.device_kind, args.topology)
+    )
+    return
   if args.distributed:
-    _join_job()
+    cli_data.join_job()
   from musiclm_jax.training import gin_flags
 
   gin_flags.train_main(rest)
@@ -134,6 +99,21 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
       help='train in all processes of a job together: of a TPU pod, or under'
       ' Slurm, Open MPI or Kubernetes, as jax.distributed.initialize finds it',
   )
+  train.add_argument(
+      '--dry_run',
+      action='store_true',
+      help='say what training takes (parameters, FLOP, memory), and do not',
+  )
+  train.add_argument(
+      '--mesh', help='of a dry run: devices DATAxMODEL, e.g. 64x2'
+  )
+  train.add_argument(
+      '--device_kind', help='of a dry run: e.g. v5p, v5e, h100, a100-80gb'
+  )
+  train.add_argument(
+      '--topology',
+      help='of a dry run: TPUs to compile for, e.g. v5p:4x4x4; needs libtpu',
+  )
   train.set_defaults(run=_train)
 
   vocab = verbs.add_parser(
@@ -177,22 +157,6 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_use(verbs: argparse._SubParsersAction) -> None:
-  generate = verbs.add_parser('generate', help='make music from text')
-  generate.add_argument('prompt')
-  generate.add_argument('--seconds', type=cli_data.positive, default=10.0)
-  generate.add_argument(
-      '--output', default='music.wav', help='.wav, .flac, .ogg or .mp3 file'
-  )
-  generate.add_argument(
-      '--model',
-      help='model directory or hub id; default: the one in the package',
-  )
-  generate.add_argument('--seed', type=int, default=0)
-  generate.add_argument(
-      '--melody', help='audio file of a melody to follow, e.g. hum.wav'
-  )
-  generate.set_defaults(run=_generate)
-
   evaluate = verbs.add_parser('evaluate', help='measure a model on a corpus')
   evaluate.add_argument(
       'part',
@@ -224,9 +188,11 @@ def _add_use(verbs: argparse._SubParsersAction) -> None:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog='musiclm', description=__doc__)
   verbs = parser.add_subparsers(dest='verb', required=True)
-  _add_use(verbs)
+  cli_generate.add_generate(verbs)
+  cli_batch.add_batch(verbs)
   cli_data.add_data(verbs)
   _add_training(verbs)
+  _add_use(verbs)
   return parser
 
 
@@ -234,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb; returns the exit status, 2 for what the user can mend."""
   args, rest = _parser().parse_known_args(argv)
   try:
-    args.run(args, rest)
+    return args.run(args, rest) or 0
   except USER_ERRORS as e:
     message = ' '.join(str(e).split())
     print(f'musiclm: {message}', file=sys.stderr)
@@ -246,7 +212,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     return 2
-  return 0
 
 
 if __name__ == '__main__':
