@@ -233,7 +233,7 @@ class Shard:
       if len(batch) == 1:
         yield from ((_failed(line, e), 0) for line in lines[0])
         return
-      middle = len(batch) // 2  # Which prompt is it? Not in both halves.
+      middle = len(batch) // 2  # Until the wrong prompt is alone.
       yield from self._make(model, batch[:middle], missing)
       yield from self._make(model, batch[middle:], missing)
       return
