@@ -33,6 +33,11 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
         dry_run.dry_run_main(rest, args.mesh, args.device_kind, args.topology)
     )
     return
+  if args.mesh or args.device_kind or args.topology:
+    raise ValueError(
+        '--mesh, --device_kind and --topology must come with --dry_run: where'
+        ' training runs is up to the machine and the gin flags.'
+    )
   if args.distributed:
     cli_data.join_job()
   from musiclm_jax.training import gin_flags

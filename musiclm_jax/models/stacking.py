@@ -21,7 +21,7 @@ def stack(params: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the stacked layout of parameters of either layout."""
   if STACKED in params:
     return dict(params)
-  names = []
+  names: list[str] = []
   while _name(len(names)) in params:
     names.append(_name(len(names)))
   rest = {k: v for k, v in params.items() if k not in names}

@@ -1,9 +1,10 @@
 """The steps of a model, compiled for a mesh."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
@@ -14,6 +15,7 @@ class Program:
   """Compiled steps, and where their state lies.
 
   Attributes:
+    specs: ShapeDtypeStructs of a batch, over all processes.
     abstract_state: ShapeDtypeStructs of the state, with shardings.
   """
 
@@ -21,7 +23,7 @@ class Program:
       self,
       model: model_lib.TrainableModel,
       mesh: Mesh,
-      batch: Mapping[str, np.ndarray],
+      batch: Mapping[str, Any],
       num_microbatches: int,
       random_seed: int,
       rules: sharding.Rules = sharding.RULES,
@@ -31,7 +33,7 @@ class Program:
     Args:
       model: See `TrainableModel`.
       mesh: Of `sharding.make_mesh`.
-      batch: This process's rows of any batch.
+      batch: This process's rows of any batch, or anything of their shapes.
       num_microbatches: Parts of a batch whose gradients are taken in turn.
       random_seed: Of initialization and dropout.
       rules: Of `sharding.rules`.
@@ -43,12 +45,16 @@ class Program:
         name: (x.shape[0] * jax.process_count(), *x.shape[1:])
         for name, x in batch.items()
     }
-    _check_batch_size(next(iter(shapes.values()))[0], mesh, num_microbatches)
+    check_batch_size(next(iter(shapes.values()))[0], mesh, num_microbatches)
     self._mesh = mesh
     self._init_rng, self._step_rng = jax.random.split(
         jax.random.key(random_seed)
     )
     types = {name: x.dtype for name, x in batch.items()}
+    self.specs = {
+        name: jax.ShapeDtypeStruct(shape, types[name])
+        for name, shape in shapes.items()
+    }
     self._initialize = steps.with_rules(
         mesh, rules, steps.make_initializer(model, shapes, types)
     )
@@ -73,6 +79,13 @@ class Program:
         in_shardings=(self._shardings.params, self._shardings.mutables, rows),
         out_shardings=whole,
     )
+
+  def compile_train_step(self) -> Any:
+    """Compiles the train step for the mesh; its devices need not be there."""
+    rng = jax.eval_shape(lambda: self._step_rng)
+    return self._train_step.lower(
+        self.abstract_state, self.specs, rng
+    ).compile()
 
   def initial_state(self) -> steps.TrainState:
     """Returns the state before the first step."""
@@ -99,9 +112,10 @@ class Program:
     return self._eval_step(state.params, state.mutables, placed)
 
 
-def _check_batch_size(
-    batch_size: int, mesh: Mesh, num_microbatches: int
+def check_batch_size(
+    batch_size: int, mesh: Mesh | AbstractMesh, num_microbatches: int
 ) -> None:
+  """Raises ValueError unless a batch can be divided over mesh and parts."""
   divisor = mesh.shape['data'] * num_microbatches
   if batch_size % divisor:
     raise ValueError(

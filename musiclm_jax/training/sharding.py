@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax import traverse_util
 import jax
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 # Mesh axis of each logical axis; an axis that is not listed is not split.
@@ -22,6 +22,7 @@ RULES = (
 FSDP_RULES = (*RULES, ('embed', 'data'), ('channels', 'data'))
 
 Rules = tuple[tuple[str, str], ...]
+AnyMesh = Mesh | AbstractMesh
 
 
 def rules(fsdp: bool = False) -> Rules:
@@ -44,27 +45,32 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
     ValueError: If the devices cannot be divided so.
   """
   num_devices = jax.device_count()
+  check_partitions(num_model_partitions, num_devices)
+  shape = (num_devices // num_model_partitions, num_model_partitions)
+  return Mesh(mesh_utils.create_device_mesh(shape), ('data', 'model'))
+
+
+def check_partitions(num_model_partitions: int, num_devices: int) -> None:
+  """Raises ValueError unless devices can be divided so."""
   if num_model_partitions < 1 or num_devices % num_model_partitions:
     raise ValueError(
         f'num_model_partitions must divide the {num_devices} devices, but is'
         f' {num_model_partitions}. Set it to 1, or to another divisor.'
     )
-  shape = (num_devices // num_model_partitions, num_model_partitions)
-  return Mesh(mesh_utils.create_device_mesh(shape), ('data', 'model'))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
   """Returns the sharding of what every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def by_row(mesh: Mesh) -> NamedSharding:
+def by_row(mesh: AnyMesh) -> NamedSharding:
   """Returns the sharding of batches: rows split over the data axis."""
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
 def _place(
-    mesh: Mesh, shape: tuple[int, ...], names, rules: Rules
+    mesh: AnyMesh, shape: tuple[int, ...], names, rules: Rules
 ) -> NamedSharding:
   axes = nn.logical_to_mesh_axes(names, rules) or ()
   # What a mesh axis does not divide is held whole.
@@ -80,7 +86,7 @@ def _place(
 
 
 def shard_variables(
-    mesh: Mesh, variables: Mapping[str, Any], rules: Rules = RULES
+    mesh: AnyMesh, variables: Mapping[str, Any], rules: Rules = RULES
 ) -> dict[str, Any]:
   """Returns the sharding of each variable, by its logical axes.
 
@@ -121,7 +127,7 @@ def _path(keys) -> tuple[str, ...]:
 
 
 def shard_optimizer(
-    mesh: Mesh, opt_state: Any, params: Any, param_shardings: Any
+    mesh: AnyMesh, opt_state: Any, params: Any, param_shardings: Any
 ) -> Any:
   """Returns the sharding of each leaf of an optimizer's state.
 
@@ -154,7 +160,7 @@ def shard_optimizer(
 
 
 def put_batch(
-    mesh: Mesh, batch: Mapping[str, np.ndarray]
+    mesh: AnyMesh, batch: Mapping[str, np.ndarray]
 ) -> dict[str, jax.Array]:
   """Returns the global batch of which this process holds the rows `batch`."""
   return {

@@ -111,6 +111,15 @@ class StageModel(model_lib.TrainableModel):
       loss += metrics['z_loss']
     return loss, model_lib.average(**metrics)
 
+  def without_remat(self) -> 'StageModel':
+    return StageModel(
+        self.stage,
+        dataclasses.replace(self.config, remat='none'),
+        self.optimizer_def,
+        self.z_loss,
+        self.conditioning_dropout,
+    )
+
   def score_batch(
       self,
       params: model_lib.Variables,

@@ -70,7 +70,7 @@ def make_initializer(
 
 
 def shard_state(
-    mesh: Mesh,
+    mesh: sharding.AnyMesh,
     state: TrainState,
     variables: Mapping[str, Any],
     rules: sharding.Rules = sharding.RULES,

@@ -1,0 +1,79 @@
+"""What accelerators can do, by the makers' data sheets."""
+
+import dataclasses
+
+TPU_DOCS = 'https://docs.cloud.google.com/tpu/docs/'
+NVIDIA_DOCS = 'https://www.nvidia.com/en-us/data-center/'
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """What JAX calls a device: a chip.
+
+  Attributes:
+    kind: As JAX names it in `device_kind`, or the start of that.
+    memory: In bytes.
+    flops: Most operations per second in bfloat16, without sparsity.
+    bandwidth: Of the memory, in bytes per second.
+    source: The data sheet.
+  """
+
+  kind: str
+  memory: int
+  flops: float
+  bandwidth: float
+  source: str
+
+
+def _tpu(kind, gibibytes, teraflops, gigabytes_per_second, page):
+  return Device(
+      kind,
+      gibibytes * 2**30,
+      teraflops * 1e12,
+      gigabytes_per_second * 1e9,
+      TPU_DOCS + page,
+  )
+
+
+def _gpu(kind, gigabytes, teraflops, gigabytes_per_second, page):
+  return Device(
+      kind,
+      gigabytes * 10**9,
+      teraflops * 1e12,
+      gigabytes_per_second * 1e9,
+      NVIDIA_DOCS + page,
+  )
+
+
+# By the name that --device_kind takes.
+DEVICES = {
+    'v4': _tpu('TPU v4', 32, 275, 1228, 'v4'),
+    'v5e': _tpu('TPU v5 lite', 16, 197, 819, 'v5e'),
+    'v5p': _tpu('TPU v5', 95, 459, 2765, 'v5p'),
+    'v6e': _tpu('TPU v6 lite', 32, 918, 1638, 'v6e'),
+    'a100-40gb': _gpu('NVIDIA A100-SXM4-40GB', 40, 312, 1555, 'a100/'),
+    'a100-80gb': _gpu('NVIDIA A100-SXM4-80GB', 80, 312, 2039, 'a100/'),
+    'l4': _gpu('NVIDIA L4', 24, 121, 300, 'l4/'),
+    'h100': _gpu('NVIDIA H100 80GB HBM3', 80, 989.5, 3350, 'h100/'),
+    'h200': _gpu('NVIDIA H200', 141, 989.5, 4800, 'h200/'),
+}
+
+
+def get_device(name: str) -> Device:
+  """Returns the device of that name.
+
+  Raises:
+    ValueError: If the table has none.
+  """
+  if name not in DEVICES:
+    raise ValueError(
+        f"device kind must be one of {sorted(DEVICES)}, but is '{name}'."
+    )
+  return DEVICES[name]
+
+
+def find(device_kind: str) -> Device | None:
+  """Returns the device that JAX calls `device_kind`, None if not known."""
+  matches = [d for d in DEVICES.values() if device_kind.startswith(d.kind)]
+  # 'TPU v5 lite' also starts with the name of another.
+  return max(matches, key=lambda d: len(d.kind), default=None)

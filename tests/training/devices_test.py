@@ -1,0 +1,30 @@
+"""Tests for devices."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax.training import devices
+
+
+class DevicesTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('TPU v5', 'v5p'),
+      ('TPU v5 lite', 'v5e'),
+      ('TPU v4', 'v4'),
+      ('NVIDIA A100-SXM4-40GB', 'a100-40gb'),
+      ('NVIDIA H100 80GB HBM3', 'h100'),
+  )
+  def test_finds_what_jax_names(self, kind, name):
+    self.assertIs(devices.find(kind), devices.get_device(name))
+
+  @parameterized.parameters('cpu', 'TPU v99', 'NVIDIA H100 PCIe')
+  def test_does_not_guess(self, kind):
+    self.assertIsNone(devices.find(kind))
+
+  def test_rejects_an_unknown_name(self):
+    with self.assertRaisesRegex(ValueError, "one of .*'v5p'.* is 'v99'"):
+      devices.get_device('v99')
+
+
+if __name__ == '__main__':
+  absltest.main()
