@@ -1,6 +1,5 @@
 """The decoder-only transformer of every stage (MusicLM 4.1, AudioLM 4.2)."""
 
-from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -12,9 +11,6 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
 from musiclm_jax.models import products
-
-# Keys and values of a layer so far, [batch, heads, length, head_dim] each.
-KeyValues = tuple[jax.Array, jax.Array]
 
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
@@ -126,48 +122,6 @@ class Attention(nn.Module):
     y = products.einsum('bnts,bsnh->btnh', weights, value, dtype)
     return self.out(y.reshape(*y.shape[:2], -1))
 
-  def step(
-      self,
-      x: Float[Array, 'r 1 d'],
-      cache: KeyValues,
-      position: Int[Array, ''],
-      bias: Float[Array, '1 n 1 s'],
-  ) -> tuple[Float[Array, 'r 1 d'], KeyValues]:
-    """Attends from one position to those in the cache and to itself.
-
-    Args:
-      x: [rows, 1, embed]; at least as many rows as the cache has.
-      cache: Of the positions before; what it holds of others is not used.
-      position: Index of x in the sequence.
-      bias: [1, heads, 1, length] of the cache's positions; MASKED for later.
-
-    Returns:
-      [rows, 1, embed], and the cache with this position written to it.
-    """
-    keys, values = cache
-    rows = slice(keys.shape[0])
-    query, key, value = (y[rows].swapaxes(1, 2) for y in self.project(x))
-    # To write first and attend after would copy the cache, at every step.
-    here = jnp.arange(keys.shape[2]) == position
-    logits = jnp.where(
-        here,
-        jnp.einsum(
-            'bnth,bnth->bnt', query, key, preferred_element_type=jnp.float32
-        )[..., None],
-        jnp.einsum(
-            'bnth,bnsh->bnts', query, keys, preferred_element_type=jnp.float32
-        ),
-    )
-    weights = jax.nn.softmax(logits + bias).astype(value.dtype)
-    y = jnp.einsum('bnts,bnsh->bnth', jnp.where(here, 0, weights), values)
-    y += jnp.sum(weights, -1, keepdims=True, where=here) * value
-    y = jnp.broadcast_to(
-        y.reshape(keys.shape[0], 1, -1), (*x.shape[:2], y.shape[1] * y.shape[3])
-    )
-    write = jax.lax.dynamic_update_slice_in_dim
-    cache = write(keys, key, position, 2), write(values, value, position, 2)
-    return self.out(y), cache
-
 
 class Layer(nn.Module):
   """A transformer layer: attention, then feed-forward, each added to its input.
@@ -199,29 +153,6 @@ class Layer(nn.Module):
     y = self.mlp(self.mlp_norm(x))
     x = x + self.dropout(y, deterministic=not train)
     return nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
-
-  def prefill(
-      self, x: Float[Array, 'b t d'], bias: Float[Array, '#b #n t t']
-  ) -> tuple[Float[Array, 'b t d'], KeyValues]:
-    """Returns the output, and the keys and values that `step` needs."""
-    query, key, value = self.attention.project(self.attention_norm(x))
-    x = x + self.attention.attend(query, key, value, bias)
-    cache = key.swapaxes(1, 2), value.swapaxes(1, 2)
-    return x + self.mlp(self.mlp_norm(x)), cache
-
-  def step(
-      self,
-      x: Float[Array, 'r 1 d'],
-      cache: KeyValues,
-      position: Int[Array, ''],
-      bias: Float[Array, '1 n 1 s'],
-  ) -> tuple[Float[Array, 'r 1 d'], KeyValues]:
-    """Runs one position; see `Attention.step`."""
-    y, cache = self.attention.step(
-        self.attention_norm(x), cache, position, bias
-    )
-    x = x + y
-    return x + self.mlp(self.mlp_norm(x)), cache
 
 
 class _LoopLayer(Layer):
@@ -431,57 +362,6 @@ class StageTransformer(nn.Module):
       for layer in self.layers:
         x = layer(x, bias, padding, train)
     return self.logits(x[:, inputs.shape[1] :])
-
-  def prefill(
-      self, ids: Int[Array, 'b t'], token_frames: Int[Array, ' length']
-  ) -> list[KeyValues]:
-    """Runs the first positions of a sequence at once.
-
-    Args:
-      ids: [batch, length] ids that the positions read: 0, then the first ones
-        of the sequence.
-      token_frames: Of the whole sequence, from `positions.frames`.
-
-    Returns:
-      The keys and values of each layer.
-    """
-    bias = self._bias_of(ids, token_frames)
-    x, cache = self.embed(ids), []
-    for layer in self.layers:
-      x, key_values = layer.prefill(x, bias)
-      cache.append(key_values)
-    return cache
-
-  def step(
-      self,
-      ids: Int[Array, ' b'],
-      position: Int[Array, ''],
-      token_frames: Int[Array, ' length'],
-      quantizer: Int[Array, ''],
-      cache: Sequence[KeyValues],
-  ) -> tuple[Float[Array, 'b c'], list[KeyValues]]:
-    """Runs one position, after all before it.
-
-    Args:
-      ids: [batch] ids that the position reads: those of the token before.
-      position: Index in the sequence of the token that it predicts.
-      token_frames: Of the whole sequence, from `positions.frames`.
-      quantizer: Of the token that it predicts.
-      cache: Keys and values of each layer; room for `position` at least.
-
-    Returns:
-      [batch, codes] float32 logits, and the cache with this position in it.
-    """
-    batch, length = cache[0][0].shape[0], cache[0][0].shape[2]
-    bias = self.bias(position[None], jnp.arange(length), token_frames)
-    # XLA's products of a lone row are slower on CPUs, and add up in another
-    # order than those of many, so it gets a twin.
-    ids = jnp.broadcast_to(ids, (2,)) if batch == 1 else ids
-    x, updated = self.embed(ids[:, None]), []
-    for layer, key_values in zip(self.layers, cache, strict=True):
-      x, key_values = layer.step(x, key_values, position, bias)
-      updated.append(key_values)
-    return self.logits(x, quantizer[None])[:batch, 0], updated
 
   def _bias_of(
       self, ids: Int[Array, 'b t'], token_frames: Int[Array, ' length']

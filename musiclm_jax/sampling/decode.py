@@ -1,14 +1,14 @@
 """Samples the targets of a stage, one token after the other, with a cache."""
 
-from collections.abc import Callable, Iterator, Sequence
-import dataclasses
-import functools
+from collections.abc import Callable, Iterator
 import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Int
+from musiclm_jax.models import decoding
+from musiclm_jax.models import matvec
 from musiclm_jax.models import parts
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
@@ -22,23 +22,9 @@ CACHE_STEP = 512  # The cache grows by so many positions: few programs to build.
 PREFILL_STEP = 256
 REPORT_STEPS = 64  # Between reports of progress.
 
-# On CPUs XLA else copies the whole cache at every step.
-_CPU_OPTIONS = {'xla_cpu_copy_insertion_use_region_analysis': True}
-
-
-@functools.cache
-def _compiler_options() -> dict[str, Any] | None:
-  return _CPU_OPTIONS if jax.default_backend() == 'cpu' else None
-
 
 def _round_up(number: int, multiple: int) -> int:
   return -(-number // multiple) * multiple
-
-
-def _cast(params: Any, dtype: str) -> Any:
-  """Casts matrices to the dtype of the arithmetic, once; norms stay float32."""
-  cast = lambda x: jnp.asarray(x, dtype if np.ndim(x) > 1 else jnp.float32)
-  return jax.tree.map(cast, params)
 
 
 class StageDecoder:
@@ -55,11 +41,21 @@ class StageDecoder:
       config: transformer.TransformerConfig,
       params: Any,
       lineage: dict[str, str] | None = None,
+      dtype: str = 'float32',
   ):
+    """Makes a decoder.
+
+    Args:
+      stage: See above.
+      config: Sizes.
+      params: Of `transformer.StageTransformer`, layers unstacked.
+      lineage: See above.
+      dtype: Of the weights, see `from_dir`.
+    """
     self.stage = stage
     self.lineage = dict(lineage or {})
-    self._module = transformer.StageTransformer(config, stage)
-    self._params = _cast(params, config.dtype)
+    self._config, self._params, self._dtype = config, params, dtype
+    self._packed: dict[bool, decoding.Weights] = {}
     lengths = stage.feature_lengths
     self._input_length = lengths['inputs']
     self._frames = positions.frames(
@@ -70,7 +66,7 @@ class StageDecoder:
         self._run_steps,
         static_argnums=8,
         donate_argnums=2,
-        compiler_options=_compiler_options(),
+        compiler_options=decoding.compiler_options(),
     )
 
   @classmethod
@@ -85,7 +81,7 @@ class StageDecoder:
     Args:
       directory: Of the model.
       name: Of the stage.
-      dtype: Of weights and arithmetic, 'float32' or 'bfloat16'.
+      dtype: Of the weights: 'float32', 'bfloat16' or 'int8'.
 
     Raises:
       FileNotFoundError: If the model has no such part.
@@ -94,7 +90,6 @@ class StageDecoder:
     part = parts.load(directory, name)
     stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
     config = transformer.TransformerConfig(**part.config['transformer'])
-    config = dataclasses.replace(config, dtype=dtype)
     module = transformer.StageTransformer(config, stage)
     lengths = stage.feature_lengths
     expected = jax.eval_shape(
@@ -106,7 +101,7 @@ class StageDecoder:
     parts.check_variables(
         name, {'params': params}, {'params': expected['params']}
     )
-    return cls(stage, config, params, dict(part.lineage))
+    return cls(stage, config, params, dict(part.lineage), dtype)
 
   def sample(
       self,
@@ -176,9 +171,8 @@ class StageDecoder:
     quantizers = self.stage.targets.num_quantizers
     read, position = self._layout(tokens, prefix, config, negative)
     end = self._input_length + num_frames * quantizers
-    cache = self._prefill(
-        self._params, read[:, : _round_up(position, PREFILL_STEP)]
-    )
+    weights = self._weights(len(read))
+    cache = self._prefill(weights, read[:, : _round_up(position, PREFILL_STEP)])
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
     while position < end:
       size = _round_up(position + quantizers, CACHE_STEP)
@@ -186,7 +180,7 @@ class StageDecoder:
       stop = position + room // quantizers * quantizers
       cache = _resize(cache, size)
       read, cache = self._run(
-          self._params,
+          weights,
           read,
           cache,
           position,
@@ -229,13 +223,22 @@ class StageDecoder:
     read[:, 1 : ids.shape[1] + 1] = ids
     return read, ids.shape[1]
 
-  def _prefill_positions(self, params, read):
-    return self._module.apply(
-        {'params': params}, read, jnp.asarray(self._frames), method='prefill'
+  def _weights(self, rows: int) -> decoding.Weights:
+    """Returns the weights in the form that is fast for so many rows."""
+    is_few = rows <= matvec.BLOCKED_ROWS
+    if is_few not in self._packed:
+      self._packed[is_few] = decoding.pack(
+          self._params, self._config, self.stage, self._dtype, rows
+      )
+    return self._packed[is_few]
+
+  def _prefill_positions(self, weights, read):
+    return decoding.prefill(
+        weights, self._config, self.stage, read, jnp.asarray(self._frames)
     )
 
   def _run_steps(
-      self, params, read, cache, position, stop, seeds, firsts, numbers,
+      self, weights, read, cache, position, stop, seeds, firsts, numbers,
       truncates,
   ):  # fmt: skip
     """Samples the tokens of positions [position, stop)."""
@@ -246,14 +249,15 @@ class StageDecoder:
     def step(carry):
       position, read, cache = carry
       index = position - self._input_length
-      logits, cache = self._module.apply(
-          {'params': params},
+      logits, cache = decoding.step(
+          weights,
+          self._config,
+          self.stage,
           jax.lax.dynamic_index_in_dim(read, position, 1, keepdims=False),
           position,
           jnp.asarray(self._frames),
           index % quantizers,
           cache,
-          method='step',
       )
       codes = choosing.choose(logits, keys, firsts + index, numbers, truncates)
       ids = codes + offsets[index % quantizers]
@@ -283,14 +287,4 @@ def _rows_at_once(rows: int, most: int) -> int:
   return share if share < 8 else _round_up(share, 2)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _resize(
-    cache: Sequence[transformer.KeyValues], size: int
-) -> Sequence[transformer.KeyValues]:
-  """Makes room for `size` positions."""
-  resize = lambda x: jax.lax.pad(
-      x,
-      jnp.zeros((), x.dtype),
-      [(0, 0, 0)] * 2 + [(0, size - x.shape[2], 0), (0, 0, 0)],
-  )
-  return jax.tree.map(resize, cache)
+_resize = jax.jit(decoding.resize, static_argnums=1)
