@@ -1,6 +1,7 @@
 """What a train step costs, told without running or compiling it."""
 
 from collections.abc import Callable, Iterator, Mapping
+import dataclasses
 import math
 from typing import Any
 
@@ -8,9 +9,39 @@ import jax
 from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 import jax.numpy as jnp
+from musiclm_jax.training import devices
 from musiclm_jax.training import model as model_lib
 
 Specs = Mapping[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+  """What steps per second amount to.
+
+  Attributes:
+    unit: What a batch holds, 'tokens' or 'examples'.
+    count: How many of them.
+    flops: Operations of a step, over all devices.
+    peak: Operations per second that the devices are capable of; None if that
+      is not known.
+  """
+
+  unit: str
+  count: int
+  flops: int
+  peak: float | None
+
+  def at(self, steps_per_second: float) -> dict[str, float]:
+    """Returns metrics, 'mfu' (the share of the peak) where that is known."""
+    flops_per_second = self.flops * steps_per_second
+    rates = {
+        f'{self.unit}_per_second': self.count * steps_per_second,
+        'flops_per_second': flops_per_second,
+    }
+    if self.peak is not None:
+      rates['mfu'] = flops_per_second / self.peak
+    return rates
 
 
 def _product_flops(equation) -> int:
@@ -146,6 +177,19 @@ def units(specs: Specs) -> tuple[str, int]:
   if set(specs) == {'inputs', 'targets'}:
     return 'tokens', sum(math.prod(s.shape) for s in specs.values())
   return 'examples', next(iter(specs.values())).shape[0]
+
+
+def rates(model: model_lib.TrainableModel, specs: Specs) -> Rates:
+  """Returns the rates of a model on all devices of the run.
+
+  Args:
+    model: See `TrainableModel`.
+    specs: Shapes and dtypes of a batch, over all devices.
+  """
+  unit, count = units(specs)
+  device = devices.find(jax.devices()[0].device_kind)
+  peak = None if device is None else device.flops * jax.device_count()
+  return Rates(unit, count, train_flops(model, specs), peak)
 
 
 def total_bytes(tree: Any) -> int:

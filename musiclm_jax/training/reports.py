@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from musiclm_jax.audio import dsp
+from musiclm_jax.training import costs
 from musiclm_jax.training import health
 import numpy as np
 import tqdm
@@ -86,6 +87,7 @@ class Reporter:
       train_steps: int,
       tensorboard: bool,
       config: str = '',
+      rates: costs.Rates | None = None,
   ):
     """Forgets what a killed run said of steps that will be run again.
 
@@ -96,7 +98,9 @@ class Reporter:
       train_steps: Steps in all.
       tensorboard: Whether to write TensorBoard files.
       config: Text to keep in config.gin.
+      rates: What steps per second amount to; None to tell those alone.
     """
+    self._rates = rates
     self._path = pathlib.Path(model_dir) / METRICS
     self._speaks = jax.process_index() == 0
     self._train_steps = train_steps
@@ -134,6 +138,8 @@ class Reporter:
     metrics = dict(metrics)
     if speed:
       metrics['steps_per_second'] = speed
+      if self._rates is not None:
+        metrics |= self._rates.at(speed)
       left = datetime.timedelta(
           seconds=round((self._train_steps - step) / speed)
       )

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import costs
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import reports
@@ -208,7 +209,13 @@ def train(
       state, train_batches.position = program.initial_state(), 0
     reporter = closing(
         reports.Reporter(
-            model_dir, model.name, first_step, train_steps, tensorboard, config
+            model_dir,
+            model.name,
+            first_step,
+            train_steps,
+            tensorboard,
+            config,
+            costs.rates(model, program.specs),
         )
     )
     window = _Window()

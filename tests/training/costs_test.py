@@ -1,6 +1,7 @@
 """Tests for costs."""
 
 import dataclasses
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.training import costs
+from musiclm_jax.training import devices
 from musiclm_jax.training import fake
 from musiclm_jax.training import stage as stage_lib
 import numpy as np
@@ -100,6 +102,29 @@ class TrainFlopsTest(parameterized.TestCase):
     # 4 to 8 to 1, without the gradient of the input.
     products = 8 * (4 * 8 * 2 + 8 * 3)
     self.assertEqual(costs.train_flops(model, specs), 2 * products)
+
+
+class RatesTest(absltest.TestCase):
+
+  def test_by_hand(self):
+    rates = costs.Rates('tokens', count=100, flops=1000, peak=10000.0)
+    self.assertEqual(
+        rates.at(4.0),
+        {'tokens_per_second': 400, 'flops_per_second': 4000, 'mfu': 0.4},
+    )
+
+  def test_of_a_run(self):
+    model = make_model()
+    specs = specs_of(model)
+    rates = costs.rates(model, specs)
+    self.assertEqual(rates.flops, costs.train_flops(model, specs))
+    if jax.default_backend() == 'cpu':  # Whose peak nobody knows.
+      self.assertNotIn('mfu', rates.at(1.0))
+    with mock.patch.object(
+        devices, 'find', return_value=devices.get_device('v4')
+    ):
+      rates = costs.rates(model, specs)
+    self.assertEqual(rates.peak, 275e12 * jax.device_count())
 
 
 class BytesTest(absltest.TestCase):

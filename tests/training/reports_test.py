@@ -6,6 +6,7 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+from musiclm_jax.training import costs
 from musiclm_jax.training import reports
 import numpy as np
 
@@ -36,6 +37,19 @@ class ReporterTest(absltest.TestCase):
     self.assertEqual(metrics['train/loss'], 2.0)
     self.assertEqual(metrics['eval/loss'], 4.0)
     self.assertIn('train/steps_per_second', metrics)
+
+  def test_tells_rates(self):
+    reporter = reports.Reporter(
+        self.model_dir, 'fake', 0, 10, False,
+        rates=costs.Rates('tokens', count=100, flops=1000, peak=1e9),
+    )  # fmt: skip
+    reporter.train(5, {'loss': 3.0})
+    reporter.close()
+    metrics = reports.final_metrics(self.model_dir)
+    speed = metrics['train/steps_per_second']
+    self.assertAlmostEqual(metrics['train/tokens_per_second'] / speed, 100)
+    self.assertAlmostEqual(metrics['train/flops_per_second'] / speed, 1000)
+    self.assertAlmostEqual(metrics['train/mfu'] / speed, 1e-6)
 
   def test_forgets_steps_that_will_run_again(self):
     reporter = self.make_reporter()

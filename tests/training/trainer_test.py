@@ -20,7 +20,7 @@ from musiclm_jax.training import reports
 from musiclm_jax.training import trainer
 import numpy as np
 
-TIMES = ('steps_per_second',)
+TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
 
 # Runs `train` in a process of its own, slowly enough to be killed halfway.
 SCRIPT = """
