@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 import gin
+from musiclm_jax.models import compiled
 from musiclm_jax.training import trainer
 
 RUN_FILE = 'runs/train.gin'
@@ -269,6 +270,7 @@ def train_main(argv: Sequence[str]) -> dict[str, float]:
     ValueError: If the command line is wrong; see also `trainer.train`.
   """
   parse(argv)
+  compiled.keep()
   train = gin.get_configurable(trainer.train)
   with _one_line():
     return train(describe_config=gin.operative_config_str)

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 from absl.testing import absltest
@@ -77,6 +79,35 @@ class GinFlagsTest(parameterized.TestCase):
     config = (model_dir / 'config.gin').read_text()
     self.assertIn('TRAIN_STEPS = 7', config)
     self.assertIn('checkpoints', os.listdir(model_dir))
+
+  def test_keeps_compiled_programs(self):
+    cache = self.folder / 'cache'
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != 'JAX_COMPILATION_CACHE_DIR'
+    }
+    argv = [
+        self.part,
+        '--gin_file=run.gin',
+        f'--gin_search_paths={self.folder}',
+        '--gin.DATA_DIR="unused"',
+        '--gin.TENSORBOARD=False',
+        '--gin.TRAIN_STEPS=2',
+    ]
+    kept = []
+    for i in range(2):
+      subprocess.run(
+          [sys.executable, '-m', 'musiclm_jax.cli', 'train', *argv]
+          + [f'--gin.MODEL_DIR="{self.folder}/model{i}"'],
+          env={**environment, 'XDG_CACHE_HOME': str(cache)},
+          check=True,
+          capture_output=True,
+      )
+      programs = (cache / 'musiclm_jax' / 'compiled').glob('*-cache')
+      kept.append({p.name for p in programs})
+    self.assertNotEmpty(kept[0])
+    self.assertEqual(kept[0], kept[1])  # The second had them all.
 
   def test_later_bindings_win(self):
     (self.folder / 'size.gin').write_text('BATCH_SIZE = 2\nTRAIN_STEPS = 30\n')
