@@ -8,11 +8,11 @@ compile to vector instructions on what lies next to each other; then the chunks
 are added up. Any backend can run this form, but it is chosen on CPUs only.
 """
 
-from collections.abc import Iterator
 import math
 from typing import Any
 
 import jax
+from jax.experimental import xla_metadata
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -86,9 +86,16 @@ def _slice(stack: Array, index: Any, axis: int, i: int) -> Array:
 
 def store(x: Float[Array, '*s']) -> Array:
   """Returns x as `multiply_each` takes it: on CPUs, the bits of bfloat16."""
+  # XLA's CPU backend would turn whole arrays of bfloat16 into float32.
   if x.dtype != jnp.bfloat16 or jax.default_backend() != 'cpu':
     return x
   return jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def _restore(x: Array) -> Array:
+  if x.dtype != jnp.uint16:
+    return x
+  return jax.lax.bitcast_convert_type(x, jnp.bfloat16)
 
 
 def multiply_each(
@@ -110,71 +117,66 @@ def multiply_each(
         'bni,bnio->bno', x.astype(matrices.dtype), _take(matrices, index),
         preferred_element_type=jnp.float32,
     )  # fmt: skip
+  parts = _apart(_sums_of_terms, x, matrices, index)
+  return sum(parts[:, :, i] for i in range(parts.shape[2]))
+
+
+def _sums_of_terms(x: jax.Array, matrices: Array, index: Any) -> jax.Array:
+  """Returns [batch, heads, chunks, out]."""
   terms = math.gcd(x.shape[2], TERMS)
   x = x.reshape(*x.shape[:2], -1, terms)
   stack = () if index is None else matrices.shape[:1]
   matrices = matrices.reshape(*stack, *x.shape, -1)
   total = [0.0, 0.0]
   for i in range(terms):
-    y = _slice(matrices, index, 3, i)
-    if y.dtype == jnp.uint16:
-      y = y.astype(jnp.uint32) << 16
-      y = jax.lax.bitcast_convert_type(y, jnp.float32)
+    y = _restore(_slice(matrices, index, 3, i)).astype(jnp.float32)
     total[i % 2] += x[..., i, None] * y
-  parts = total[0] + total[1]
-  return sum(parts[:, :, i] for i in range(parts.shape[2]))
+  return total[0] + total[1]
 
 
 def _to_blocks(matrix: jax.Array) -> jax.Array:
-  """Returns [chunks, blocks, TERMS, LANES]; bfloat16 by two in uint32."""
+  """Returns [chunks, blocks, TERMS, LANES]."""
   y = matrix.reshape(len(matrix) // LANES, LANES, -1, TERMS)
-  y = y.transpose(2, 0, 3, 1)
-  if y.dtype != jnp.bfloat16:
-    return y
-  # XLA's conversion from bfloat16 would not become vector instructions.
-  bits = jax.lax.bitcast_convert_type(y, jnp.uint16).astype(jnp.uint32)
-  return bits[:, :, ::2] | (bits[:, :, 1::2] << 16)
-
-
-def _terms(blocks: Array, index: Any) -> Iterator[Float[Array, 'c b l']]:
-  """Yields the elements that each input of a chunk is multiplied with."""
-  for i in range(blocks.shape[-2]):
-    y = _slice(blocks, index, 2, i)
-    if blocks.dtype == jnp.uint32:
-      yield jax.lax.bitcast_convert_type(y << 16, jnp.float32)
-      y = jax.lax.bitcast_convert_type(y & jnp.uint32(0xFFFF0000), jnp.float32)
-    yield y.astype(jnp.float32)
+  return store(y.transpose(2, 0, 3, 1))
 
 
 def _from_blocks(blocks: jax.Array) -> jax.Array:
   """Returns the matrix, as floats that hold its elements exactly."""
-  dtype = jnp.float32 if blocks.dtype == jnp.float32 else jnp.bfloat16
-  if blocks.dtype == jnp.uint32:
-    y = jnp.stack([z.astype(dtype) for z in _terms(blocks, None)], axis=2)
-  else:
-    y = blocks.astype(dtype)
-  return y.transpose(1, 3, 0, 2).reshape(y.shape[1] * LANES, -1)
+  y = _restore(blocks).transpose(1, 3, 0, 2)
+  if y.dtype == jnp.int8:
+    y = y.astype(jnp.bfloat16)
+  return y.reshape(y.shape[0] * LANES, -1)
 
 
 def _blocked_product(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
-  rows, chunks = len(x), blocks.shape[-4]
-  x = jnp.pad(x, ((0, rows % 2 if rows > 1 else 0), (0, 0)))
-  # Two rows at a time: [rows of a pair, chunks, pairs, TERMS].
-  x = x.reshape(-1, min(len(x), 2), chunks, TERMS).transpose(1, 2, 0, 3)
+  rows = len(x)
+  if rows == 1:
+    return _apart(_sum_of_chunks, x[None], blocks, index).reshape(1, -1)
+  x = jnp.pad(x, ((0, rows % 2), (0, 0)))
+  y = _apart(_sum_of_chunks, x.reshape(-1, 2, x.shape[1]), blocks, index)
+  return jnp.stack([y.real, y.imag], axis=1).reshape(len(x), -1)[:rows]
+
+
+def _sum_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
+  """Multiplies [groups, rows, in]; two rows become one of complex numbers."""
+  chunks = blocks.shape[-4]
+  x = x.reshape(*x.shape[:2], chunks, TERMS).transpose(1, 2, 0, 3)
   # Two sums each, so that additions need not wait for each other.
   sums = [[0.0, 0.0] for _ in x]
-  for i, term in enumerate(_terms(blocks, index)):
+  for i in range(TERMS):
+    term = _restore(_slice(blocks, index, 2, i)).astype(jnp.float32)
     for row, total in zip(x, sums):
       total[i % 2] += row[:, :, i, None, None] * term[:, None]
   parts = [even + odd for even, odd in sums]
-  if rows == 1:
-    return sum(parts[0][i] for i in range(chunks)).reshape(1, -1)
-  # One array of complex numbers, as XLA would run through the matrix twice to
-  # write two arrays.
-  pairs = jax.lax.complex(*parts)
-  y = sum(pairs[i] for i in range(chunks))
-  y = jnp.stack([y.real, y.imag], axis=1)
-  return y.reshape(-1, blocks.shape[-3] * LANES)[:rows]
+  # XLA would run through the matrix twice to write two arrays.
+  y = parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
+  return sum(y[i] for i in range(chunks))
+
+
+def _apart(function: Any, *args: Any) -> Any:
+  """Keeps XLA from computing anew, at each use, what the function returns."""
+  with xla_metadata.set_xla_metadata(inlineable='false'):
+    return jax.jit(function)(*args)
 
 
 def _plain_product(
