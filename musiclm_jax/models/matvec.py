@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import xla_metadata
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
@@ -84,7 +84,7 @@ def _slice(stack: Array, index: Any, axis: int, i: int) -> Array:
   return jax.lax.dynamic_slice(stack, start, size).squeeze((0, axis + 1))
 
 
-def store(x: Float[Array, '*s']) -> Array:
+def store(x: Shaped[Array, '*s']) -> Shaped[Array, '*s']:
   """Returns x as `multiply_each` takes it: on CPUs, the bits of bfloat16."""
   # XLA's CPU backend would turn whole arrays of bfloat16 into float32.
   if x.dtype != jnp.bfloat16 or jax.default_backend() != 'cpu':
