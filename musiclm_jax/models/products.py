@@ -4,7 +4,7 @@ In bfloat16, sums are float32 and so are the gradients of parameters, while the
 gradients that flow back through products are bfloat16.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import contextvars
 import functools
@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
-
 
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     'platform', default=None
@@ -110,29 +109,56 @@ def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
   Other forms, and what is bfloat16 at both ends, it first casts to float32.
   """
   (a_dims, b_dims), out_dims = _parse(spec)
-  batch = [d for d in out_dims if d in a_dims and d in b_dims]
-  rows = [d for d in out_dims if d in a_dims and d not in batch]
-  columns = [d for d in out_dims if d in b_dims and d not in batch]
-  summed = [d for d in a_dims if d not in out_dims]
+  pairs = ((a, a_dims), (b, b_dims)), ((b, b_dims), (a, a_dims))
   sizes = dict(zip(a_dims + b_dims, a.shape + b.shape, strict=True))
-  a = _arrange(a, a_dims, (batch, rows, summed))
-  transposed = list(b_dims) == [*batch, *columns, *summed]
-  b = _arrange(
-      b,
-      b_dims,
-      (batch, columns, summed) if transposed else (batch, summed, columns),
-  )
+  pair = min(pairs, key=lambda pair: _moved(pair, out_dims, sizes))
+  (left, left_dims), (right, right_dims) = pair
+  batch, rows, columns, summed = _sort(left_dims, right_dims, out_dims)
+  transposed = [*right_dims] == [*batch, *columns, *summed]
+  inner = (columns, summed) if transposed else (summed, columns)
+  left = _arrange(left, left_dims, (batch, rows, summed))
+  right = _arrange(right, right_dims, (batch, *inner))
+  last = left.ndim - 1
   y = jax.lax.dot_general(
-      a,
-      b,
-      (((2,), (2 if transposed else 1,)), ((0,), (0,)))
-      if batch
-      else (((1,), (1 if transposed else 0,)), ((), ())),
+      left,
+      right,
+      (
+          ((last,), (last if transposed else last - 1,)),
+          (tuple(range(last - 1)),) * 2,
+      ),
       preferred_element_type=jnp.float32,
   )
   dims = [*batch, *rows, *columns]
   y = y.reshape([sizes[d] for d in dims])
   return jnp.transpose(y, [dims.index(d) for d in out_dims])
+
+
+def _sort(left: str, right: str, out: str) -> tuple[list[str], ...]:
+  """Returns the axes of both, of the rows, of the columns, and summed ones."""
+  batch = [d for d in out if d in left and d in right]
+  return (
+      batch,
+      [d for d in out if d in left and d not in batch],
+      [d for d in out if d in right and d not in batch],
+      [d for d in left if d not in out],
+  )
+
+
+def _moved(pair, out_dims: str, sizes: Mapping[str, int]) -> int:
+  """Returns how many bytes change places for a product of left and right."""
+  (left, left_dims), (right, right_dims) = pair
+  batch, rows, columns, summed = _sort(left_dims, right_dims, out_dims)
+  moved = 0
+  if [*left_dims] != [*batch, *rows, *summed]:
+    moved += left.size * left.dtype.itemsize
+  if [*right_dims] not in (
+      [*batch, *columns, *summed],
+      [*batch, *summed, *columns],
+  ):
+    moved += right.size * right.dtype.itemsize
+  if [*out_dims] != [*batch, *rows, *columns]:
+    moved += math.prod(sizes[d] for d in out_dims) * 4  # Sums are float32.
+  return moved
 
 
 def _arrange(
