@@ -68,7 +68,11 @@ class Program:
     whole, rows = sharding.replicated(mesh), sharding.by_row(mesh)
     self._train_step = jax.jit(
         steps.with_rules(
-            mesh, rules, steps.make_train_step(model, num_microbatches)
+            mesh,
+            rules,
+            steps.make_train_step(
+                model, num_microbatches, self._shardings.params
+            ),
         ),
         in_shardings=(self._shardings, rows, whole),
         out_shardings=(self._shardings, whole, whole),

@@ -97,7 +97,7 @@ def shard_state(
   )
 
 
-def _loss_and_gradients(model, params, mutables, batch, rng):
+def _loss_and_gradients(model, params, mutables, batch, rng, shardings):
   """Returns (loss, metrics, new mutables), gradients."""
 
   def loss_fn(params):
@@ -108,10 +108,13 @@ def _loss_and_gradients(model, params, mutables, batch, rng):
     return loss, (loss, metrics, core.unfreeze(updated))
 
   gradients, outputs = jax.grad(loss_fn, has_aux=True)(params)
+  if shardings is not None:
+    # Else every device may hold the whole of them before each takes its share.
+    gradients = jax.lax.with_sharding_constraint(gradients, shardings)
   return outputs, gradients
 
 
-def _accumulate(model, state, batch, rng, num_microbatches):
+def _accumulate(model, state, batch, rng, num_microbatches, shardings):
   """As `_loss_and_gradients`, over microbatches one after the other."""
 
   def split(x):
@@ -128,6 +131,7 @@ def _accumulate(model, state, batch, rng, num_microbatches):
         mutables,
         microbatch,
         jax.random.fold_in(rng, index),
+        shardings,
     )
     gradients = jax.tree.map(jnp.add, gradients, new_gradients)
     return (gradients, mutables), (loss, metrics)
@@ -144,22 +148,30 @@ def _accumulate(model, state, batch, rng, num_microbatches):
 
 
 def make_train_step(
-    model: model_lib.TrainableModel, num_microbatches: int = 1
+    model: model_lib.TrainableModel,
+    num_microbatches: int = 1,
+    shardings: Any = None,
 ) -> Callable[..., tuple[TrainState, model_lib.Metrics, jax.Array]]:
   """Returns a function (state, batch, key) -> state, metrics, skipped in a row.
 
   A step whose loss or gradients are not finite changes nothing but the counts.
+
+  Args:
+    model: See `TrainableModel`.
+    num_microbatches: Parts of a batch whose gradients are taken in turn.
+    shardings: Of the parameters, and so of their gradients; None for one
+      device.
   """
 
   def train_step(state, batch, rng):
     rng = jax.random.fold_in(rng, state.step)
     if num_microbatches == 1:
       (loss, metrics, mutables), gradients = _loss_and_gradients(
-          model, state.params, state.mutables, batch, rng
+          model, state.params, state.mutables, batch, rng, shardings
       )
     else:
       (loss, metrics, mutables), gradients = _accumulate(
-          model, state, batch, rng, num_microbatches
+          model, state, batch, rng, num_microbatches, shardings
       )
     norm = optax.global_norm(gradients)
     updates, opt_state = model.optimizer_def.update(

@@ -29,7 +29,7 @@ semantic = stage.to_ids(ids(8, 2, 1), stage.inputs[1]).reshape(8, -1)
 batch['inputs'] = np.concatenate([batch['inputs'], semantic], axis=1)
 batch = {k: v.astype(np.int32) for k, v in batch.items()}
 
-def train(shape, fsdp=False, scan_layers=False):
+def train(shape, fsdp=False, scan_layers=False, num_microbatches=1):
   config = transformer.TransformerConfig(
       num_layers=2, num_heads=4, head_dim=8, embed_dim=32, mlp_dim=64,
       dropout=0.0, scan_layers=scan_layers,
@@ -38,7 +38,7 @@ def train(shape, fsdp=False, scan_layers=False):
   devices = np.array(jax.devices()[:shape[0] * shape[1]])
   mesh = Mesh(devices.reshape(shape), ('data', 'model'))
   program = programs.Program(
-      model, mesh, batch, 1, 0, sharding.rules(fsdp))
+      model, mesh, batch, num_microbatches, 0, sharding.rules(fsdp))
   state = program.initial_state()
   before = jax.device_get(state.params)
   for _ in range(2):
@@ -55,7 +55,8 @@ for scan_layers in (False, True):
   _, expected, loss = train((1, 1), scan_layers=scan_layers)
   norm = float(optax.global_norm(expected))
   for shape, fsdp in MESHES[-1:] if scan_layers else MESHES:
-    state, moved, other = train(shape, fsdp, scan_layers)
+    state, moved, other = train(
+        shape, fsdp, scan_layers, num_microbatches=2 if scan_layers else 1)
     error = max(jax.tree.leaves(jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), moved, expected))) / norm
     layer = state.params['layers' if scan_layers else 'layers_0']
