@@ -1,0 +1,321 @@
+"""How fast a stage of 430M parameters decodes, beside MusicGen's decoder.
+
+  python tests/benchmarks/decode_speed.py --json decode_speed.json
+
+A step makes one token of each row from a cache of keys and values; a round is
+32 steps that end at each length of the cache. Both have 24 layers, width 1024,
+16 heads and 4096 hidden units, and random weights; MusicGen attends to 12
+vectors of a text, too, and its feed-forward networks have no gates. The limit
+is what the machine can read: bytes of weights and cache per step over the
+bandwidth, which is measured in the same rounds. Errors are of logits against
+float32, same inputs. See `protocol` for how time is measured.
+
+On a GPU or TPU, --apart measures one system after the other, as a process holds
+the device; MusicGen is left out unless asked for, and needs transformers.
+"""
+
+import argparse
+from concurrent import futures
+import functools
+import json
+import os
+
+import numpy as np
+import protocol
+
+LAYERS, HEADS, EMBED, MLP = 24, 16, 1024, 4096
+STAGE = 'semantic'
+STEPS = 32
+DTYPES = ('float32', 'bfloat16', 'int8')
+PEER = 'MusicGen'
+READING = 'reading'
+TEXT_LENGTH = 12
+
+
+def make_ours(
+    dtype: str, batch: int, lengths: list[int], num_layers: int
+) -> protocol.System:
+  """Returns our decode loop, one verb for each length of the cache."""
+  import jax
+  import jax.numpy as jnp
+  from musiclm_jax.models import decoding
+  from musiclm_jax.models import positions
+  from musiclm_jax.models import transformer
+  from musiclm_jax.stages import base as stages
+
+  config = transformer.TransformerConfig(
+      num_layers=num_layers,
+      num_heads=HEADS,
+      head_dim=EMBED // HEADS,
+      embed_dim=EMBED,
+      mlp_dim=MLP,
+  )
+  stage = stages.get_stage(STAGE)
+  inputs, targets = stage.feature_lengths.values()
+  token_frames = jnp.asarray(positions.frames(stage, inputs, targets))
+  module = transformer.StageTransformer(config, stage)
+  shapes = jax.eval_shape(
+      module.init,
+      jax.random.key(0),
+      jnp.zeros((1, inputs), jnp.int32),
+      jnp.zeros((1, targets), jnp.int32),
+  )
+  rng = np.random.default_rng(0)
+
+  def draw(x):
+    scale = x.shape[-2] ** -0.5 if len(x.shape) > 1 else 1.0
+    return rng.standard_normal(x.shape, np.float32) * np.float32(scale)
+
+  params = jax.tree.map(draw, shapes['params'])
+  weights = decoding.pack(params, config, stage, dtype, batch)
+  del params
+
+  def prefill(weights, ids):
+    return decoding.prefill(weights, config, stage, ids, token_frames)
+
+  def step(weights, ids, position, cache):
+    quantizer = jnp.int32(0)
+    return decoding.step(
+        weights, config, stage, ids, position, token_frames, quantizer, cache
+    )
+
+  def run(weights, ids, start, cache):
+    def body(i, carry):
+      logits, cache = step(weights, carry[0], start + i, carry[1])
+      return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+
+    return jax.lax.fori_loop(0, STEPS, body, (ids, cache))
+
+  options = {'compiler_options': decoding.compiler_options()}
+  run = jax.jit(run, donate_argnums=3, **options)
+  start = jnp.asarray(rng.integers(2, stage.vocab_size, (batch, 64)), jnp.int32)
+  prefix = jax.jit(prefill)(weights, start)
+  caches = {
+      length: jax.block_until_ready(decoding.resize(prefix, length))
+      for length in lengths
+  }
+
+  def verb(length):
+    ids, caches[length] = run(
+        weights, start[:, 0], jnp.int32(length - STEPS), caches[length]
+    )
+    jax.block_until_ready(ids)
+
+  one = jax.jit(step, donate_argnums=3, **options)
+  cache, logits = decoding.resize(prefix, 96), []
+  for i in range(16):
+    row, cache = one(weights, start[:, i], jnp.int32(64 + i), cache)
+    logits.append(np.asarray(row[0]))
+  # Logits are of one quantizer.
+  size = sum(x.nbytes / len(x) for x in jax.tree.leaves(weights['head']))
+  size += sum(x.nbytes for x in jax.tree.leaves(weights['layers']))
+  return protocol.System(
+      {str(n): functools.partial(verb, n) for n in lengths},
+      {
+          'bytes': {
+              str(n): size + sum(x.nbytes for x in jax.tree.leaves(caches[n]))
+              for n in lengths
+          },
+          'logits': np.stack(logits),
+          'device': jax.devices()[0].device_kind,
+      },
+  )
+
+
+def make_peer(
+    dtype: str, batch: int, lengths: list[int], num_layers: int
+) -> protocol.System:
+  """Returns MusicGen's decoder, as `generate` steps through it."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.set_grad_enabled(False)
+  torch.manual_seed(0)
+  config = transformers.MusicgenDecoderConfig(
+      hidden_size=EMBED,
+      num_hidden_layers=num_layers,
+      num_attention_heads=HEADS,
+      ffn_dim=MLP,
+  )
+  model = transformers.MusicgenForCausalLM(config).eval()
+  model = model.to(getattr(torch, dtype))
+  text = torch.randn(batch, TEXT_LENGTH, EMBED, dtype=model.dtype)
+  rows = batch * config.num_codebooks
+
+  def run(ids, cache):
+    output = model(
+        input_ids=ids,
+        encoder_hidden_states=text,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.logits[:, -1:].argmax(-1), output.past_key_values
+
+  def prefix(length):
+    ids = torch.randint(config.vocab_size, (rows, length - STEPS))
+    return run(ids, None)[1]
+
+  caches = {length: prefix(length) for length in lengths}
+
+  def verb(length):
+    ids = torch.zeros((rows, 1), dtype=torch.long)
+    for _ in range(STEPS):
+      ids, caches[length] = run(ids, caches[length])
+    caches[length].crop(-STEPS)
+
+  # Keys and values of the text are not computed again.
+  crossed = num_layers * 2 * EMBED**2
+  linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+  matrices = sum(m.weight.numel() for m in linear) - crossed
+  width = text.element_size()
+  cached = batch * num_layers * 2 * EMBED
+  return protocol.System(
+      {str(n): functools.partial(verb, n) for n in lengths},
+      {
+          'bytes': {
+              str(n): width * (matrices + cached * (n + TEXT_LENGTH))
+              for n in lengths
+          },
+          'device': 'cpu',
+      },
+  )
+
+
+def make_reading(lengths: list[int], size: int = 2**30) -> protocol.System:
+  """Returns what only reads: on CPUs with NumPy in threads, else with JAX."""
+  import jax
+  import jax.numpy as jnp
+
+  if jax.default_backend() == 'cpu':
+    threads = len(os.sched_getaffinity(0))
+    pool = futures.ThreadPoolExecutor(threads)
+    shares = np.array_split(np.ones(size // 4, np.int32), 8 * threads)
+    read = lambda: list(pool.map(np.max, shares))
+  else:
+    array, total = jnp.ones(size // 4), jax.jit(jnp.sum)
+    read = lambda: total(array).block_until_ready()
+  return protocol.System(
+      {str(n): read for n in lengths},
+      {'bytes': {str(n): size / STEPS for n in lengths}},
+  )
+
+
+def error(logits: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+  """Returns the relative rms error, and the divergence from `expected`."""
+
+  def log_softmax(x):
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+
+  p, q = log_softmax(expected), log_softmax(logits)
+  return {
+      'rms_error': float(
+          np.sqrt(np.mean((logits - expected) ** 2) / np.mean(expected**2))
+      ),
+      'kl_nats': float(np.mean(np.sum(np.exp(p) * (p - q), axis=-1))),
+  }
+
+
+def report(seconds, facts, batch, lengths):
+  """Returns a row for each system and length."""
+  rows = []
+  peer = f'{PEER} float32'
+  for name, known in facts.items():
+    for length in map(str, lengths):
+      times = seconds[name, length] / STEPS
+      size = known['bytes'][length]
+      row = {
+          'system': name,
+          'batch': batch,
+          'length': int(length),
+          'steps_per_second': float(np.median(1 / times)),
+          'gigabytes': size / 1e9,
+      }
+      if name != READING:
+        row['of_limit'] = quantiles(
+            size / times / (facts[READING]['bytes'][length] * STEPS)
+            * seconds[READING, length]
+        )  # fmt: skip
+      if peer in facts and name not in (peer, READING):
+        row['of_peer'] = quantiles(seconds[peer, length] / STEPS / times)
+      if int(length) != lengths[0]:
+        row['slower_than_first'] = quantiles(
+            seconds[name, length] / seconds[name, str(lengths[0])]
+        )
+      if 'logits' in known and 'float32' in facts:
+        row |= error(known['logits'], facts['float32']['logits'])
+      rows.append(row)
+  return rows
+
+
+def quantiles(ratios: np.ndarray) -> tuple[float, float, float]:
+  return (float(np.median(ratios)), *protocol.interval(ratios))
+
+
+def show(row) -> str:
+  line = (
+      f'{row["system"]:18}{row["batch"]:3}{row["length"]:6}'
+      f'{row["steps_per_second"]:9.1f} steps/s'
+      f'{row["gigabytes"] * row["steps_per_second"]:8.1f} GB/s'
+  )
+  for key, text in (
+      ('of_limit', 'of the limit'),
+      ('of_peer', f'x {PEER} float32'),
+      ('slower_than_first', 'x time of shorter'),
+  ):
+    if key in row:
+      middle, low, high = row[key]
+      line += f'  {middle:.2f} [{low:.2f}, {high:.2f}] {text}'
+  if 'rms_error' in row:
+    line += f'  error {row["rms_error"]:.2%}, {row["kl_nats"]:.5f} nats'
+  return line
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--batches', default='1,4')
+  parser.add_argument('--lengths', default='256,1024')
+  parser.add_argument('--layers', type=int, default=LAYERS)
+  parser.add_argument(
+      '--systems',
+      default=','.join([*DTYPES, f'{PEER} float32', f'{PEER} bfloat16']),
+  )
+  parser.add_argument(
+      '--apart', action='store_true', help='on an accelerator, see above'
+  )
+  parser.add_argument('--json')
+  args = parser.parse_args()
+  lengths = [int(n) for n in args.lengths.split(',')]
+  load = os.getloadavg()[0]
+  rows = []
+  for batch in map(int, args.batches.split(',')):
+    makers = {READING: functools.partial(make_reading, lengths)}
+    for name in args.systems.split(','):
+      if args.apart and name.startswith(PEER):
+        continue
+      make = make_peer if name.startswith(PEER) else make_ours
+      makers[name] = functools.partial(
+          make, name.split()[-1], batch, lengths, args.layers
+      )
+    groups = [{n: m} for n, m in makers.items()] if args.apart else [makers]
+    seconds, facts = {}, {}
+    for group in groups:
+      clock = protocol.Clock(num_threads=None if args.apart else 2)
+      measured = protocol.measure(
+          group, [str(n) for n in lengths], args.rounds, clock
+      )
+      seconds |= measured[0]
+      facts |= measured[1]
+    rows += report(seconds, facts, batch, lengths)
+  print(f'{args.rounds} rounds of {STEPS} steps; load average: {load:.2f}')
+  for row in rows:
+    print(show(row))
+  if args.json:
+    with open(args.json, 'w') as f:
+      json.dump({'load': load, 'rounds': args.rounds, 'rows': rows}, f)
+
+
+if __name__ == '__main__':
+  main()
