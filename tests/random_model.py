@@ -168,6 +168,7 @@ def write_random_model(
     config = {
         'stage': stage.name,
         'crop_seconds': crop_seconds,
+        'conditioning_dropout': 0.1,
         'transformer': dataclasses.asdict(STAGE_CONFIG),
     }
     variables = _random(_shapes(module, *ids), seed + 3 + i)

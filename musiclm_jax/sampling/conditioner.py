@@ -51,6 +51,8 @@ class Conditioner:
       ValueError: If the timeline contradicts itself, or asks for what the model
         can't do, or a prompt is too long.
     """
+    has_negative_prompt = timeline.negative_prompt is not None
+    self.sampler.check_guidance(config, has_negative_prompt)
     rate = self.codec.sample_rate
     seconds = timeline.length(rate)
     starts, embeddings = self._sections(timeline, seconds)

@@ -33,6 +33,7 @@ class StageDecoder:
   Attributes:
     stage: What it reads and writes, and the length of its windows.
     lineage: The sha256 of each tokenizer it was trained with.
+    knows_absence: Whether it has learned to do without conditioning.
   """
 
   def __init__(
@@ -42,6 +43,7 @@ class StageDecoder:
       params: Any,
       lineage: dict[str, str] | None = None,
       dtype: str = 'float32',
+      knows_absence: bool = True,
   ):
     """Makes a decoder.
 
@@ -51,7 +53,9 @@ class StageDecoder:
       params: Of `transformer.StageTransformer`, layers unstacked.
       lineage: See above.
       dtype: Of the weights, see `from_dir`.
+      knows_absence: See above.
     """
+    self.knows_absence = knows_absence
     self.stage = stage
     self.lineage = dict(lineage or {})
     self._config, self._params, self._dtype = config, params, dtype
@@ -101,7 +105,8 @@ class StageDecoder:
     parts.check_variables(
         name, {'params': params}, {'params': expected['params']}
     )
-    return cls(stage, config, params, dict(part.lineage), dtype)
+    knows_absence = part.config.get('conditioning_dropout', 0) > 0
+    return cls(stage, config, params, dict(part.lineage), dtype, knows_absence)
 
   def sample(
       self,

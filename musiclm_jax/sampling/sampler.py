@@ -82,6 +82,20 @@ class Sampler:
     """Whether a stage follows a melody."""
     return any(base.MELODY in d.stage.inputs for d in self._decoders.values())
 
+  def check_guidance(
+      self, config: GenerationConfig, has_negative_prompt: bool
+  ) -> None:
+    """Raises ValueError if a stage has nothing to be led away from."""
+    for name in ('semantic', 'coarse'):
+      scale = getattr(config, name).guidance_scale
+      knows = has_negative_prompt or self._decoders[name].knows_absence
+      if scale != 1 and not knows:
+        raise ValueError(
+            f'guidance_scale must be 1 without a negative prompt, but is'
+            f" {scale}: stage '{name}' of this model was trained without"
+            ' conditioning_dropout. Say what the music should not be like.'
+        )
+
   def empty(self, batch: int, seconds: float) -> base.Tokens:
     """Returns room for the tokens of some audio, all ABSENT.
 

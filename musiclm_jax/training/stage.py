@@ -200,6 +200,7 @@ class StageModel(model_lib.TrainableModel):
     config = {
         'stage': self.stage.name,
         'crop_seconds': self.stage.crop_seconds,
+        'conditioning_dropout': self.conditioning_dropout,
         'transformer': dataclasses.asdict(network),
     }
     params = stacking.unstack(jax.device_get(variables['params']))

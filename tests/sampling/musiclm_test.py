@@ -190,6 +190,21 @@ class KindsTest(parameterized.TestCase):
     np.testing.assert_array_equal(pieces[2], pieces[3])
     np.testing.assert_array_equal(pieces[4], pieces[3])
 
+  def test_guidance_needs_something_to_lead_away_from(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    random_model.write_random_model(folder)
+    path = pathlib.Path(folder) / 'coarse.json'
+    description = json.loads(path.read_text())
+    del description['config']['conditioning_dropout']
+    path.write_text(json.dumps(description))
+    model = musiclm.MusicLM.from_pretrained(folder)
+    config = musiclm.CONFIG.changed(guidance_scale=3.0)
+    with self.assertRaisesRegex(
+        ValueError, "is 3.0: stage 'coarse' .* without"
+    ):
+      model.blank('piano', config=config)
+    model.blank('piano', config=config, negative_prompt='a waltz')
+
   def test_the_best_of_several_takes(self):
     [best] = self.model.takes('piano', best_of=3, seconds=0.6)
     [first] = self.model.takes('piano', seconds=0.6)
