@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 from absl.testing import absltest
+from absl.testing import parameterized
 from flax import core
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,11 @@ def write_tokens(data_dir):
         'semantic': tokens(100, 1),
         'coarse': tokens(200, 4),
         'fine': tokens(200, 8),
+        'melody': np.zeros((0, 24), np.int32),
         'mulan': rng.normal(size=(3, 4)).astype(np.float32),
         'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
         'captions': ['piano'],
+        'caption_weights': np.ones(1, np.float32),
         'id': name,
         'work': name,
     }
@@ -54,9 +57,19 @@ def write_tokens(data_dir):
 
 
 @unittest.skipIf(T5X is None, 't5x is not installed')
-class T5xTest(absltest.TestCase):
+class T5xTest(parameterized.TestCase):
 
-  def test_a_stage_trains(self):
+  @parameterized.parameters(
+      ([],),
+      (
+          [
+              '--gin.FSDP=True',
+              '--gin.transformer.TransformerConfig.scan_layers=True',
+              "--gin.transformer.TransformerConfig.remat='dots'",
+          ],
+      ),
+  )
+  def test_a_stage_trains(self, flags):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     write_tokens(folder)
     done = subprocess.run(
@@ -74,6 +87,7 @@ class T5xTest(absltest.TestCase):
             '--gin.CHECKPOINT_PERIOD=20',
             '--gin.BATCH_SIZE=4',
             '--gin.semantic/stages.get_stage.crop_seconds=2.0',
+            *flags,
         ],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
