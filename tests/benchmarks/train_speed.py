@@ -2,15 +2,16 @@
 
   python tests/benchmarks/train_speed.py --json train_speed.json
 
-A step is what the trainer compiles: loss, gradients, AdamW. Without dropout, as
-audiolm-pytorch has none by default. Operations are counted in the same way for
-all: 6 for each parameter of a matrix and token, and 12 * layers * width for each
-pair of tokens (PaLM, arXiv 2204.02311, appendix B). See `protocol` for how time
-is measured; --systems chooses those that fit into memory side by side, 8 GB
-each at 24 layers. On a GPU or TPU it measures ours alone, in one process, on
-crops of the paper's length, and tells the share of the peak (MFU).
+A step is what the trainer compiles: loss, gradients, AdamW. There is no
+dropout, as audiolm-pytorch has none by default. Operations are counted in the
+same way for all: 6 for each token and parameter of a matrix, and 12 * layers *
+width for each pair of tokens (PaLM, arXiv 2204.02311, appendix B).
 
-audiolm-pytorch is left out where it is not installed.
+On CPUs, of two cores, see `protocol` for how time is measured; --systems names
+those that fit into memory side by side, 8 GB each at 24 layers. On a GPU or TPU
+each has the device to itself, in turn, with batches of crops of the paper's
+length, and is told its share of the peak (MFU) where that is known.
+audiolm-pytorch is left out where it is not installed, and on TPUs.
 """
 
 import argparse
@@ -18,16 +19,19 @@ import functools
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import protocol
 
 LAYERS, HEADS, EMBED, MLP = 24, 16, 1024, 4096
 STAGE = 'semantic'
-# (batch size, seconds of the crop): 512 tokens on CPUs, else the paper's.
-CROPS = {'cpu': (1, 20.0)}
-ACCELERATOR_CROP = (16, 30.0)
+# (rows, seconds of the crop): 512 tokens on CPUs, else the paper's crops.
+CPU_BATCH = (1, 20.0)
+ACCELERATOR_BATCH = (16, 30.0)
 PEER = 'audiolm-pytorch'
+FIND_BACKEND = 'import jax; print(jax.default_backend())'
 
 
 def operations(matrices: int, num_layers: int, batch: int, length: int) -> int:
@@ -41,13 +45,14 @@ def make_ours(dtype: str, num_layers: int) -> protocol.System:
   import jax
   from musiclm_jax.models import transformer
   from musiclm_jax.stages import base as stages
+  from musiclm_jax.training import devices
   from musiclm_jax.training import optimizers
   from musiclm_jax.training import programs
   from musiclm_jax.training import sharding
   from musiclm_jax.training import stage as stage_lib
 
-  backend = jax.default_backend()
-  batch_size, seconds = CROPS.get(backend, ACCELERATOR_CROP)
+  on_cpu = jax.default_backend() == 'cpu'
+  batch_size, seconds = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
   config = transformer.TransformerConfig(
       num_layers=num_layers,
       num_heads=HEADS,
@@ -55,34 +60,21 @@ def make_ours(dtype: str, num_layers: int) -> protocol.System:
       embed_dim=EMBED,
       mlp_dim=MLP,
       dropout=0.0,
-      remat='none' if backend == 'cpu' else 'dots',
-      scan_layers=backend != 'cpu',
+      remat='none' if on_cpu else 'dots',
+      scan_layers=not on_cpu,
       dtype=dtype,
   )
   stage = stages.get_stage(STAGE, seconds)
   model = stage_lib.StageModel(stage, config, optimizers.adamw(1e-4, 10, 1000))
   rng = np.random.default_rng(0)
   batch = {
-      name: np.concatenate(
-          [
-              stage.to_ids(
-                  rng.integers(
-                      s.codebook_size,
-                      size=(
-                          batch_size,
-                          s.num_frames(seconds),
-                          s.num_quantizers,
-                      ),
-                  ),
-                  s,
-              ).reshape(batch_size, -1)
-              for s in streams
-          ],
-          axis=1,
-      ).astype(np.int32)
-      for name, streams in (
-          ('inputs', stage.inputs),
-          ('targets', (stage.targets,)),
+      name: rng.integers(
+          1024, size=(batch_size, stage.feature_lengths[name]), dtype=np.int32
+      )
+      + np.int32(stage.offsets(stream)[0])
+      for name, stream in (
+          ('inputs', stage.inputs[0]),
+          ('targets', stage.targets),
       )
   }
   program = programs.Program(model, sharding.make_mesh(), batch, 1, 0)
@@ -98,6 +90,7 @@ def make_ours(dtype: str, num_layers: int) -> protocol.System:
     jax.block_until_ready((state, metrics))
 
   length = sum(x.shape[1] for x in batch.values())
+  device = devices.find(jax.devices()[0].device_kind)
   return protocol.System(
       {'step': step},
       {
@@ -105,7 +98,7 @@ def make_ours(dtype: str, num_layers: int) -> protocol.System:
           'tokens': batch_size * length,
           'operations': operations(matrices, num_layers, batch_size, length),
           'device': jax.devices()[0].device_kind,
-          'devices': jax.device_count(),
+          'peak': device and device.flops * jax.device_count(),
       },
   )
 
@@ -115,7 +108,9 @@ def make_peer(num_layers: int) -> protocol.System:
   from audiolm_pytorch import audiolm_pytorch
   import torch
 
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  if device == 'cpu':
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
   torch.manual_seed(0)
   # It would ask the hub for the width of texts, of which there are none here.
   audiolm_pytorch.get_encoded_dim = lambda name: EMBED
@@ -124,19 +119,24 @@ def make_peer(num_layers: int) -> protocol.System:
       dim=EMBED,
       depth=num_layers,
       heads=HEADS,
-  )
+  ).to(device)
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-  length = 512
-  ids = torch.randint(1024, (1, length))
+  batch_size, seconds = CPU_BATCH if device == 'cpu' else ACCELERATOR_BATCH
+  length = 12 + round(seconds * 25)  # As many tokens as ours.
+  ids = torch.randint(1024, (batch_size, length), device=device)
 
   def step():
     # It puts a start token in front.
     logits = model(ids=ids[:, :-1])
-    loss = torch.nn.functional.cross_entropy(logits[0], ids[0])
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), ids.flatten()
+    )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    if device == 'cuda':
+      torch.cuda.synchronize()
 
   matrices = sum(
       m.weight.numel()
@@ -148,10 +148,9 @@ def make_peer(num_layers: int) -> protocol.System:
       {'step': step},
       {
           'millions': sum(p.numel() for p in model.parameters()) / 1e6,
-          'tokens': length,
-          'operations': operations(matrices, num_layers, 1, length),
-          'device': 'cpu',
-          'devices': 1,
+          'tokens': batch_size * length,
+          'operations': operations(matrices, num_layers, batch_size, length),
+          'device': device,
       },
   )
 
@@ -171,6 +170,8 @@ def report(
         'gflop_per_second': known['operations'] / np.median(times) / 1e9,
         'tokens_per_second': known['tokens'] / np.median(times),
     }
+    if known.get('peak'):
+      row['mfu'] = 1e9 * row['gflop_per_second'] / known['peak']
     if PEER in facts and name != PEER:
       ratios = (known['operations'] / times) / (
           facts[PEER]['operations'] / seconds[PEER, 'step']
@@ -198,10 +199,24 @@ def main() -> None:
       makers[name] = functools.partial(make_peer, args.layers)
     else:
       print(f'{PEER} is not installed: left out')
+  # This process must not take the device.
+  backend = subprocess.check_output(
+      [sys.executable, '-c', FIND_BACKEND], text=True
+  ).split()[-1]
   load = os.getloadavg()[0]
-  seconds, facts = protocol.measure(
-      makers, ['step'], args.rounds, protocol.Clock(num_threads=2)
+  measure = functools.partial(
+      protocol.measure, verbs=['step'], num_rounds=args.rounds
   )
+  if backend == 'cpu':
+    seconds, facts = measure(makers, clock=protocol.Clock(num_threads=2))
+  else:
+    seconds, facts = {}, {}
+    for name, make in makers.items():
+      if backend != 'gpu' and name == PEER:
+        continue
+      found = measure({name: make}, clock=protocol.Clock())
+      seconds |= found[0]
+      facts |= found[1]
   rows = report(seconds, facts)
   print(f'{args.rounds} rounds; load average before: {load:.2f}')
   for row in rows:
@@ -210,6 +225,8 @@ def main() -> None:
         f'{row["gflop_per_second"]:8.1f} GFLOP/s'
         f'{row["tokens_per_second"]:8.0f} tokens/s'
     )
+    if 'mfu' in row:
+      line += f'  MFU {row["mfu"]:.1%}'
     if 'ratio' in row:
       low, high = row['interval']
       line += f'{row["ratio"]:7.2f} x {PEER}  [{low:.2f}, {high:.2f}]'
