@@ -51,7 +51,8 @@ def pack(
     dtype: Of the matrices, one of `matvec.DTYPES`. Norms, residuals and the
       softmax are float32 in any case; cache and embeddings are bfloat16 unless
       this is float32.
-    rows: That steps will have; others give the same, but slower.
+    rows: That steps will have. The layout is chosen for them; with any other
+      number, steps are right but slower.
 
   Returns:
     A tree of arrays.
@@ -167,7 +168,7 @@ def prefill(
   index = jnp.arange(ids.shape[1])
   seen = (ids != 0) | (index == 0)  # The start is no padding.
   bias = _bias(weights, config, index, index, token_frames)
-  bias = jnp.where(seen[:, None, None], bias, transformer.MASKED)
+  padding = jnp.where(seen, 0, transformer.MASKED)[:, None, None]
   dtype = weights['embed'].dtype
 
   def run(x, layer):
@@ -175,7 +176,7 @@ def prefill(
     logits = jnp.einsum(
         'bnth,bnsh->bnts', query, key, preferred_element_type=jnp.float32
     )
-    shares = jax.nn.softmax(logits + bias).astype(dtype)
+    shares = jax.nn.softmax(logits + bias + padding).astype(dtype)
     y = jnp.einsum(
         'bnts,bnsh->btnh', shares, value, preferred_element_type=jnp.float32
     )

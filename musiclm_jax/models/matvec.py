@@ -5,7 +5,8 @@ matrices of fewer bits when there is a lone row. So for few rows a matrix is
 stored in blocks, [chunks, blocks, TERMS, LANES]: a product is TERMS unrolled
 multiplications for each chunk of the inputs and block of the outputs, which
 compile to vector instructions on what lies next to each other; then the chunks
-are added up. Any backend can run this form, but it is chosen on CPUs only.
+are added up. All sums are of float32, and a row's do not depend on the others.
+Any backend can run this form, but it is chosen on CPUs only.
 """
 
 import math
@@ -33,7 +34,8 @@ def pack(matrix: Float[Array, 'o i'], dtype: str, rows: int = 1) -> Matrix:
   Args:
     matrix: [out, in].
     dtype: Of its elements: 'float32', 'bfloat16', or 'int8' with a scale per
-      output, of which the largest element becomes ±127.
+      output, of which the largest element becomes ±127. With more rows than
+      BLOCKED_ROWS, CPUs round what is multiplied with int8 to int8, too.
     rows: That it will be multiplied with at once. `multiply` accepts any
       number, but is fastest for this one.
   """

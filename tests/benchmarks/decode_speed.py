@@ -10,8 +10,10 @@ is what the machine can read: bytes of weights and cache per step over the
 bandwidth, which is measured in the same rounds. Errors are of logits against
 float32, same inputs. See `protocol` for how time is measured.
 
-On a GPU or TPU, --apart measures one system after the other, as a process holds
-the device; MusicGen is left out unless asked for, and needs transformers.
+Run it while the machine has nothing else to do. Where that can't be had, --busy
+gives each system one core and counts the seconds that it got of it. On a GPU or
+TPU, --apart measures one system after the other, as a process holds the
+device, and leaves out MusicGen, which needs transformers.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from concurrent import futures
 import functools
 import json
 import os
+import time
 
 import numpy as np
 import protocol
@@ -285,9 +288,13 @@ def main() -> None:
   parser.add_argument(
       '--apart', action='store_true', help='on an accelerator, see above'
   )
+  parser.add_argument('--busy', action='store_true')
   parser.add_argument('--json')
   args = parser.parse_args()
   lengths = [int(n) for n in args.lengths.split(',')]
+  clock = protocol.Clock(num_threads=None if args.apart else 2)
+  if args.busy:
+    clock = protocol.Clock(1, time.process_time)
   load = os.getloadavg()[0]
   rows = []
   for batch in map(int, args.batches.split(',')):
@@ -302,14 +309,17 @@ def main() -> None:
     groups = [{n: m} for n, m in makers.items()] if args.apart else [makers]
     seconds, facts = {}, {}
     for group in groups:
-      clock = protocol.Clock(num_threads=None if args.apart else 2)
       measured = protocol.measure(
           group, [str(n) for n in lengths], args.rounds, clock
       )
       seconds |= measured[0]
       facts |= measured[1]
     rows += report(seconds, facts, batch, lengths)
-  print(f'{args.rounds} rounds of {STEPS} steps; load average: {load:.2f}')
+  unit = 'CPU seconds of 1 core' if args.busy else 'seconds'
+  print(
+      f'{args.rounds} rounds of {STEPS} steps, in {unit}; load average before:'
+      f' {load:.2f}'
+  )
   for row in rows:
     print(show(row))
   if args.json:
