@@ -8,9 +8,11 @@ same way for all: 6 for each token and parameter of a matrix, and 12 * layers *
 width for each pair of tokens (PaLM, arXiv 2204.02311, appendix B).
 
 On CPUs, of two cores, see `protocol` for how time is measured; --systems names
-those that fit into memory side by side, 8 GB each at 24 layers. On a GPU or TPU
-each has the device to itself, in turn, with batches of crops of the paper's
-length, and is told its share of the peak (MFU) where that is known.
+those that fit into memory side by side, 8 GB each at 24 layers. Where the
+machine has other things to do, --busy gives each one core and counts the
+seconds that it got of it. On a GPU or TPU each has the device to itself, in
+turn, with batches of crops of the paper's length, and is told its share of the
+peak (MFU) where that is known.
 audiolm-pytorch is left out where it is not installed, and on TPUs.
 """
 
@@ -21,6 +23,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from typing import Any
 
 import numpy as np
 import protocol
@@ -31,6 +35,11 @@ STAGE = 'semantic'
 CPU_BATCH = (1, 20.0)
 ACCELERATOR_BATCH = (16, 30.0)
 PEER = 'audiolm-pytorch'
+# By whether the machine is busy.
+CLOCKS = {
+    False: protocol.Clock(num_threads=2),
+    True: protocol.Clock(num_threads=1, now=time.process_time),
+}
 FIND_BACKEND = 'import jax; print(jax.default_backend())'
 
 
@@ -184,53 +193,69 @@ def report(
   return rows
 
 
+def describe(row: dict[str, object]) -> str:
+  """Returns a line about a system."""
+  line = (
+      f'{row["system"]:16}{row["millions"]:7.1f}M {row["seconds"]:8.3f} s'
+      f'{row["gflop_per_second"]:8.1f} GFLOP/s'
+      f'{row["tokens_per_second"]:8.0f} tokens/s'
+  )
+  if 'mfu' in row:
+    line += f'  MFU {row["mfu"]:.1%}'
+  if 'ratio' in row:
+    low, high = row['interval']
+    line += f'{row["ratio"]:7.2f} x {PEER}  [{low:.2f}, {high:.2f}]'
+  return line
+
+
+def find_makers(systems: list[str], num_layers: int) -> dict[str, Any]:
+  """Returns what makes each system that is installed."""
+  makers = {}
+  for name in systems:
+    if name != PEER:
+      makers[name] = functools.partial(make_ours, name, num_layers)
+    elif importlib.util.find_spec('audiolm_pytorch'):
+      makers[name] = functools.partial(make_peer, num_layers)
+    else:
+      print(f'{PEER} is not installed: left out')
+  return makers
+
+
+def measure(makers: dict[str, Any], num_rounds: int, busy: bool) -> Any:
+  """Measures side by side on CPUs, in turn on other devices."""
+  # This process must not take the device.
+  backend = subprocess.check_output(
+      [sys.executable, '-c', FIND_BACKEND], text=True
+  ).split()[-1]
+  run = functools.partial(
+      protocol.measure, verbs=['step'], num_rounds=num_rounds
+  )
+  if backend == 'cpu':
+    return run(makers, clock=CLOCKS[busy])
+  seconds, facts = {}, {}
+  for name, make in makers.items():
+    if backend == 'gpu' or name != PEER:
+      found = run({name: make}, clock=protocol.Clock())
+      seconds |= found[0]
+      facts |= found[1]
+  return seconds, facts
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--layers', type=int, default=LAYERS)
   parser.add_argument('--systems', default=f'float32,bfloat16,{PEER}')
+  parser.add_argument('--busy', action='store_true')
   parser.add_argument('--json')
   args = parser.parse_args()
-  makers = {}
-  for name in args.systems.split(','):
-    if name != PEER:
-      makers[name] = functools.partial(make_ours, name, args.layers)
-    elif importlib.util.find_spec('audiolm_pytorch'):
-      makers[name] = functools.partial(make_peer, args.layers)
-    else:
-      print(f'{PEER} is not installed: left out')
-  # This process must not take the device.
-  backend = subprocess.check_output(
-      [sys.executable, '-c', FIND_BACKEND], text=True
-  ).split()[-1]
   load = os.getloadavg()[0]
-  measure = functools.partial(
-      protocol.measure, verbs=['step'], num_rounds=args.rounds
-  )
-  if backend == 'cpu':
-    seconds, facts = measure(makers, clock=protocol.Clock(num_threads=2))
-  else:
-    seconds, facts = {}, {}
-    for name, make in makers.items():
-      if backend != 'gpu' and name == PEER:
-        continue
-      found = measure({name: make}, clock=protocol.Clock())
-      seconds |= found[0]
-      facts |= found[1]
-  rows = report(seconds, facts)
-  print(f'{args.rounds} rounds; load average before: {load:.2f}')
+  makers = find_makers(args.systems.split(','), args.layers)
+  rows = report(*measure(makers, args.rounds, args.busy))
+  unit = 'CPU seconds of 1 core' if args.busy else 'seconds'
+  print(f'{args.rounds} rounds, in {unit}; load average before: {load:.2f}')
   for row in rows:
-    line = (
-        f'{row["system"]:16}{row["millions"]:7.1f}M {row["seconds"]:8.3f} s'
-        f'{row["gflop_per_second"]:8.1f} GFLOP/s'
-        f'{row["tokens_per_second"]:8.0f} tokens/s'
-    )
-    if 'mfu' in row:
-      line += f'  MFU {row["mfu"]:.1%}'
-    if 'ratio' in row:
-      low, high = row['interval']
-      line += f'{row["ratio"]:7.2f} x {PEER}  [{low:.2f}, {high:.2f}]'
-    print(line)
+    print(describe(row))
   if args.json:
     with open(args.json, 'w') as f:
       json.dump({'load': load, 'rounds': args.rounds, 'rows': rows}, f)
