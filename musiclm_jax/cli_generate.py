@@ -76,6 +76,7 @@ def _timeline(args: argparse.Namespace, sample_rate: int) -> Any:
       melody=read(args.melody),
       audio=read(args.audio),
       change=args.change and tuple(args.change),
+      context_seconds=args.context,
       blend_seconds=args.blend,
       loop=args.loop,
   )
@@ -154,6 +155,14 @@ def _add_piece(generate: argparse.ArgumentParser) -> None:
       default=0.0,
       metavar='SECONDS',
       help='in which one prompt turns into the next (default: at once)',
+  )
+  generate.add_argument(
+      '--context',
+      type=float,
+      default=0.0,
+      metavar='SECONDS',
+      help='of the music before that the music of a new prompt follows from'
+      ' (default: none)',
   )
   generate.add_argument(
       '--negative_prompt',

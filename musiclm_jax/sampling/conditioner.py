@@ -76,6 +76,7 @@ class Conditioner:
         sample_rate=rate,
         num_samples=round(seconds * rate),
         sections=tuple(starts),
+        context_seconds=_context(timeline),
         seeds=tuple(seeds),
         config=config,
         hashes=dict(self.hashes),
@@ -166,6 +167,12 @@ class Conditioner:
       )
     audio = self._resample(melody, self.melody.sample_rate)
     return self.melody.tokenize(audio)[base.MELODY.name]
+
+
+def _context(timeline: timeline_lib.Timeline) -> float:
+  # Each mixture of a blend goes on from the one before.
+  least = _BLEND_STEP / 2 if timeline.blend_seconds else 0.0
+  return max(float(timeline.context_seconds), least)
 
 
 def _describe(

@@ -309,5 +309,6 @@ def _job(takes: Sequence[take_lib.Take]) -> sampler_lib.Job:
       seeds=np.array([take.seeds for take in takes]),
       config=first.config,
       sections=first.sections,
+      context_seconds=first.context_seconds,
       negative=np.concatenate(negatives) if negatives else None,
   )

@@ -15,6 +15,8 @@ STAGES = ('semantic', 'coarse', 'fine')
 
 ACOUSTIC_RATE = base.FINE.num_frames(1.0)  # Frames per second.
 
+_OVERLAP = 0.5  # Seconds of sound that a section at least follows from.
+
 Progress = Callable[[int], Any]
 
 
@@ -56,6 +58,7 @@ class Job:
     seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
     config: How tokens are chosen.
     sections: Seconds at which each section, and its MuLan tokens, start.
+    context_seconds: How much of the section before semantic tokens follow from.
     negative: MuLan tokens like those of `tokens`, to be led away from; None to
       be led away from no conditioning.
   """
@@ -64,6 +67,7 @@ class Job:
   seeds: Int[np.ndarray, 'batch numbers']
   config: GenerationConfig = GenerationConfig()
   sections: Sequence[float] = (0.0,)
+  context_seconds: float = 0.0
   negative: Int[np.ndarray, 'batch sections quantizers'] | None = None
 
 
@@ -180,7 +184,9 @@ class Run:
     """Samples a stream by windows that continue each other, bit by bit."""
     job, decoder = self._job, self._decoders[name]
     cover, written = self._windows[name], self.tokens[name]
-    for window in cover.continued(self._unknown(name), job.sections):
+    # Whatever the music does, its sound goes on without a break.
+    context = max(job.context_seconds, 0 if name == 'semantic' else _OVERLAP)
+    for window in cover.continued(self._unknown(name), job.sections, context):
       position = window.first
       section = self._section(cover.seconds(position))
       inputs = self._inputs(name, window.start, section)

@@ -25,6 +25,7 @@ class Take:
     sample_rate: Of the audio, in Hz.
     num_samples: Its length.
     sections: Seconds at which the MuLan tokens of each section start.
+    context_seconds: How much of the section before each follows from.
     seeds: Of the noise.
     config: How tokens were chosen.
     hashes: The sha256 of each part of the model.
@@ -40,6 +41,7 @@ class Take:
   sample_rate: int
   num_samples: int
   sections: tuple[float, ...]
+  context_seconds: float
   seeds: tuple[int, ...]
   config: sampler.GenerationConfig
   hashes: dict[str, str]
@@ -58,7 +60,8 @@ class Take:
     ]
     shapes = [(name, x.shape) for name, x in sorted(self.tokens.items())]
     no_negative = self.negative is None
-    return (self.sections, self.config, no_negative, *shapes, *unknown)
+    rules = self.sections, self.context_seconds, self.config
+    return (*rules, no_negative, *shapes, *unknown)
 
   def with_tokens(self, tokens: base.Tokens) -> 'Take':
     """Returns the take with these tokens."""

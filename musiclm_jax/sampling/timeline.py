@@ -35,6 +35,9 @@ class Timeline:
     audio: [samples] of music that is there already. The piece starts with it.
     change: (start, end) in seconds of the part of `audio` to make anew; if
       None, all of `audio` stays and the piece goes on after it.
+    context_seconds: How much of the music before a new prompt is followed on.
+      With none, the new prompt counts at once; the more, the smoother is the
+      transition, and the more does the music go on as before. The paper has 15.
     blend_seconds: Time in which one prompt turns into the next, half of it
       before the next one's start.
     loop: Whether the end leads back into the start.
@@ -49,6 +52,7 @@ class Timeline:
   melody: Float[np.ndarray, ' melody_samples'] | None = None
   audio: Float[np.ndarray, ' audio_samples'] | None = None
   change: tuple[Seconds, Seconds] | None = None
+  context_seconds: Seconds = 0.0
   blend_seconds: Seconds = 0.0
   loop: bool = False
 
@@ -59,10 +63,11 @@ class Timeline:
     if self.negative_prompt is not None:
       _check_prompt(self.negative_prompt)
     _check_starts([start for start, _ in self.sections])
-    if not 0 <= self.blend_seconds < float('inf'):
-      raise ValueError(
-          f'blend_seconds must be at least 0, but is {self.blend_seconds}.'
-      )
+    for name in ('blend_seconds', 'context_seconds'):
+      if not 0 <= getattr(self, name) < float('inf'):
+        raise ValueError(
+            f'{name} must be at least 0, but is {getattr(self, name)}.'
+        )
     if self.change is not None and self.audio is None:
       raise ValueError(
           'change must be of audio, but there is none. Pass the music that a'

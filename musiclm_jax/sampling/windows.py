@@ -46,7 +46,10 @@ class Windows:
     return frame / self.stage.targets.num_frames(1.0)
 
   def continued(
-      self, unknown: Bool[np.ndarray, ' frames'], borders: Sequence[float] = ()
+      self,
+      unknown: Bool[np.ndarray, ' frames'],
+      borders: Sequence[float] = (),
+      context_seconds: float = 0.0,
   ) -> Iterator[Window]:
     """Yields windows that fill what is unknown, each knowing the ones before.
 
@@ -57,10 +60,13 @@ class Windows:
       unknown: [frames] which frames of the targets are to be sampled.
       borders: Seconds at which another window starts to sample, because it has
         other conditioning than the one before.
+      context_seconds: How much of the music before is known there, up to half
+        of a window.
     """
     length = self.frames(self.stage.targets)
     rate, grid = self.stage.targets.num_frames(1.0), self.stage.grid
-    ends = {round(border * rate) for border in borders} | {len(unknown)}
+    borders = {round(border * rate) for border in borders}
+    ends = borders | {len(unknown)}
     first = 0
     while np.any(unknown[first:]):
       first += int(np.argmax(unknown[first:]))
@@ -68,9 +74,14 @@ class Windows:
       if not np.all(unknown[first:end]):
         end = first + int(np.argmin(unknown[first:end]))
       # On the grid of all streams; a thousandth lest rounding lose a step.
-      half = math.floor((first - length // 2) / rate * grid + 1e-3)
-      last = math.ceil((len(unknown) - length) / rate * grid - 1e-3)
-      start = round(max(0, min(half, last)) / grid * rate)
+      context = length // 2
+      if first in borders:
+        context = min(context, round(context_seconds * rate))
+      start = math.floor((first - context) / rate * grid + 1e-3)
+      if first not in borders:
+        last = math.ceil((len(unknown) - length) / rate * grid - 1e-3)
+        start = min(start, last)
+      start = round(max(0, start) / grid * rate)
       end = min(start + length, end)
       yield Window(start, first, end)
       first = end

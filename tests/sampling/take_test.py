@@ -28,6 +28,7 @@ def make_take(**fields):
       sample_rate=24000,
       num_samples=48000,
       sections=(0.0, 1.0),
+      context_seconds=0.5,
       seeds=(3, 0, 0),
       config=config,
       hashes={'soundstream': 'a' * 64},
@@ -60,8 +61,8 @@ class TakeTest(parameterized.TestCase):
     take.save(self.path)
     loaded = take_lib.load(self.path)
     for name in (
-        'description', 'sample_rate', 'num_samples', 'sections', 'seeds',
-        'config', 'hashes', 'loop', 'change', 'layout',
+        'description', 'sample_rate', 'num_samples', 'sections',
+        'context_seconds', 'seeds', 'config', 'hashes', 'loop', 'change', 'layout',
     ):  # fmt: skip
       self.assertEqual(getattr(loaded, name), getattr(take, name))
     for name, tokens in take.tokens.items():

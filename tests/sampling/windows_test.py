@@ -31,13 +31,23 @@ class WindowsTest(parameterized.TestCase):
       ('many', 230, (), [(0, 0, 100), (50, 100, 150), (100, 150, 200),
                          (130, 200, 230)]),
       ('shorter_than_a_window', 30, (), [(0, 0, 30)]),
-      ('other_prompt', 200, (0.0, 2.4), [(0, 0, 60), (10, 60, 110),
-                                         (60, 110, 160), (100, 160, 200)]),
+      ('other_prompt', 200, (0.0, 2.4), [(0, 0, 60), (60, 60, 160),
+                                         (100, 160, 200)]),
       ('prompt_after_the_end', 100, (0.0, 9.0), [(0, 0, 100)]),
   )  # fmt: skip
   def test_windows_of_a_new_piece(self, length, borders, expected):
     found = self.continued('semantic', 4.0, unknown(length), borders)
     self.assertEqual(found, expected)
+
+  @parameterized.parameters((0.0, 60), (0.4, 50), (9.0, 10))
+  def test_a_prompt_follows_from_some_music(self, context_seconds, start):
+    found = list(
+        cover('semantic', 4.0).continued(
+            unknown(120), (0.0, 2.4), context_seconds
+        )
+    )
+    self.assertEqual(found[1].start, start)
+    self.assertEqual(found[1].first, 60)
 
   @parameterized.named_parameters(
       ('goes_on', [(260, 300)], [(200, 260, 300)]),

@@ -1,0 +1,100 @@
+"""What the model in the package makes of each kind of piece."""
+
+from absl.testing import absltest
+from musiclm_jax.sampling import musiclm
+from musiclm_jax.sampling import timeline
+from musiclm_jax.tokenizers import base
+import numpy as np
+import pytest
+
+PROMPTS = (
+    'a drum groove',
+    'solo piano',
+    'a church organ',
+    'a string quartet',
+    'acoustic guitar',
+)
+RATE = 24000
+
+
+def spectral_flux(audio):
+  """Returns how much louder each 11 ms of audio become in any frequency."""
+  frames = np.lib.stride_tricks.sliding_window_view(audio, 1024)[::256]
+  spectra = np.abs(np.fft.rfft(frames * np.hanning(1024)))
+  return np.maximum(np.diff(spectra, axis=0), 0).sum(axis=1)
+
+
+@pytest.mark.slow
+class KindsTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.model = musiclm.MusicLM.from_pretrained(dtype='int8')
+    pieces = [timeline.Timeline(p, 4.0) for p in PROMPTS * 2]
+    cls.takes = cls.model.takes(pieces, seed=1, progress=False)
+    cls.audio = [cls.model.render(take) for take in cls.takes]
+
+  def test_guidance_leads_to_the_prompt(self):
+    pieces = [
+        timeline.Timeline(
+            p, 4.0, negative_prompt=PROMPTS[0 if p == PROMPTS[1] else 1]
+        )
+        for p in PROMPTS * 2
+    ]
+    config = musiclm.CONFIG.changed(guidance_scale=4.0)
+    guided = self.model.takes(pieces, seed=1, config=config, progress=False)
+    plain, led = (
+        np.mean([self.model.score(x, p) for x, p in zip(audio, PROMPTS * 2)])
+        for audio in (self.audio, map(self.model.render, guided))
+    )
+    self.assertGreater(led, plain + 0.02)
+
+  def test_each_part_of_a_story_is_nearest_to_its_prompt(self):
+    for first, second in ((0, 1), (4, 3), (1, 0)):
+      prompts = PROMPTS[first], PROMPTS[second]
+      story = timeline.Timeline([(0, prompts[0]), (6, prompts[1])], 12.0)
+      audio = self.model.generate(story, progress=False)[0]
+      for i, part in enumerate(np.split(audio, 2)):
+        scores = [self.model.score(part, prompt) for prompt in prompts]
+        self.assertEqual(np.argmax(scores), i, f'{prompts} {scores}')
+
+  def test_the_seam_of_a_loop_is_as_smooth_as_any_second(self):
+    for prompt in PROMPTS:
+      loop = self.model.generate(prompt, seconds=4, loop=True, progress=False)
+      flux = spectral_flux(np.r_[loop[0], loop[0]])
+      second, seam = RATE // 256, 4 * RATE // 256
+      at_seam = np.mean(flux[seam - second // 2 : seam + second // 2])
+      elsewhere = [
+          np.mean(flux[i : i + second])
+          for i in range(0, seam - second, second // 2)
+      ]
+      self.assertLessEqual(at_seam, max(elsewhere))
+
+  def test_only_what_is_changed_is_changed(self):
+    piece = timeline.Timeline(
+        PROMPTS[0], audio=self.audio[1], change=(1.0, 2.0)
+    )
+    [blank] = self.model.blank(piece)
+    [take] = self.model.takes(piece, progress=False)
+    for stream in (base.SEMANTIC, base.COARSE, base.FINE):
+      known = blank.tokens[stream.name] != base.ABSENT
+      np.testing.assert_array_equal(
+          take.tokens[stream.name][known], blank.tokens[stream.name][known]
+      )
+    audio = self.model.render(take)
+    np.testing.assert_array_equal(audio[:RATE], self.audio[1][:RATE])
+    np.testing.assert_array_equal(audio[2 * RATE :], self.audio[1][2 * RATE :])
+    self.assertTrue(np.any(audio != self.audio[1]))
+
+  def test_pieces_are_the_same_alone(self):
+    alone = self.model.generate(PROMPTS[2], seed=1, seconds=4, progress=False)
+    np.testing.assert_allclose(alone[0], self.audio[2], atol=1e-5)
+
+  def test_a_stream_is_what_is_generated(self):
+    chunks = list(self.model.stream(PROMPTS[3], seed=1, seconds=4))
+    np.testing.assert_allclose(np.concatenate(chunks), self.audio[3], atol=1e-5)
+
+
+if __name__ == '__main__':
+  absltest.main()
