@@ -174,19 +174,25 @@ def make_train_step(
           model, state, batch, rng, num_microbatches, shardings
       )
     norm = optax.global_norm(gradients)
-    updates, opt_state = model.optimizer_def.update(
-        gradients, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    keep = lambda new, old: jax.tree.map(
-        lambda n, o: jnp.where(finite, n, o), new, old
+
+    def update():
+      updates, opt_state = model.optimizer_def.update(
+          gradients, state.opt_state, state.params
+      )
+      return optax.apply_updates(state.params, updates), mutables, opt_state
+
+    # To choose value by value would take memory for both.
+    params, mutables, opt_state = jax.lax.cond(
+        finite,
+        update,
+        lambda: (state.params, state.mutables, state.opt_state),
     )
     new_state = TrainState(
         step=state.step + 1,
-        params=keep(params, state.params),
-        mutables=keep(mutables, state.mutables),
-        opt_state=keep(opt_state, state.opt_state),
+        params=params,
+        mutables=mutables,
+        opt_state=opt_state,
         num_skipped=state.num_skipped + ~finite,
         num_skipped_in_a_row=jnp.where(
             finite, 0, state.num_skipped_in_a_row + 1
