@@ -202,10 +202,10 @@ def resize(cache: Cache, length: int) -> Cache:
     config[axis] = (0, length - x.shape[axis], 0)
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
+  pad_both = lambda keys, values: (pad(keys, -1), pad(values, -2))
   if isinstance(cache, list):
-    return [resize(key_values, length) for key_values in cache]
-  keys, values = cache
-  return pad(keys, -1), pad(values, -2)
+    return [pad_both(*key_values) for key_values in cache]
+  return pad_both(*cache)
 
 
 def step(
@@ -286,7 +286,8 @@ def _write(
   """Writes a key and a value of each row and head."""
   keys, values = cache
   key, value = new[0][..., None], new[1][:, :, None]
-  start = [0, 0, 0, position], [0, 0, position, 0]
+  zero = jnp.zeros_like(position)
+  start = [zero, zero, zero, position], [zero, zero, position, zero]
   if layer is not None:
     key, value = key[None], value[None]
     start = [layer, *start[0]], [layer, *start[1]]

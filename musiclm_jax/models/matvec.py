@@ -9,6 +9,7 @@ are added up. All sums are of float32, and a row's do not depend on the others.
 Any backend can run this form, but it is chosen on CPUs only.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -120,7 +121,10 @@ def multiply_each(
         preferred_element_type=jnp.float32,
     )  # fmt: skip
   parts = _apart(_sums_of_terms, x, matrices, index)
-  return sum(parts[:, :, i] for i in range(parts.shape[2]))
+  # Slices, as a sum over the axis would be fused with what makes the parts.
+  return functools.reduce(
+      jnp.add, [parts[:, :, i] for i in range(parts.shape[2])]
+  )
 
 
 def _sums_of_terms(x: jax.Array, matrices: Array, index: Any) -> jax.Array:
@@ -129,11 +133,18 @@ def _sums_of_terms(x: jax.Array, matrices: Array, index: Any) -> jax.Array:
   x = x.reshape(*x.shape[:2], -1, terms)
   stack = () if index is None else matrices.shape[:1]
   matrices = matrices.reshape(*stack, *x.shape, -1)
-  total = [0.0, 0.0]
-  for i in range(terms):
-    y = _restore(_slice(matrices, index, 3, i)).astype(jnp.float32)
-    total[i % 2] += x[..., i, None] * y
-  return total[0] + total[1]
+  matrix_rows = [
+      _restore(_slice(matrices, index, 3, i)).astype(jnp.float32)
+      for i in range(terms)
+  ]
+  return _add_up([x[..., i, None] * y for i, y in enumerate(matrix_rows)])
+
+
+def _add_up(terms: list[Array]) -> Array:
+  """Adds in two chains, so that an addition need not wait for the last."""
+  chains = [terms[::2], terms[1::2]] if len(terms) > 1 else [terms]
+  sums = [functools.reduce(jnp.add, chain) for chain in chains]
+  return functools.reduce(jnp.add, sums)
 
 
 def _to_blocks(matrix: jax.Array) -> jax.Array:
@@ -163,16 +174,17 @@ def _sum_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
   """Multiplies [groups, rows, in]; two rows become one of complex numbers."""
   chunks = blocks.shape[-4]
   x = x.reshape(*x.shape[:2], chunks, TERMS).transpose(1, 2, 0, 3)
-  # Two sums each, so that additions need not wait for each other.
-  sums = [[0.0, 0.0] for _ in x]
-  for i in range(TERMS):
-    term = _restore(_slice(blocks, index, 2, i)).astype(jnp.float32)
-    for row, total in zip(x, sums):
-      total[i % 2] += row[:, :, i, None, None] * term[:, None]
-  parts = [even + odd for even, odd in sums]
+  terms = [
+      _restore(_slice(blocks, index, 2, i)).astype(jnp.float32)[:, None]
+      for i in range(TERMS)
+  ]
+  parts = [
+      _add_up([row[:, :, i, None, None] * y for i, y in enumerate(terms)])
+      for row in x
+  ]
   # XLA would run through the matrix twice to write two arrays.
   y = parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
-  return sum(y[i] for i in range(chunks))
+  return functools.reduce(jnp.add, [y[i] for i in range(chunks)])
 
 
 def _apart(function: Any, *args: Any) -> Any:

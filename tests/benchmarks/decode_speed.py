@@ -185,7 +185,7 @@ def make_peer(
   )
 
 
-def make_reading(lengths: list[int], size: int = 2**30) -> protocol.System:
+def make_reading(lengths: list[int], size: int = 2**28) -> protocol.System:
   """Returns what only reads: on CPUs with NumPy in threads, else with JAX."""
   import jax
   import jax.numpy as jnp
