@@ -1,6 +1,7 @@
 """Tests for decoding."""
 
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -157,6 +158,16 @@ class DecodingTest(parameterized.TestCase):
   def test_fewer_bits_are_close(self, name, dtype, rows, tolerance):
     found, expected = make(name, True).decode(dtype, packed_for=rows)
     self.assertBetween(error(found, expected), 1e-4, tolerance)
+
+  @parameterized.parameters(
+      ('float32', 0.0, 1e-5), ('bfloat16', 1e-4, 0.01), ('int8', 1e-3, 0.02)
+  )
+  def test_the_form_for_accelerators(self, dtype, low, high):
+    # Another number of rows than elsewhere, as programs are kept by it.
+    with mock.patch.object(jax, 'default_backend', return_value='gpu'):
+      self.assertIsNone(decoding.compiler_options())
+      found, expected = make('coarse', True).decode(dtype, packed_for=3)
+    self.assertBetween(error(found, expected), low, high)
 
   def test_a_row_does_not_depend_on_the_others(self):
     sequences = make('coarse', True)
