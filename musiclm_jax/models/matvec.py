@@ -21,6 +21,8 @@ from jaxtyping import Array, Float, Shaped
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
 BLOCKED_ROWS = 4  # Of more rows, XLA's own products are as fast or faster.
+# Of fewer int8 elements, too: they stay in the caches of a CPU.
+BLOCKED_INT8_SIZE = 1 << 20
 UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
 
 # One of 'plain', [out, in], and 'blocks'; for int8 also 'scale', [out]. With
@@ -47,7 +49,9 @@ def pack(matrix: Float[Array, 'o i'], dtype: str, rows: int = 1) -> Matrix:
     matrix = jnp.round(matrix / packed['scale'][:, None])
   matrix = matrix.astype(dtype)
   is_whole = matrix.shape[0] % LANES == 0 and matrix.shape[1] % TERMS == 0
-  if jax.default_backend() == 'cpu' and rows <= BLOCKED_ROWS and is_whole:
+  is_large = dtype != 'int8' or matrix.size >= BLOCKED_INT8_SIZE
+  is_blocked = is_whole and is_large and rows <= BLOCKED_ROWS
+  if jax.default_backend() == 'cpu' and is_blocked:
     return {'blocks': _to_blocks(matrix), **packed}
   return {'plain': matrix, **packed}
 

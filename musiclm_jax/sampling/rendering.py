@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from jaxtyping import Float
 from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
-from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import soundstream
 import numpy as np
 
 _FADE_SECONDS = 0.02  # Between audio that stays and what is made.
+_ALIKE_SECONDS = 0.5  # That are compared where a loop is to be closed.
+_WINDOW, _HOP = 1024, 240  # Samples.
 
 
 def render(
@@ -52,13 +53,31 @@ def stream(
 
 
 def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
-  """Fades the start in over what would have come after the end."""
-  length = take.num_samples
-  fade = min(round(timeline.LOOP_SECONDS * take.sample_rate), length // 2)
+  """Cuts a loop out of audio that is a little longer, where it fits best.
+
+  The end fades into the start, which is like what would have come after it.
+  """
+  rate, length = take.sample_rate, take.num_samples
+  fade = min(round(_FADE_SECONDS * rate), length // 2)
+  spectra = np.lib.stride_tricks.sliding_window_view(audio, _WINDOW)[::_HOP]
+  spectra = np.abs(np.fft.rfft(spectra * np.hanning(_WINDOW)))
+  around = round(_ALIKE_SECONDS * rate / _HOP)
+  period = round(length / _HOP)
+  last = min(
+      len(spectra) - period - around, (len(audio) - length - fade) // _HOP
+  )
+  apart = [
+      np.sum(np.abs(a - b)) / max(np.sum(a + b), 1e-9)
+      for i in range(max(1, last))
+      for a, b in [
+          (spectra[i : i + around], spectra[i + period : i + period + around])
+      ]
+  ]
+  start = int(np.argmin(apart)) * _HOP
+  loop, after = audio[start : start + length], audio[start + length :][:fade]
   angle = np.linspace(0, np.pi / 2, fade, endpoint=False)
-  after = audio[length : length + fade]
-  start = np.sin(angle) * audio[:fade] + np.cos(angle) * after
-  return np.clip(np.r_[start, audio[fade:length]], -1, 1).astype(np.float32)
+  seam = np.sin(angle) * loop[:fade] + np.cos(angle) * after
+  return np.clip(np.r_[seam, loop[fade:]], -1, 1).astype(np.float32)
 
 
 def _join(take: take_lib.Take, made: np.ndarray, first: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 import numpy as np
 
 DEFAULT_SECONDS = 10.0
-LOOP_SECONDS = 1.0  # In which the end of a loop turns into its start.
+LOOP_SECONDS = 2.0  # More than a loop, to cut it out where it fits.
 
 Seconds = int | float
 # A text, or audio that the music should be like: [samples] in [-1, 1].

