@@ -65,8 +65,12 @@ class Windows:
     """
     length = self.frames(self.stage.targets)
     rate, grid = self.stage.targets.num_frames(1.0), self.stage.grid
-    borders = {round(border * rate) for border in borders}
-    ends = borders | {len(unknown)}
+    starts = {round(border * rate) for border in borders}
+    ends = starts | {len(unknown)}
+    # Inputs end where the piece does; a melody may end before.
+    has_end = any(
+        s.frame_rate and not s.window_seconds for s in self.stage.inputs
+    )
     first = 0
     while np.any(unknown[first:]):
       first += int(np.argmax(unknown[first:]))
@@ -75,10 +79,10 @@ class Windows:
         end = first + int(np.argmin(unknown[first:end]))
       # On the grid of all streams; a thousandth lest rounding lose a step.
       context = length // 2
-      if first in borders:
+      if first in starts:
         context = min(context, round(context_seconds * rate))
       start = math.floor((first - context) / rate * grid + 1e-3)
-      if first not in borders:
+      if has_end or first not in starts:
         last = math.ceil((len(unknown) - length) / rate * grid - 1e-3)
         start = min(start, last)
       start = round(max(0, start) / grid * rate)

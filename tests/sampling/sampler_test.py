@@ -136,6 +136,11 @@ class SamplerTest(parameterized.TestCase):
         expected = np.searchsorted([3.0, 6.5], second, side='right')
         self.assertEqual(inputs['mulan'][0, 0, 0], expected)
 
+  def test_the_last_section_has_whole_inputs(self):
+    mulan = np.zeros((1, 2, 12), np.int32)
+    run = self.start(1.2, 1, sections=(0.0, 0.8), mulan=mulan)
+    self.assert_whole(run.finish())
+
   def test_negative_prompts_are_passed_on(self):
     negative = np.full((2, 1, 12), 9)
     self.start(1.0, negative=negative).finish()
