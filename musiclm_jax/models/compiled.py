@@ -19,4 +19,4 @@ def keep() -> None:
   cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   folder = pathlib.Path(cache) / 'musiclm_jax' / 'compiled'
   jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)

@@ -187,9 +187,9 @@ def prefill(
   x, layers = _embed(weights, config, ids), weights['layers']
   if isinstance(layers, dict):
     return jax.lax.scan(run, x, layers)[1]
-  cache = []
+  cache, run_traced = [], jax.jit(run)
   for layer in layers:
-    x, key_values = run(x, layer)
+    x, key_values = run_traced(x, layer)
     cache.append(key_values)
   return cache
 
@@ -258,9 +258,9 @@ def step(
         (x, cache),
     )
   else:
-    updated = []
+    updated, run_traced = [], jax.jit(run)  # Traced once, as layers are alike.
     for layer, key_values in zip(layers, cache, strict=True):
-      x, key_values = run(x, layer, key_values)
+      x, key_values = run_traced(x, layer, key_values)
       updated.append(key_values)
     cache = updated
   head = {**weights['head'], 'index': quantizer}
