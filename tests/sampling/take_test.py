@@ -62,7 +62,8 @@ class TakeTest(parameterized.TestCase):
     loaded = take_lib.load(self.path)
     for name in (
         'description', 'sample_rate', 'num_samples', 'sections',
-        'context_seconds', 'seeds', 'config', 'hashes', 'loop', 'change', 'layout',
+        'context_seconds', 'seeds', 'config', 'hashes', 'loop', 'change',
+        'layout',
     ):  # fmt: skip
       self.assertEqual(getattr(loaded, name), getattr(take, name))
     for name, tokens in take.tokens.items():
