@@ -1,5 +1,7 @@
 """Tests for matvec."""
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -26,6 +28,15 @@ def error(found, expected):
 
 
 class MatvecTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.enterContext(mock.patch.object(matvec, 'BLOCKED_INT8_SIZE', 0))
+
+  def test_small_int8_matrices_stay_plain(self):
+    with mock.patch.object(matvec, 'BLOCKED_INT8_SIZE', OUT * IN + 1):
+      self.assertIn('plain', matvec.pack(draw(OUT, IN), 'int8'))
+      self.assertIn('blocks', matvec.pack(draw(OUT, IN), 'bfloat16'))
 
   @parameterized.product(dtype=matvec.DTYPES, rows=[1, 2, 3, 40])
   def test_products_of_blocks(self, dtype, rows):

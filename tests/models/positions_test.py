@@ -68,7 +68,10 @@ class BiasTest(absltest.TestCase):
       expected = theirs.compute_bias(length, length).numpy()
 
     module = transformer.StageTransformer(config, stages.get_stage('semantic'))
-    params = {'position_bias': table, 'head': np.zeros((1, 1024, 12))}
+    params = {
+        'position_bias': jnp.asarray(table),
+        'head': np.zeros((1, 1024, 12)),
+    }
     steps = jnp.arange(length)
     frames = jnp.full(length, positions.NO_FRAME)
     bias = module.apply({'params': params}, steps, steps, frames, method='bias')

@@ -75,7 +75,7 @@ class W2vBertModelTest(absltest.TestCase):
     params, state = self.variables['params'], self.optimizer_state
     held_out = melodies(999, 8)
     first_loss, _ = self.evaluate(params, held_out)
-    for i in range(40):
+    for i in range(70):
       audio, rng = melodies(i, 8), jax.random.key(i)
       params, state, _ = self.step(params, state, audio, rng)
     loss, metrics = self.evaluate(params, held_out)
