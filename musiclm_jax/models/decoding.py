@@ -38,7 +38,6 @@ def compiler_options() -> dict[str, Any] | None:
 def pack(
     params: Any,
     config: transformer.TransformerConfig,
-    stage: Any,
     dtype: str,
     rows: int = 1,
 ) -> Weights:
@@ -47,7 +46,6 @@ def pack(
   Args:
     params: Of `transformer.StageTransformer`.
     config: Sizes.
-    stage: A `stages.base.Stage`, or what has its inputs, targets, vocab_size.
     dtype: Of the matrices, one of `matvec.DTYPES`. Norms, residuals and the
       softmax are float32 in any case; cache and embeddings are bfloat16 unless
       this is float32.
@@ -60,7 +58,6 @@ def pack(
   Raises:
     ValueError: If there is no such dtype.
   """
-  del stage
   if dtype not in matvec.DTYPES:
     raise ValueError(f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'.")
   cast = jnp.dtype('float32' if dtype == 'float32' else 'bfloat16')
@@ -147,7 +144,6 @@ def _bias(weights, config, *args):
 def prefill(
     weights: Weights,
     config: transformer.TransformerConfig,
-    stage: Any,
     ids: Int[Array, 'b t'],
     token_frames: Int[Array, ' length'],
 ) -> Cache:
@@ -156,7 +152,6 @@ def prefill(
   Args:
     weights: From `pack`.
     config: Sizes.
-    stage: That the weights are of.
     ids: [batch, length] ids that the positions read: 0, then the first ones of
       the sequence.
     token_frames: Of the whole sequence, from `positions.frames`.
@@ -164,7 +159,6 @@ def prefill(
   Returns:
     The keys and values of each layer.
   """
-  del stage
   index = jnp.arange(ids.shape[1])
   seen = (ids != 0) | (index == 0)  # The start is no padding.
   bias = _bias(weights, config, index, index, token_frames)
@@ -211,7 +205,6 @@ def resize(cache: Cache, length: int) -> Cache:
 def step(
     weights: Weights,
     config: transformer.TransformerConfig,
-    stage: Any,
     ids: Int[Array, ' b'],
     position: Int[Array, ''],
     token_frames: Int[Array, ' length'],
@@ -223,7 +216,6 @@ def step(
   Args:
     weights: From `pack`.
     config: Sizes.
-    stage: That the weights are of.
     ids: [batch] ids that the position reads: those of the token before.
     position: Index in the sequence of the token that it predicts.
     token_frames: Of the whole sequence, from `positions.frames`.
@@ -233,7 +225,6 @@ def step(
   Returns:
     [batch, codes] float32 logits, and the cache with this position in it.
   """
-  del stage
   # Else XLA would take apart the weights ahead of a loop, at twice the memory.
   weights, ids = jax.lax.optimization_barrier((weights, ids))
   layers, dtype = weights['layers'], weights['embed'].dtype

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Shaped
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
 BLOCKED_ROWS = 4  # Of more rows, XLA's own products are as fast or faster.
-# Of fewer int8 elements, too: they stay in the caches of a CPU.
+# Smaller int8 matrices stay in a CPU's caches, where XLA is faster, too.
 BLOCKED_INT8_SIZE = 1 << 20
 UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
 
@@ -38,7 +38,8 @@ def pack(matrix: Float[Array, 'o i'], dtype: str, rows: int = 1) -> Matrix:
     matrix: [out, in].
     dtype: Of its elements: 'float32', 'bfloat16', or 'int8' with a scale per
       output, of which the largest element becomes ±127. With more rows than
-      BLOCKED_ROWS, CPUs round what is multiplied with int8 to int8, too.
+      BLOCKED_ROWS, or fewer elements than BLOCKED_INT8_SIZE, CPUs round what is
+      multiplied with int8 to int8, too.
     rows: That it will be multiplied with at once. `multiply` accepts any
       number, but is fastest for this one.
   """

@@ -233,13 +233,13 @@ class StageDecoder:
     is_few = rows <= matvec.BLOCKED_ROWS
     if is_few not in self._packed:
       self._packed[is_few] = decoding.pack(
-          self._params, self._config, self.stage, self._dtype, rows
+          self._params, self._config, self._dtype, rows
       )
     return self._packed[is_few]
 
   def _prefill_positions(self, weights, read):
     return decoding.prefill(
-        weights, self._config, self.stage, read, jnp.asarray(self._frames)
+        weights, self._config, read, jnp.asarray(self._frames)
     )
 
   def _run_steps(
@@ -257,7 +257,6 @@ class StageDecoder:
       logits, cache = decoding.step(
           weights,
           self._config,
-          self.stage,
           jax.lax.dynamic_index_in_dim(read, position, 1, keepdims=False),
           position,
           jnp.asarray(self._frames),

@@ -1,6 +1,7 @@
 """Text in, music out: a trained MusicLM."""
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import os
 from typing import Any
 
@@ -250,9 +251,8 @@ class MusicLM:
       for run, group in zip(runs, groups.values(), strict=True):
         tokens = run.finish()
         for row, i in enumerate(group):
-          sampled[i] = takes[i].with_tokens(
-              {name: tokens[name][[row]] for name in takes[i].tokens}
-          )
+          own = {name: tokens[name][[row]] for name in takes[i].tokens}
+          sampled[i] = dataclasses.replace(takes[i], tokens=own)
     return sampled
 
 

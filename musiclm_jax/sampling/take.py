@@ -63,10 +63,6 @@ class Take:
     rules = self.sections, self.context_seconds, self.config
     return (*rules, no_negative, *shapes, *unknown)
 
-  def with_tokens(self, tokens: base.Tokens) -> 'Take':
-    """Returns the take with these tokens."""
-    return dataclasses.replace(self, tokens=tokens)
-
   def renumbered(self, number: int) -> 'Take':
     """Returns one of several takes of the same piece, each of other noise."""
     return dataclasses.replace(self, seeds=(*self.seeds[:-1], number))

@@ -70,16 +70,16 @@ def make_ours(
     return rng.standard_normal(x.shape, np.float32) * np.float32(scale)
 
   params = jax.tree.map(draw, shapes['params'])
-  weights = decoding.pack(params, config, stage, dtype, batch)
+  weights = decoding.pack(params, config, dtype, batch)
   del params
 
   def prefill(weights, ids):
-    return decoding.prefill(weights, config, stage, ids, token_frames)
+    return decoding.prefill(weights, config, ids, token_frames)
 
   def step(weights, ids, position, cache):
     quantizer = jnp.int32(0)
     return decoding.step(
-        weights, config, stage, ids, position, token_frames, quantizer, cache
+        weights, config, ids, position, token_frames, quantizer, cache
     )
 
   def run(weights, ids, start, cache):

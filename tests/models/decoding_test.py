@@ -74,9 +74,7 @@ class Sequences:
     """Returns the logits of steps after a prefill, and of the one pass."""
     read = self.read[:rows]
     known = self.num_inputs + 5  # Inputs and some targets, in one pass.
-    weights = decoding.pack(
-        self.params, self.config, self.stage, dtype, packed_for
-    )
+    weights = decoding.pack(self.params, self.config, dtype, packed_for)
     cache = jax.jit(self._prefill)(weights, read[:, :known])
     # Room to spare, filled with what must not be seen.
     cache = decoding.resize(cache, known + num_steps + 3)
@@ -108,16 +106,13 @@ class Sequences:
     return fill(cache[0], -1), fill(cache[1], -2)
 
   def _prefill(self, weights, ids):
-    return decoding.prefill(
-        weights, self.config, self.stage, ids, self.token_frames
-    )
+    return decoding.prefill(weights, self.config, ids, self.token_frames)
 
   def _step(self, weights, ids, position, cache):
     quantizers = self.stage.targets.num_quantizers
     return decoding.step(
         weights,
         self.config,
-        self.stage,
         ids,
         jnp.int32(position),
         self.token_frames,
@@ -178,7 +173,7 @@ class DecodingTest(parameterized.TestCase):
   def test_rejects(self):
     sequences = make('coarse', True)
     with self.assertRaisesRegex(ValueError, "float32.*but is 'float16'"):
-      decoding.pack({}, sequences.config, sequences.stage, 'float16')
+      decoding.pack({}, sequences.config, 'float16')
 
 
 if __name__ == '__main__':
