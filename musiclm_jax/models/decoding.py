@@ -66,10 +66,10 @@ def pack(
   def layer(p):
     attention, mlp = p['attention'], p['mlp']
     return {
-        'attention_norm': jnp.asarray(p['attention_norm']['scale']),
+        'attention_norm': jax.device_put(p['attention_norm']['scale']),
         'qkv': matrix([attention['qkv']['kernel'].T]),
         'out': matrix([attention['out']['kernel'].T]),
-        'mlp_norm': jnp.asarray(p['mlp_norm']['scale']),
+        'mlp_norm': jax.device_put(p['mlp_norm']['scale']),
         'gate_up': matrix([mlp['gate']['kernel'].T, mlp['up']['kernel'].T]),
         'down': matrix([mlp['down']['kernel'].T]),
     }
@@ -78,11 +78,11 @@ def pack(
   heads = [matrix([head]) for head in params['head']]
   layers = [layer(params[f'layers_{i}']) for i in range(config.num_layers)]
   return {
-      'embed': jnp.asarray(params['token_embed']['embedding'], cast),
+      'embed': jax.device_put(params['token_embed']['embedding'].astype(cast)),
       'layers': _stack(layers) if _is_blocked(layers[0]) else layers,
-      'final_norm': jnp.asarray(params['final_norm']['scale']),
+      'final_norm': jax.device_put(params['final_norm']['scale']),
       'head': jax.tree.map(lambda *x: jnp.stack(x), *heads),
-      **{k: jnp.asarray(params[k]) for k in biases},
+      **{k: jax.device_put(params[k]) for k in biases},
   }
 
 
@@ -186,6 +186,11 @@ def prefill(
     x, key_values = run_traced(x, layer)
     cache.append(key_values)
   return cache
+
+
+def batch_axis(weights: Weights) -> int:
+  """Returns which axis of the arrays of a cache is the batch."""
+  return 1 if isinstance(weights['layers'], dict) else 0
 
 
 def resize(cache: Cache, length: int) -> Cache:

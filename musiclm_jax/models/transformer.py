@@ -228,6 +228,28 @@ def attention_bias(
   return jnp.where(relative <= 0, bias, MASKED)[None]
 
 
+def num_rows(stage: Any) -> int:
+  """Returns the rows of a stage's table of embeddings.
+
+  Accelerators tile by 128, and shards must be of equal size.
+  """
+  return -(-stage.vocab_size // 128) * 128
+
+
+def abstract_params(config: TransformerConfig, stage: Any) -> dict[str, Any]:
+  """Returns what has the shapes of a stage's parameters, layers unstacked."""
+  # Layers are alike, and each takes time to trace.
+  one = dataclasses.replace(config, num_layers=1, scan_layers=False)
+  ids = [
+      jax.ShapeDtypeStruct((1, length), jnp.int32)
+      for length in stage.feature_lengths.values()
+  ]
+  module = StageTransformer(one, stage)
+  params = jax.eval_shape(module.init, jax.random.key(0), *ids)['params']
+  layer = params.pop('layers_0')
+  return params | {f'layers_{i}': layer for i in range(config.num_layers)}
+
+
 class StageTransformer(nn.Module):
   """Predicts each target token of a stage from the inputs and those before it.
 
@@ -245,9 +267,9 @@ class StageTransformer(nn.Module):
 
   def setup(self):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
-    # Accelerators tile by 128, and shards must be of equal size.
-    rows = -(-self.stage.vocab_size // 128) * 128
-    self.token_embed = layers.Embed(rows, c.embed_dim, dtype=dtype)
+    self.token_embed = layers.Embed(
+        num_rows(self.stage), c.embed_dim, dtype=dtype
+    )
     if c.scan_layers:
       self.layers = _scanned(c)
     else:
@@ -362,12 +384,3 @@ class StageTransformer(nn.Module):
       for layer in self.layers:
         x = layer(x, bias, padding, train)
     return self.logits(x[:, inputs.shape[1] :])
-
-  def _bias_of(
-      self, ids: Int[Array, 'b t'], token_frames: Int[Array, ' length']
-  ) -> Float[Array, 'b n t t']:
-    """Returns the bias of the first positions, MASKED for padding."""
-    index = jnp.arange(ids.shape[1])
-    seen = (ids != 0) | (index == 0)  # The start is no padding.
-    bias = self.bias(index, index, token_frames)
-    return jnp.where(seen[:, None, None], bias, MASKED)

@@ -1,6 +1,7 @@
 """Samples the targets of a stage, one token after the other, with a cache."""
 
 from collections.abc import Callable, Iterator
+import functools
 import os
 from typing import Any
 
@@ -13,11 +14,13 @@ from musiclm_jax.models import parts
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import spreading
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 import numpy as np
 
-MAX_ROWS = 16  # Decoded at once; more take turns, to bound memory.
+# Decoded at once by a device; more take turns, to bound memory.
+MAX_ROWS = 16
 CACHE_STEP = 512  # The cache grows by so many positions: few programs to build.
 PREFILL_STEP = 256
 REPORT_STEPS = 64  # Between reports of progress.
@@ -59,16 +62,16 @@ class StageDecoder:
     self.stage = stage
     self.lineage = dict(lineage or {})
     self._config, self._params, self._dtype = config, params, dtype
-    self._packed: dict[bool, decoding.Weights] = {}
+    self._packed: dict[tuple[bool, int], decoding.Weights] = {}
     lengths = stage.feature_lengths
     self._input_length = lengths['inputs']
     self._frames = positions.frames(
         stage, lengths['inputs'], lengths['targets']
     )
-    self._prefill = jax.jit(self._prefill_positions)
+    self._prefill = jax.jit(self._prefill_positions, static_argnums=2)
     self._run = jax.jit(
         self._run_steps,
-        static_argnums=8,
+        static_argnums=(8, 9),
         donate_argnums=2,
         compiler_options=decoding.compiler_options(),
     )
@@ -94,17 +97,9 @@ class StageDecoder:
     part = parts.load(directory, name)
     stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
     config = transformer.TransformerConfig(**part.config['transformer'])
-    module = transformer.StageTransformer(config, stage)
-    lengths = stage.feature_lengths
-    expected = jax.eval_shape(
-        module.init,
-        jax.random.key(0),
-        *(jnp.zeros((1, lengths[k]), jnp.int32) for k in lengths),
-    )
     params = part.variables.get('params', {})
-    parts.check_variables(
-        name, {'params': params}, {'params': expected['params']}
-    )
+    expected = transformer.abstract_params(config, stage)
+    parts.check_variables(name, {'params': params}, {'params': expected})
     knows_absence = part.config.get('conditioning_dropout', 0) > 0
     return cls(stage, config, params, dict(part.lineage), dtype, knows_absence)
 
@@ -170,14 +165,17 @@ class StageDecoder:
   ) -> Iterator[Int[np.ndarray, 'rows some quantizers']]:
     """Yields what `sample` adds to the prefix, a few frames at a time.
 
-    All rows are decoded at once, so there should be at most MAX_ROWS of them,
-    or half as many with guidance. Arguments are those of `sample`.
+    All rows are decoded at once, shared out to as many devices as can have
+    equally many, so there should be at most MAX_ROWS for each, or half as many
+    with guidance. Arguments are those of `sample`.
     """
     quantizers = self.stage.targets.num_quantizers
     read, position = self._layout(tokens, prefix, config, negative)
     end = self._input_length + num_frames * quantizers
-    weights = self._weights(len(read))
-    cache = self._prefill(weights, read[:, : _round_up(position, PREFILL_STEP)])
+    devices = spreading.num_devices(len(prefix))
+    weights = self._weights(read.shape[0] * len(prefix) // devices, devices)
+    first = read[:, :, : _round_up(position, PREFILL_STEP)]
+    cache = self._prefill(weights, first, devices)
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
     while position < end:
       size = _round_up(position + quantizers, CACHE_STEP)
@@ -194,8 +192,9 @@ class StageDecoder:
           starts.astype(np.int32) * quantizers,
           config.numbers,
           config.truncates,
+          devices,
       )
-      ids = np.asarray(read)[: len(prefix), position + 1 : stop + 1]
+      ids = np.asarray(read)[0, :, position + 1 : stop + 1]
       position = stop
       yield ids.reshape(len(prefix), -1, quantizers) - offsets
 
@@ -204,9 +203,9 @@ class StageDecoder:
     return conditioned and config.guidance_scale != 1.0
 
   def _layout(self, tokens, prefix, config, negative):
-    """Returns [rows, length] ids that positions read, and the first to sample.
+    """Returns [sides, rows, length] ids to read, and the first to sample.
 
-    With guidance, as many rows follow that are led away from.
+    With guidance, the second side is what to lead away from.
     """
     stage = self.stage
     inputs = [tokens]
@@ -214,40 +213,58 @@ class StageDecoder:
       inputs.append(negative or _without_conditioning(tokens))
     streams = [(s, [x[s.name] for x in inputs]) for s in stage.inputs]
     streams.append((stage.targets, [prefix] * len(inputs)))
-    rows = len(inputs) * len(prefix)
+    shape = (len(inputs), len(prefix), -1)
     ids = np.concatenate(
-        [
-            stage.to_ids(np.concatenate(x), s).reshape(rows, -1)
-            for s, x in streams
-        ],
-        axis=1,
+        [stage.to_ids(np.stack(x), s).reshape(shape) for s, x in streams],
+        axis=-1,
     )
     # Position i reads token i - 1.
     length = _round_up(len(self._frames) + 1, CACHE_STEP)
-    read = np.zeros((len(ids), length), np.int32)
-    read[:, 1 : ids.shape[1] + 1] = ids
-    return read, ids.shape[1]
+    read = np.zeros((*ids.shape[:2], length), np.int32)
+    read[:, :, 1 : ids.shape[-1] + 1] = ids
+    return read, ids.shape[-1]
 
-  def _weights(self, rows: int) -> decoding.Weights:
-    """Returns the weights in the form that is fast for so many rows."""
-    is_few = rows <= matvec.BLOCKED_ROWS
-    if is_few not in self._packed:
-      self._packed[is_few] = decoding.pack(
-          self._params, self._config, self._dtype, rows
-      )
-    return self._packed[is_few]
+  def _weights(self, rows: int, devices: int) -> decoding.Weights:
+    """Returns the weights, fast for so many rows on each of some devices."""
+    key = rows <= matvec.BLOCKED_ROWS, devices
+    if key not in self._packed:
+      weights = decoding.pack(self._params, self._config, self._dtype, rows)
+      self._packed[key] = spreading.copy_to_all(weights, devices)
+    return self._packed[key]
 
-  def _prefill_positions(self, weights, read):
-    return decoding.prefill(
-        weights, self._config, read, jnp.asarray(self._frames)
-    )
+  def _prefill_positions(self, weights, read, devices):
+    def run(weights, read):
+      ids = read.reshape(-1, read.shape[-1])
+      frames = jnp.asarray(self._frames)
+      return decoding.prefill(weights, self._config, ids, frames)
+
+    in_specs = spreading.WHOLE, spreading.along(1)
+    out_specs = spreading.along(decoding.batch_axis(weights))
+    return spreading.spread(run, devices, in_specs, out_specs)(weights, read)
 
   def _run_steps(
       self, weights, read, cache, position, stop, seeds, firsts, numbers,
-      truncates,
+      truncates, devices,
   ):  # fmt: skip
     """Samples the tokens of positions [position, stop)."""
+    rows, whole = spreading.along(0), spreading.WHOLE
+    sides = spreading.along(1)
+    cached = spreading.along(decoding.batch_axis(weights))
+    run = spreading.spread(
+        functools.partial(self._sample_rows, truncates=truncates),
+        devices,
+        (whole, sides, cached, whole, whole, rows, rows, whole),
+        (sides, cached),
+    )
+    return run(weights, read, cache, position, stop, seeds, firsts, numbers)
+
+  def _sample_rows(
+      self, weights, sides, cache, position, stop, seeds, firsts, numbers,
+      truncates,
+  ):  # fmt: skip
+    """As `_run_steps`, on one device."""
     keys = choosing.keys(seeds)
+    read = sides.reshape(-1, sides.shape[-1])
     quantizers = self.stage.targets.num_quantizers
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
 
@@ -273,7 +290,7 @@ class StageDecoder:
 
     carry = jnp.int32(position), read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
-    return read, cache
+    return read.reshape(sides.shape), cache
 
 
 def _without_conditioning(tokens: base.Tokens) -> base.Tokens:
@@ -286,9 +303,16 @@ def _without_conditioning(tokens: base.Tokens) -> base.Tokens:
 
 
 def _rows_at_once(rows: int, most: int) -> int:
-  """Shares out rows evenly, in one of few sizes: each is compiled for."""
-  share = -(-rows // -(-rows // most))
-  return share if share < 8 else _round_up(share, 2)
+  """Shares out rows evenly, in one of few sizes: each is compiled for.
+
+  Args:
+    rows: In all.
+    most: At once, on each device.
+  """
+  devices = min(rows, jax.local_device_count())
+  turns = -(-rows // (devices * most))
+  share = -(-rows // (turns * devices))
+  return devices * (share if share < 8 else _round_up(share, 2))
 
 
 _resize = jax.jit(decoding.resize, static_argnums=1)

@@ -70,6 +70,11 @@ class Stage:
         f' {[s.name for s in self.streams]}.'
     )
 
+  def ids(self, stream: base.Stream) -> slice:
+    """Returns which ids are those of `stream`: codes innermost."""
+    first = int(self.offsets(stream)[0])
+    return slice(first, first + stream.num_quantizers * stream.codebook_size)
+
   def to_ids(self, tokens, stream: base.Stream):
     """[..., frames, quantizers] tokens -> [..., frames, quantizers] ids."""
     return np.where(

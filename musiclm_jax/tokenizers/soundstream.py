@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 from musiclm_jax.models import causal
 from musiclm_jax.models import parts
@@ -59,7 +58,7 @@ class SoundStream(base.Codec):
     self.config = dataclasses.replace(config, dtype=dtype)
     self.sample_rate = config.sample_rate
     self.sha256 = sha256
-    self._variables = jax.tree.map(jnp.asarray, variables)
+    self._variables = jax.device_put(variables)
     self._max_frames = max_frames
     module = soundstream.SoundStream(self.config)
     self._encode = jax.jit(functools.partial(module.apply, method='encode'))

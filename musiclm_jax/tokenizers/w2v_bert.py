@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
@@ -41,7 +40,7 @@ class W2vBert(base.Tokenizer):
     """
     self.config = config
     self.sha256 = sha256
-    self._variables = jax.tree.map(jnp.asarray, variables)
+    self._variables = jax.device_put(variables)
     self._encoder = w2v_bert.W2vBertEncoder(config)
     self._tokens = jax.jit(self._tokens_of_window)
     self._points = jax.jit(self._points_of_window)

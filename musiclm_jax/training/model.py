@@ -8,6 +8,7 @@ from typing import Any
 from clu import metrics as clu_metrics
 from flax import linen as nn
 import jax
+from musiclm_jax.models import parts
 import numpy as np
 import optax
 
@@ -94,6 +95,21 @@ class TrainableModel(abc.ABC):
     """Returns the sha256 of each part that made the data: none made audio."""
     del data_dir
     return {}
+
+  def adopt(
+      self, part: parts.Part, data_dir: str | os.PathLike[str]
+  ) -> Variables:
+    """Returns the variables of a trained part, laid out as this model's.
+
+    Args:
+      part: Of the same name.
+      data_dir: Of the datasets to train on.
+
+    Returns:
+      Collections of float32 arrays; NaN where the part has no value.
+    """
+    del data_dir
+    return part.variables
 
   @abc.abstractmethod
   def export(

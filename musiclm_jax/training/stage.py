@@ -8,6 +8,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
@@ -21,6 +22,20 @@ import optax
 
 def _mean(values: jax.Array, seen: jax.Array) -> jax.Array:
   return jnp.sum(values, where=seen) / jnp.sum(seen)
+
+
+def _project(
+    codebooks: Float[np.ndarray, 'quantizers codes size'],
+    rows: Float[np.ndarray, 'ids embed'],
+) -> Float[np.ndarray, 'tokens embed']:
+  """Returns codes in random directions, the first book's as large as `rows`."""
+  codes = codebooks.reshape(-1, codebooks.shape[-1])
+  directions = np.random.default_rng(0).standard_normal(
+      (codes.shape[1], rows.shape[1]), np.float32
+  )
+  projected = codes @ directions
+  first = projected[: codebooks.shape[1]]
+  return projected * np.sqrt(np.mean(rows**2) / np.mean(first**2))
 
 
 class StageModel(model_lib.TrainableModel):
@@ -110,6 +125,32 @@ class StageModel(model_lib.TrainableModel):
       metrics['z_loss'] = self.z_loss * _mean(square, seen)
       loss += metrics['z_loss']
     return loss, model_lib.average(**metrics)
+
+  def adopt(
+      self, part: parts.Part, data_dir: str | os.PathLike[str]
+  ) -> model_lib.Variables:
+    """Returns the parameters of a stage that may have read other streams.
+
+    Tokens it did not read begin as projections of what they stand for, if the
+    corpus says so, for codes that are near to mean much the same.
+    """
+    params = stacking.unstack(part.variables['params'])
+    known = params['token_embed']['embedding']
+    rows = np.full(
+        (transformer.num_rows(self.stage), known.shape[1]), np.nan, np.float32
+    )
+    theirs = stages.get_stage(part.config['stage'])
+    rows[: stages.NUM_RESERVED_IDS] = known[: stages.NUM_RESERVED_IDS]
+    for stream in self.stage.streams:
+      if stream in theirs.streams:
+        rows[self.stage.ids(stream)] = known[theirs.ids(stream)]
+      elif stream.name == tokenizers.MELODY.name:
+        codes = datasets.read_array(records.NAME, data_dir, 'melody_codebooks')
+        rows[self.stage.ids(stream)] = _project(codes, known)
+    params = {**params, 'token_embed': {'embedding': rows}}
+    if self.config.scan_layers:
+      params = stacking.stack(params)
+    return {'params': params}
 
   def without_remat(self) -> 'StageModel':
     return StageModel(
@@ -221,9 +262,8 @@ class StageModel(model_lib.TrainableModel):
         rng, self.conditioning_dropout, (inputs.shape[0], 1)
     )
     for stream in streams:
-      first = self.stage.offsets(stream)[0]
-      end = first + stream.num_quantizers * stream.codebook_size
-      described = (inputs >= first) & (inputs < end)
+      ids = self.stage.ids(stream)
+      described = (inputs >= ids.start) & (inputs < ids.stop)
       inputs = jnp.where(dropped & described, stages.ABSENT_ID, inputs)
     return inputs
 

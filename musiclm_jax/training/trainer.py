@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
+from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import reports
@@ -148,6 +149,9 @@ def train(
     max_skipped_steps: int = 10,
     tensorboard: bool = True,
     describe_config: Callable[[], str] | None = None,
+    begin: Callable[
+        [model_lib.TrainableModel, steps.TrainState], steps.TrainState
+    ] = fine_tuning.begin,
 ) -> dict[str, float]:
   """Trains until `train_steps`, from the last checkpoint if there is one.
 
@@ -171,6 +175,8 @@ def train(
     max_skipped_steps: Steps in a row that may be skipped for NaN or inf.
     tensorboard: Whether to write TensorBoard files; needs TensorFlow.
     describe_config: Returns the config as a text, to keep with checkpoints.
+    begin: Returns what training begins from, given the model and its random
+      state; see `fine_tuning.begin`.
 
   Returns:
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
@@ -206,7 +212,8 @@ def train(
           saved, first_step, program.abstract_state
       )
     else:
-      state, train_batches.position = program.initial_state(), 0
+      state = begin(model, program.initial_state())
+      train_batches.position = 0
     reporter = closing(
         reports.Reporter(
             model_dir,

@@ -1,0 +1,91 @@
+"""Training that begins from a part of a trained model."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+from musiclm_jax.models import parts
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import steps
+import numpy as np
+
+
+def begin(
+    model: model_lib.TrainableModel,
+    state: steps.TrainState,
+    directory: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] = '',
+) -> steps.TrainState:
+  """Returns the state before the first step of fine-tuning.
+
+  Args:
+    model: What is trained.
+    state: Its random state.
+    directory: Of the model whose part to begin from; None for no such model,
+      which leaves the state as it is.
+    data_dir: Of the datasets to train on.
+
+  Returns:
+    The state with the values of the part; what the part lacks stays random,
+    and is printed.
+
+  Raises:
+    FileNotFoundError: If the model has no such part.
+    ValueError: If the part is of other sizes or has read other tokens.
+  """
+  if directory is None:
+    return state
+  part = parts.load(directory, model.name)
+  parts.check_lineage(part.name, part.lineage, model.lineage(data_dir))
+  adopted = _flatten(jax.device_get(model.adopt(part, data_dir)))
+  variables = _flatten(state.variables)
+  # What only inference has, such as quantizers that were fitted, is not needed.
+  adopted = {k: v for k, v in adopted.items() if k[0] in state.variables}
+  _check(part.name, adopted, variables)
+  merged = {
+      name: _fill(value, adopted[name]) if name in adopted else value
+      for name, value in variables.items()
+  }
+  new = [
+      '/'.join(name)
+      for name in variables
+      if name not in adopted or np.isnan(adopted[name]).any()
+  ]
+  print(f'begins from {part.name} of {directory}; new: {", ".join(new)}')
+  collections = traverse_util.unflatten_dict(merged)
+  params = collections.pop('params')
+  return dataclasses.replace(state, params=params, mutables=collections)
+
+
+def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+  return traverse_util.flatten_dict(variables)
+
+
+def _check(
+    name: str, adopted: Mapping[Any, np.ndarray], variables: Mapping[Any, Any]
+) -> None:
+  for key, value in adopted.items():
+    path = '/'.join(key)
+    if key not in variables:
+      raise ValueError(
+          f"'{name}' must be of the same kind as what INITIAL_MODEL holds, but"
+          f' has no {path}. Take the gin files that it was trained with.'
+      )
+    if value.shape != variables[key].shape:
+      raise ValueError(
+          f"'{name}' must be of the same sizes as what INITIAL_MODEL holds, but"
+          f' {path} is {variables[key].shape}, not {value.shape}. Take the gin'
+          ' files that it was trained with.'
+      )
+
+
+def _fill(random: jax.Array, known: np.ndarray) -> jax.Array:
+  """Returns what is known, and random values where that is NaN."""
+  placed = jax.make_array_from_callback(
+      random.shape, random.sharding, lambda index: known[index]
+  )
+  return jnp.where(jnp.isnan(placed), random, placed).astype(random.dtype)
