@@ -129,6 +129,8 @@ def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
       preferred_element_type=jnp.float32,
   )
   dims = [*batch, *rows, *columns]
+  if dims != [*out_dims]:
+    y = _keep_layout(y)
   y = y.reshape([sizes[d] for d in dims])
   return jnp.transpose(y, [dims.index(d) for d in out_dims])
 
@@ -170,9 +172,16 @@ def _arrange(
   shape = shape if groups[0] else shape[1:]
   if order == sorted(order):
     return x.reshape(shape)
-  # XLA would fold a mere transpose into the product, which makes its form a
-  # slow one. The axis between the barriers makes the copy's layout the usual.
-  x = jnp.transpose(x, order).reshape(*shape[:-1], 1, shape[-1])
+  return _keep_layout(jnp.transpose(x, order).reshape(shape))
+
+
+def _keep_layout(x: jax.Array) -> jax.Array:
+  """Keeps XLA from folding a transpose before or after into the product.
+
+  That would make its form a slow one, or one that the library does not have.
+  """
+  # The axis between the barriers makes the layout the usual one.
+  y = x.reshape(*x.shape[:-1], 1, x.shape[-1])
   return jax.lax.optimization_barrier(
-      jax.lax.optimization_barrier(x).reshape(shape)
+      jax.lax.optimization_barrier(y).reshape(x.shape)
   )

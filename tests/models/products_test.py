@@ -81,6 +81,16 @@ class EinsumTest(parameterized.TestCase):
     self.assertNotRegex(text, r'f32\[128,256\]\S* convert\(')
     self.assertNotRegex(text, r'f32\[(2,64|128),\d+\]\S* convert\(')
 
+  def test_wide_inputs_of_many_rows(self):
+    # The gradient of the matrix is a product that is transposed in the end:
+    # XLA has no form for that of bfloat16 on CPUs.
+    a, b = draw((4, 512, 768), 0).astype(jnp.bfloat16), draw((768, 256), 1)
+    product = lambda a, b: products.einsum('bti,io->bto', a, b, 'bfloat16')
+    _, _, found = jax.jit(lambda a, b: value_and_gradients(product, a, b))(a, b)
+    gradient = draw((4, 512, 256), 2).astype(jnp.bfloat16).astype(jnp.float32)
+    expected = jnp.einsum('bti,bto->io', a.astype(jnp.float32), gradient)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
 
 if __name__ == '__main__':
   absltest.main()
