@@ -113,7 +113,7 @@ class CliBatchTest(parameterized.TestCase):
     config = options.pop('config')
     self.assertEqual(
         options,
-        {'progress': False, 'seconds': 0.1, 'seed': 3, 'best_of': 2,
+        {'progress': False, 'seconds': 0.1, 'seed': [3, 3], 'best_of': 2,
          'negative_prompt': 'b'},
     )  # fmt: skip
     self.assertEqual(config.coarse.guidance_scale, 2)

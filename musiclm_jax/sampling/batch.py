@@ -245,10 +245,11 @@ class Shard:
   def _generate(
       self, model: Model, batch: Sequence[prompt_list.Request]
   ) -> np.ndarray:
-    prompts = [request.prompt for request in batch]
     # Always as many rows: other numbers of them are rounded differently.
-    prompts += prompts[-1:] * (self._batch_size - len(prompts))
+    rows = [*batch, *batch[-1:] * (self._batch_size - len(batch))]
+    prompts = [request.prompt for request in rows]
     options = dict(batch[0].options)
+    options['seed'] = [dict(request.options)['seed'] for request in rows]
     choices = {k: options.pop(k) for k in prompt_list.CHOICES if k in options}
     if choices:
       options['config'] = sampler.GenerationConfig().changed(**choices)

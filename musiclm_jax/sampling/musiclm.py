@@ -69,7 +69,7 @@ class MusicLM:
   def generate(
       self,
       pieces: Pieces,
-      seed: int = 0,
+      seed: int | Sequence[int] = 0,
       config: sampler_lib.GenerationConfig = CONFIG,
       best_of: int = 1,
       progress: bool = True,
@@ -83,7 +83,7 @@ class MusicLM:
       seed: The same call gives the same audio. So does the same piece among
         other ones, but for rare choices that rounding tips: XLA adds up in
         another order where there are more rows. A text that is repeated is
-        played anew each time.
+        played anew each time. Or a seed for each piece.
       config: How each stage chooses tokens.
       best_of: How many takes of each piece to make; the one is kept that MuLan
         finds the nearest to its prompts.
@@ -109,7 +109,7 @@ class MusicLM:
   def takes(
       self,
       pieces: Pieces,
-      seed: int = 0,
+      seed: int | Sequence[int] = 0,
       config: sampler_lib.GenerationConfig = CONFIG,
       best_of: int = 1,
       progress: bool = True,
@@ -140,16 +140,18 @@ class MusicLM:
   def blank(
       self,
       pieces: Pieces,
-      seed: int = 0,
+      seed: int | Sequence[int] = 0,
       config: sampler_lib.GenerationConfig = CONFIG,
       **fields: Any,
   ) -> list[take_lib.Take]:
     """Returns takes whose tokens are yet to be sampled; see `generate`."""
     timelines = _timelines(pieces, fields)
+    seeds = _seeds(seed, len(timelines))
+    numbers = _numbers(seeds, timelines)
     return [
-        self._conditioner.prepare(timeline, (seed, number, 0), config)
-        for timeline, number in zip(
-            timelines, _numbers(seed, timelines), strict=True
+        self._conditioner.prepare(timeline, (own, number, 0), config)
+        for timeline, own, number in zip(
+            timelines, seeds, numbers, strict=True
         )
     ]
 
@@ -278,18 +280,30 @@ def _timelines(
   return timelines
 
 
+def _seeds(seed: int | Sequence[int], num_pieces: int) -> list[int]:
+  """Returns the seed of each piece."""
+  seeds = [seed] * num_pieces if isinstance(seed, int) else list(seed)
+  if len(seeds) != num_pieces:
+    raise ValueError(
+        'seed must be one, or one for each piece, but there are'
+        f' {len(seeds)} of {num_pieces} pieces.'
+    )
+  for one in seeds:
+    if not 0 <= one < 2**32:
+      raise ValueError(f'seed must be in [0, 2**32), but is {one}.')
+  return seeds
+
+
 def _numbers(
-    seed: int, timelines: Sequence[timeline_lib.Timeline]
+    seeds: Sequence[int], timelines: Sequence[timeline_lib.Timeline]
 ) -> list[int]:
-  """Returns which take of its prompts each piece is."""
-  if not 0 <= seed < 2**32:
-    raise ValueError(f'seed must be in [0, 2**32), but is {seed}.')
+  """Returns which take of its seed and prompts each piece is."""
   seen: list[Any] = []
   numbers = []
-  for timeline in timelines:
+  for seed, timeline in zip(seeds, timelines, strict=True):
     prompts = [(start, _key(prompt)) for start, prompt in timeline.sections]
-    numbers.append(seen.count(prompts))
-    seen.append(prompts)
+    numbers.append(seen.count((seed, prompts)))
+    seen.append((seed, prompts))
   return numbers
 
 

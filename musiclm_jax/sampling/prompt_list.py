@@ -238,13 +238,14 @@ def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
     size: Requests in a batch, at most.
 
   Returns:
-    Requests that differ in their prompts alone, each once: the same request is
-    the same music.
+    Requests that differ in prompts and seeds alone, each once: the same request
+    is the same music.
   """
   groups: dict[Any, dict[Request, None]] = {}
   for line in lines:
     if line.request:
-      groups.setdefault(line.request.options, {})[line.request] = None
+      alike = tuple(x for x in line.request.options if x[0] != 'seed')
+      groups.setdefault(alike, {})[line.request] = None
   return [
       list(group)[i : i + size]
       for group in groups.values()

@@ -131,9 +131,10 @@ class RealModelTest(batch_test.BatchTestCase):
     words = ['slow', 'piano', 'waltz', 'slow piano', 'slow waltz', 'two pianos']
     rows = [{'prompt': word} for word in words]
     rows += [{'prompt': 'a waltz', 'seconds': 0.3}, {'prompt': 'piano ' * 40}]
+    rows += [{'prompt': 'piano', 'seed': 5}]
     lines = self.lines(*rows, seconds=0.6)
     [summary] = self.run_shards('one', lines, model=model, batch_size=3)
-    self.assertEqual((summary.made, summary.failed), (7, 1))
+    self.assertEqual((summary.made, summary.failed), (8, 1))
     [failure] = self.failures('one')
     self.assertRegex(failure['error'], 'at most 30 word pieces.* has 40')
     self.run_shards('three', lines, 3, model=model, batch_size=3)
@@ -141,7 +142,7 @@ class RealModelTest(batch_test.BatchTestCase):
     (self.dir / 'three' / '000006.wav').unlink()
     self.run_shards('three', lines, 2, model=model, batch_size=3)
     files = batch_test.contents(self.dir / 'one')
-    self.assertLen(set(files.values()), 7)
+    self.assertLen(set(files.values()), 8)
     self.assertEqual(files, batch_test.contents(self.dir / 'three'))
     # The first row of a batch sounds like the same prompt on its own.
     audio = io.read_audio(self.dir / 'one' / '000004.wav', model.sample_rate)

@@ -28,7 +28,8 @@ class FakeModel:
     self.calls.append(list(pieces))
     if any('poison' in piece for piece in pieces):
       raise ValueError('a prompt must not be\npoison.')
-    return np.stack([self._play(p, seconds, seed) for p in pieces])
+    rows = zip(pieces, seed, strict=True)
+    return np.stack([self._play(p, seconds, own) for p, own in rows])
 
   def _play(self, prompt, seconds, seed):
     digest = hashlib.sha256(f'{seed} {prompt}'.encode()).digest()
@@ -114,7 +115,7 @@ class BatchTest(BatchTestCase):
         ('000002', 'a march', 0.2, 7),
     ):
       audio = io.read_audio(self.dir / 'out' / f'{name}.wav', 8000)
-      [expected] = FakeModel().generate([prompt], seconds, seed, False)
+      [expected] = FakeModel().generate([prompt], seconds, [seed], False)
       np.testing.assert_allclose(audio, expected, atol=1e-4)
     self.assertEqual((summary.made, summary.skipped, summary.failed), (2, 0, 0))
     self.assertAlmostEqual(summary.audio_seconds, 0.3)

@@ -51,6 +51,15 @@ class MusicLMTest(parameterized.TestCase):
     np.testing.assert_array_equal(first, again)
     self.assertTrue(np.any(first != other))
 
+  def test_a_seed_for_each_piece(self):
+    pieces = ['piano', 'waltz', 'piano']
+    rows = self.model.generate(pieces, seconds=0.6, seed=[1, 2, 2])
+    for piece, seed, row in zip(pieces, [1, 2, 2], rows, strict=True):
+      alone = self.model.generate(piece, seconds=0.6, seed=seed)
+      np.testing.assert_array_equal(row, alone[0])
+    with self.assertRaisesRegex(ValueError, 'seed must be one, or .* 2 of 3'):
+      self.model.generate(pieces, seconds=0.6, seed=[1, 2])
+
   def test_repeated_prompts_are_played_anew(self):
     takes = self.model.generate(['piano', 'piano'], seconds=0.6)
     self.assertTrue(np.any(takes[0] != takes[1]))

@@ -148,7 +148,7 @@ class BatchesTest(PromptListTestCase):
     self.assertEqual(self.cut(lines, 2), [['a', 'b'], ['c', 'd'], ['e']])
     self.assertEqual(self.cut(lines, 8), [['a', 'b', 'c', 'd', 'e']])
 
-  def test_what_differs_in_more_than_the_prompt_is_apart(self):
+  def test_what_differs_in_more_than_prompt_and_seed_is_apart(self):
     lines = self.read_rows(
         {'prompt': 'a'},
         {'prompt': 'b', 'seconds': 3},
@@ -156,7 +156,7 @@ class BatchesTest(PromptListTestCase):
         {'prompt': 'd'},
         {'prompt': 'e', 'seconds': 3},
     )
-    self.assertEqual(self.cut(lines, 2), [['a', 'd'], ['b', 'e'], ['c']])
+    self.assertEqual(self.cut(lines, 2), [['a', 'c'], ['d'], ['b', 'e']])
 
   def test_each_request_once_and_wrong_lines_not_at_all(self):
     lines = self.read_rows(
