@@ -196,7 +196,7 @@ def _add_choices(generate: argparse.ArgumentParser) -> None:
       type=int,
       default=1,
       metavar='N',
-      help='make N takes and keep the one that MuLan finds nearest',
+      help='make N takes and keep the one nearest to prompt and melody',
   )
   generate.add_argument(
       '--temperature',

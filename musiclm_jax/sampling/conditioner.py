@@ -11,6 +11,7 @@ from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.sampling import take
 from musiclm_jax.sampling import timeline as timeline_lib
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import melody as melody_lib
 from musiclm_jax.tokenizers import mulan as mulan_lib
 from musiclm_jax.tokenizers import soundstream
 import numpy as np
@@ -37,7 +38,7 @@ class Conditioner:
   sampler: sampler_lib.Sampler
   hashes: dict[str, str]
   load_semantic: Callable[[], base.Tokenizer] | None = None
-  melody: base.Tokenizer | None = None
+  melody: melody_lib.Melody | None = None
 
   def prepare(
       self,
@@ -93,6 +94,24 @@ class Conditioner:
       return self.mulan.embed_text([prompt], truncate=False)[0]
     audio = self._resample(prompt, self.mulan.sample_rate)
     return mulan_model.pool_windows(self.mulan.embed_audio(audio))[0]
+
+  def follows(self, audio: np.ndarray, melody: np.ndarray) -> float:
+    """Returns how near audio is to the melody it was made with: -1 to 1.
+
+    That is the mean similarity of melody embeddings at the same times.
+
+    Args:
+      audio: [samples] at the codec's rate.
+      melody: Likewise.
+    """
+    assert self.melody is not None  # Else `prepare` would have refused it.
+    rate = self.melody.sample_rate
+    made, given = (
+        self.melody.embed_audio(self._resample(x, rate))[0]
+        for x in (audio, melody)
+    )
+    windows = min(len(made), len(given))
+    return float(np.mean(np.sum(made[:windows] * given[:windows], axis=-1)))
 
   def _resample(self, audio: np.ndarray, rate: int) -> np.ndarray:
     """Returns [1, samples] of what a user passed as [samples]."""

@@ -86,7 +86,7 @@ class MusicLM:
         played anew each time. Or a seed for each piece.
       config: How each stage chooses tokens.
       best_of: How many takes of each piece to make; the one is kept that MuLan
-        finds the nearest to its prompts.
+        finds the nearest to its prompts, and to the melody if there is one.
       progress: Whether to show a progress bar if it takes long.
       **fields: Of the `Timeline` of pieces that are none, e.g. seconds=30.
 
@@ -133,7 +133,7 @@ class MusicLM:
     best = []
     for i, timeline in enumerate(timelines):
       takes = sampled[i * best_of : (i + 1) * best_of]
-      scores = [self.score(self.render(take), timeline) for take in takes]
+      scores = [self._worth(self.render(take), timeline) for take in takes]
       best.append(takes[int(np.argmax(scores))])
     return best
 
@@ -234,6 +234,17 @@ class MusicLM:
       scores.append(float(near))
       lengths.append(len(part))
     return float(np.average(scores, weights=lengths))
+
+  def _worth(
+      self,
+      audio: Float[np.ndarray, ' samples'],
+      timeline: timeline_lib.Timeline,
+  ) -> float:
+    """Returns what the best of several takes has the most of."""
+    worth = self.score(audio, timeline)
+    if timeline.melody is not None:
+      worth += self._conditioner.follows(audio, timeline.melody)
+    return worth
 
   def _sample(
       self, takes: Sequence[take_lib.Take], progress: bool

@@ -310,6 +310,25 @@ class MelodyTest(parameterized.TestCase):
     alone = self.model.generate('waltz', seconds=0.6, melody=self.hum(220))
     np.testing.assert_array_equal(both[1], alone[0])
 
+  def test_the_best_of_several_is_near_to_prompt_and_melody(self):
+    melody = self.hum(220)
+    [best] = self.model.takes('piano', best_of=4, seconds=4.0, melody=melody)
+    candidates = [
+        take.renumbered(i)
+        for i in range(4)
+        for take in self.model.blank('piano', seconds=4.0, melody=melody)
+    ]
+    audio = [self.model.render(self.model.vary(c, 0)) for c in candidates]
+    worth = [
+        self.model.score(x, 'piano')
+        + self.model._conditioner.follows(x, melody)
+        for x in audio
+    ]
+    self.assertGreater(np.ptp(worth), 0)
+    np.testing.assert_array_equal(
+        self.model.render(best), audio[int(np.argmax(worth))]
+    )
+
   def test_melodies_may_be_shorter_or_longer_than_the_piece(self):
     for seconds in (0.5, 5.0, 21.0):
       audio = self.model.generate(
