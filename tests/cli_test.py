@@ -11,6 +11,7 @@ from absl.testing import parameterized
 from musiclm_jax import cli
 import numpy as np
 import soundfile
+from tests import random_model
 
 
 def run(*argv):
@@ -128,9 +129,10 @@ class CliTest(parameterized.TestCase):
     time = np.arange(96000) / 24000
     hum = self.folder / 'hum.wav'
     soundfile.write(hum, 0.5 * np.sin(2 * np.pi * 220 * time), 24000)
+    random_model.write_random_model(self.folder / 'model')
     self.assert_fails(
         "melody must be for a model with a part 'melody'",
-        'generate', 'piano', '--melody', hum,
+        'generate', 'piano', '--melody', hum, '--model', self.folder / 'model',
         '--output', self.folder / 'out.wav',
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ CODEBOOKS = np.random.default_rng(3).normal(size=(24, 512, 6)).astype('f')
 
 
 @functools.cache
-def make_data(lineage=tuple(LINEAGE.items())):
+def make_data(mulan=LINEAGE['mulan']):
   """Writes a corpus of tokens, as far as fine-tuning reads it."""
   data_dir = pathlib.Path(tempfile.mkdtemp())
   example = {
@@ -55,7 +55,7 @@ def make_data(lineage=tuple(LINEAGE.items())):
       data_dir,
       {'train': [('0', example)]},
       records.features(8),
-      metadata={'lineage': dict(lineage)},
+      metadata={'lineage': {**LINEAGE, 'mulan': mulan}},
       arrays={'melody_codebooks': CODEBOOKS},
   )
   return data_dir
@@ -175,7 +175,7 @@ class FineTuningTest(parameterized.TestCase):
     directory, _, _ = make_trained()
     model = make_model()
     _, _, state = start(model)
-    data = make_data((('mulan', 'c' * 64),))
+    data = make_data('c' * 64)
     with self.assertRaisesRegex(ValueError, "'semantic' must be used with the"):
       fine_tuning.begin(model, state, directory, data)
 
