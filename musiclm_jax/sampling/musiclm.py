@@ -150,9 +150,7 @@ class MusicLM:
     numbers = _numbers(seeds, timelines)
     return [
         self._conditioner.prepare(timeline, (own, number, 0), config)
-        for timeline, own, number in zip(
-            timelines, seeds, numbers, strict=True
-        )
+        for timeline, own, number in zip(timelines, seeds, numbers, strict=True)
     ]
 
   def render(self, take: take_lib.Take) -> Float[np.ndarray, ' samples']:
