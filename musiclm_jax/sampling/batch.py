@@ -246,7 +246,7 @@ class Shard:
       self, model: Model, batch: Sequence[prompt_list.Request]
   ) -> np.ndarray:
     # Always as many rows: other numbers of them are rounded differently.
-    rows = [*batch, *batch[-1:] * (self._batch_size - len(batch))]
+    rows = [*batch, *[batch[-1]] * (self._batch_size - len(batch))]
     prompts = [request.prompt for request in rows]
     options = dict(batch[0].options)
     options['seed'] = [dict(request.options)['seed'] for request in rows]
