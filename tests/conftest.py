@@ -13,5 +13,6 @@ def pytest_configure(config: pytest.Config):
   segmentation fault (numba/numba#10128).
   """
   worker = os.environ.get('PYTEST_XDIST_WORKER', 'main')
-  folder = config.cache.mkdir(f'numba-{worker}')
-  os.environ['NUMBA_CACHE_DIR'] = str(folder)
+  if hasattr(config, 'cache'):  # Else pytest runs without one.
+    folder = config.cache.mkdir(f'numba-{worker}')
+    os.environ['NUMBA_CACHE_DIR'] = str(folder)
