@@ -54,16 +54,6 @@ class Tokenizers:
     parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return {name: part.sha256 for name, part in parts.items() if part}
 
-  @property
-  def codebooks(self) -> dict[str, np.ndarray]:
-    """What tokens of embeddings stand for, by the name of the array."""
-    quantizing = {'mulan': self.mulan, 'melody': self.melody}
-    return {
-        f'{name}_codebooks': part.codebooks
-        for name, part in quantizing.items()
-        if part
-    }
-
 
 @functools.cache
 def load_tokenizers(model_dir: str) -> Tokenizers:
@@ -305,7 +295,7 @@ def tokenize_corpus(
           'lineage': tokenizers.lineage,
           'mulan_window_seconds': tokenizers.mulan.window_seconds,
       },
-      arrays=tokenizers.codebooks,
+      arrays={'mulan_codebooks': tokenizers.mulan.codebooks},
       runner=runner,
       pipeline_options=pipeline_options,
   )

@@ -71,7 +71,9 @@ class Conditioner:
       unwanted = self.embed(timeline.negative_prompt)
       negative = self._quantize([unwanted] * len(starts))
     if timeline.melody is not None:
-      tokens[base.MELODY.name] = self._melody_tokens(timeline.melody)
+      tokenizer = self._melody_tokenizer()
+      audio = self._resample(timeline.melody, tokenizer.sample_rate)
+      tokens |= tokenizer.tokenize(audio)
     return take.Take(
         description=_describe(timeline, seconds),
         sample_rate=rate,
@@ -103,11 +105,13 @@ class Conditioner:
     Args:
       audio: [samples] at the codec's rate.
       melody: Likewise.
+
+    Raises:
+      ValueError: If the model follows no melodies.
     """
-    assert self.melody is not None  # Else `prepare` would have refused it.
-    rate = self.melody.sample_rate
+    tokenizer = self._melody_tokenizer()
     made, given = (
-        self.melody.embed_audio(self._resample(x, rate))[0]
+        tokenizer.embed_audio(self._resample(x, tokenizer.sample_rate))[0]
         for x in (audio, melody)
     )
     windows = min(len(made), len(given))
@@ -177,15 +181,15 @@ class Conditioner:
       changed = slice(int(start * rate + 1e-3), int(np.ceil(end * rate - 1e-3)))
       room[:, changed] = base.ABSENT
 
-  def _melody_tokens(self, melody: np.ndarray) -> np.ndarray:
+  def _melody_tokenizer(self) -> melody_lib.Melody:
+    """Returns `melody`; ValueError if the model follows none."""
     if self.melody is None or not self.sampler.reads_melody:
       raise ValueError(
           "melody must be for a model with a part 'melody' and stages that read"
           ' it, but this model has none. Train one with `musiclm recipe'
           ' --melody`, or leave the melody out.'
       )
-    audio = self._resample(melody, self.melody.sample_rate)
-    return self.melody.tokenize(audio)[base.MELODY.name]
+    return self.melody
 
 
 def _context(timeline: timeline_lib.Timeline) -> float:

@@ -35,16 +35,15 @@ def begin(
 
   Raises:
     FileNotFoundError: If the model has no such part.
-    ValueError: If the part is of other sizes or has read other tokens.
+    ValueError: If the part is no stage, is of other sizes, or has read other
+      tokens.
   """
   if directory is None:
     return state
   part = parts.load(directory, model.name)
   parts.check_lineage(part.name, part.lineage, model.lineage(data_dir))
-  adopted = _flatten(jax.device_get(model.adopt(part, data_dir)))
+  adopted = _flatten(jax.device_get(model.adopt(part)))
   variables = _flatten(state.variables)
-  # What only inference has, such as quantizers that were fitted, is not needed.
-  adopted = {k: v for k, v in adopted.items() if k[0] in state.variables}
   _check(part.name, adopted, variables)
   merged = {
       name: _fill(value, adopted[name]) if name in adopted else value
@@ -55,7 +54,8 @@ def begin(
       for name in variables
       if name not in adopted or np.isnan(adopted[name]).any()
   ]
-  print(f'begins from {part.name} of {directory}; new: {", ".join(new)}')
+  names = ', '.join(new) or 'nothing'
+  print(f'begins from {part.name} of {directory}; new: {names}')
   collections = traverse_util.unflatten_dict(merged)
   params = collections.pop('params')
   return dataclasses.replace(state, params=params, mutables=collections)

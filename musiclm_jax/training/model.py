@@ -96,20 +96,22 @@ class TrainableModel(abc.ABC):
     del data_dir
     return {}
 
-  def adopt(
-      self, part: parts.Part, data_dir: str | os.PathLike[str]
-  ) -> Variables:
+  def adopt(self, part: parts.Part) -> Variables:
     """Returns the variables of a trained part, laid out as this model's.
 
     Args:
       part: Of the same name.
-      data_dir: Of the datasets to train on.
 
     Returns:
       Collections of float32 arrays; NaN where the part has no value.
+
+    Raises:
+      ValueError: If this is no stage: other parts lack what only training has.
     """
-    del data_dir
-    return part.variables
+    raise ValueError(
+        f"INITIAL_MODEL must be None for '{part.name}', as only stages can"
+        ' begin from a trained part. Leave it out.'
+    )
 
   @abc.abstractmethod
   def export(

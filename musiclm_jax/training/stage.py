@@ -8,7 +8,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
@@ -22,20 +21,6 @@ import optax
 
 def _mean(values: jax.Array, seen: jax.Array) -> jax.Array:
   return jnp.sum(values, where=seen) / jnp.sum(seen)
-
-
-def _project(
-    codebooks: Float[np.ndarray, 'quantizers codes size'],
-    rows: Float[np.ndarray, 'ids embed'],
-) -> Float[np.ndarray, 'tokens embed']:
-  """Returns codes in random directions, the first book's as large as `rows`."""
-  codes = codebooks.reshape(-1, codebooks.shape[-1])
-  directions = np.random.default_rng(0).standard_normal(
-      (codes.shape[1], rows.shape[1]), np.float32
-  )
-  projected = codes @ directions
-  first = projected[: codebooks.shape[1]]
-  return projected * np.sqrt(np.mean(rows**2) / np.mean(first**2))
 
 
 class StageModel(model_lib.TrainableModel):
@@ -126,13 +111,10 @@ class StageModel(model_lib.TrainableModel):
       loss += metrics['z_loss']
     return loss, model_lib.average(**metrics)
 
-  def adopt(
-      self, part: parts.Part, data_dir: str | os.PathLike[str]
-  ) -> model_lib.Variables:
+  def adopt(self, part: parts.Part) -> model_lib.Variables:
     """Returns the parameters of a stage that may have read other streams.
 
-    Tokens it did not read begin as projections of what they stand for, if the
-    corpus says so, for codes that are near to mean much the same.
+    See `TrainableModel.adopt`; tokens that it did not read are NaN.
     """
     params = stacking.unstack(part.variables['params'])
     known = params['token_embed']['embedding']
@@ -144,9 +126,6 @@ class StageModel(model_lib.TrainableModel):
     for stream in self.stage.streams:
       if stream in theirs.streams:
         rows[self.stage.ids(stream)] = known[theirs.ids(stream)]
-      elif stream.name == tokenizers.MELODY.name:
-        codes = datasets.read_array(records.NAME, data_dir, 'melody_codebooks')
-        rows[self.stage.ids(stream)] = _project(codes, known)
     params = {**params, 'token_embed': {'embedding': rows}}
     if self.config.scan_layers:
       params = stacking.stack(params)
