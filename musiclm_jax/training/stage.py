@@ -121,6 +121,7 @@ class StageModel(model_lib.TrainableModel):
     rows = np.full(
         (transformer.num_rows(self.stage), known.shape[1]), np.nan, np.float32
     )
+    rows[self.stage.vocab_size :] = 0  # Of no token.
     theirs = stages.get_stage(part.config['stage'])
     rows[: stages.NUM_RESERVED_IDS] = known[: stages.NUM_RESERVED_IDS]
     for stream in self.stage.streams:

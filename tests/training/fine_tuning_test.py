@@ -157,6 +157,11 @@ class FineTuningTest(parameterized.TestCase):
       fine_tuning.begin(model, state, directory, make_data())
     self.assertIn('new: params/frame_bias', printed.getvalue())
     self.assertNotIn('params/head', printed.getvalue())
+    model = make_model()
+    _, _, state = start(model)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      fine_tuning.begin(model, state, directory, make_data())
+    self.assertIn('new: nothing', printed.getvalue())
 
   @parameterized.parameters(
       ({'embed_dim': 32}, r'is \(.*32,?\), not \(.*16,?\)'),
