@@ -162,12 +162,15 @@ class StageExamples(Examples):
     self.reads = tuple(s.name for s in self.stage.streams)
     if tokenizers.MULAN in self.stage.inputs:
       self.reads += ('mulan_text', 'caption_weights')
+    if tokenizers.MELODY in self.stage.inputs:
+      self.reads += ('melody_hum',)
 
   def context(
       self,
       data_dir,
       text_probability: float = 0.0,
       melody_probability: float = 1.0,
+      hum_probability: float = 0.0,
   ):
     """Reads how MuLan was quantized.
 
@@ -177,6 +180,8 @@ class StageExamples(Examples):
         audio; 0 in the paper.
       melody_probability: How often a stage that reads melodies is given one;
         always in the paper.
+      hum_probability: How often that is the one of a voice that hums it, where
+        it is known, and not of the audio; 0 in the paper.
 
     Returns:
       Keyword arguments of each call.
@@ -189,6 +194,7 @@ class StageExamples(Examples):
         'window_seconds': metadata['mulan_window_seconds'],
         'text_probability': text_probability,
         'melody_probability': melody_probability,
+        'hum_probability': hum_probability,
     }
 
   def __call__(
@@ -200,6 +206,7 @@ class StageExamples(Examples):
       window_seconds,
       text_probability=0.0,
       melody_probability=1.0,
+      hum_probability=0.0,
   ):
     seconds = self._crop_seconds(feature_lengths)
     rate, targets = self.stage.grid, self.stage.targets
@@ -212,6 +219,10 @@ class StageExamples(Examples):
         if s.frame_rate
     }
     if tokenizers.MELODY in self.stage.inputs:
+      if hum_probability and rng.random() < hum_probability:
+        hummed = record['melody_hum']
+        if len(hummed):
+          tokens['melody'] = tokenizers.MELODY.crop(hummed, start, seconds)
       if rng.random() >= melody_probability:
         tokens['melody'] = np.full_like(tokens['melody'], tokenizers.ABSENT)
     if tokenizers.MULAN in self.stage.inputs:

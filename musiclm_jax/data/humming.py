@@ -7,7 +7,8 @@ or late.
 
 import dataclasses
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from musiclm_jax.data import clips
 from musiclm_jax.data import midi
 import numpy as np
 
@@ -81,6 +82,41 @@ def hum(
   rms = np.sqrt(np.mean(np.square(audio)))
   gain = min(_RMS / max(rms, 1e-6), 0.95 / np.max(np.abs(audio)))
   return (gain * audio).astype(np.float32)
+
+
+def hum_frames(
+    frames: Int[np.ndarray, ' frames'],
+    rng: np.random.Generator,
+    num_samples: int,
+) -> Float[np.ndarray, ' samples'] | None:
+  """Synthesizes the melody of a clip.
+
+  Args:
+    frames: [frames] MIDI pitches at `clips.MELODY_RATE`, negative in rests.
+    rng: See `hum`.
+    num_samples: Of what is returned, at 16 kHz.
+
+  Returns:
+    [num_samples] float32; None if the clip has no melody, or rests for most of
+    the time.
+  """
+  if 2 * np.sum(frames >= 0) <= len(frames):
+    return None
+  changes = np.flatnonzero(np.diff(frames)) + 1
+  starts, ends = np.r_[0, changes], np.r_[changes, len(frames)]
+  sounding = frames[starts] >= 0
+  starts, ends = starts[sounding], ends[sounding]
+  melody = midi.Score(
+      parts=(midi.Part('', 0),),
+      start=starts / clips.MELODY_RATE,
+      end=ends / clips.MELODY_RATE,
+      pitch=frames[starts].astype(int),
+      velocity=np.full(len(starts), 80),
+      volume=np.ones(len(starts)),
+      part=np.zeros(len(starts), int),
+  )
+  audio = hum(melody, rng)[:num_samples]
+  return np.pad(audio, (0, num_samples - len(audio)))
 
 
 def _octaves(pitch: np.ndarray, voice: Voice) -> int:

@@ -8,11 +8,13 @@ import functools
 import os
 import pathlib
 from typing import Any
+import zlib
 
 from absl import logging
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import humming
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import melody
 from musiclm_jax.tokenizers import mulan
@@ -23,6 +25,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 NAME = 'music_tokens'
+HUM = 'melody_hum'
 SPLITS = ('train', 'validation', 'test')
 MAX_WAITING = 64  # Clips held back until others of their length come.
 # Reading and resampling for some groups while an accelerator works on others.
@@ -81,8 +84,9 @@ def features(embed_dim: int) -> dict[str, Any]:
   Returns:
     Tokens of each stream, [frames, quantizers] int32: semantic at 25 Hz, coarse
     and fine at 50 Hz, of exactly the same time; melody, a window per second, or
-    none if the model follows no melodies. `mulan` is [windows, embed] of the
-    audio, a window per second, and `mulan_text` [captions, embed].
+    none if the model follows no melodies, and `melody_hum`, the same of a voice
+    that hums what the score says (ours), or none. `mulan` is [windows, embed]
+    of the audio, a window per second, and `mulan_text` [captions, embed].
   """
 
   def array(width, dtype):
@@ -94,6 +98,7 @@ def features(embed_dim: int) -> dict[str, Any]:
   streams = (base.SEMANTIC, base.COARSE, base.FINE, base.MELODY)
   return {
       **{s.name: array(s.num_quantizers, np.int32) for s in streams},
+      HUM: array(base.MELODY.num_quantizers, np.int32),
       'mulan': array(embed_dim, np.float32),
       'mulan_text': array(embed_dim, np.float32),
       'captions': tfds.features.Sequence(tfds.features.Text()),
@@ -147,16 +152,19 @@ def tokenize_clips(
           **w2v_bert.tokenize(at(w2v_bert.sample_rate)),
       }
   )
-  shape = (len(records), 0, base.MELODY.num_quantizers)
-  tokens[base.MELODY.name] = np.zeros(shape, np.int32)
+  none = np.zeros((len(records), 0, base.MELODY.num_quantizers), np.int32)
+  tokens |= {base.MELODY.name: none}
+  hummed = list(none)
   if tokenizers.melody is not None:
     tokens |= tokenizers.melody.tokenize(at(tokenizers.melody.sample_rate))
+    hummed = [_tokenize_hum(r, tokenizers.melody) for r in records]
   windows = mulan.embed_audio(at(mulan.sample_rate))
   texts = mulan.embed_text([text for r in records for text in r['captions']])
   ends = np.cumsum([len(r['captions']) for r in records])
   return [
       {
           **{name: t[i].astype(np.int32) for name, t in tokens.items()},
+          HUM: hummed[i].astype(np.int32),
           'mulan': np.asarray(windows[i], np.float32),
           'mulan_text': np.asarray(text, np.float32),
           'caption_weights': clips.caption_weights(record),
@@ -166,6 +174,18 @@ def tokenize_clips(
           zip(records, np.split(texts, ends[:-1]), strict=True)
       )
   ]
+
+
+def _tokenize_hum(record: Record, tokenizer: Any) -> np.ndarray:
+  """Returns the melody tokens of someone who hums the melody of a clip."""
+  rng = np.random.default_rng(zlib.crc32(record['id'].encode()))
+  seconds = len(record['audio']) / clips.SAMPLE_RATE
+  num_samples = round(seconds * humming.SAMPLE_RATE)
+  audio = humming.hum_frames(record['melody'], rng, num_samples)
+  if audio is None:
+    return np.zeros((0, base.MELODY.num_quantizers), np.int32)
+  audio = io.resample(audio, humming.SAMPLE_RATE, tokenizer.sample_rate)
+  return tokenizer.tokenize(audio[np.newaxis])[base.MELODY.name][0]
 
 
 def equal_lengths(

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 from musiclm_jax.models import matvec
 from musiclm_jax.models import transformer
+from musiclm_jax.models import windows
+import numpy as np
 
 # Without the first, XLA copies the whole cache at every step on CPUs; without
 # the second, it uses half of the widest vector instructions.
@@ -119,6 +121,25 @@ def _embed(weights: Weights, config: Any, ids: Int[Array, '*b']) -> jax.Array:
   return weights['embed'][ids].astype(jnp.float32) * config.embed_dim**0.5
 
 
+def add_up_windows(
+    weights: Weights,
+    config: transformer.TransformerConfig,
+    stage: Any,
+    ids: Int[Array, 'b w q'],
+    token_frames: np.ndarray,
+) -> Float[Array, 'b length d']:
+  """Returns what `prefill` and `step` are to add to each position.
+
+  Args:
+    weights: From `pack`.
+    config: Sizes.
+    stage: That has windows.
+    ids: [batch, windows, quantizers] of them.
+    token_frames: Of the whole sequence, from `positions.frames`.
+  """
+  return windows.add_up(_embed(weights, config, ids), ids, stage, token_frames)
+
+
 def _mlp(x: Float[Array, '*b d'], layer: Weights) -> Float[Array, '*b d']:
   y = _multiply(_norm(x, layer['mlp_norm']), layer['gate_up'])
   gate, up = jnp.split(y, 2, axis=-1)
@@ -146,6 +167,7 @@ def prefill(
     config: transformer.TransformerConfig,
     ids: Int[Array, 'b t'],
     token_frames: Int[Array, ' length'],
+    added: Float[Array, 'b room d'] | None = None,
 ) -> Cache:
   """Runs the first positions of a sequence at once.
 
@@ -155,6 +177,8 @@ def prefill(
     ids: [batch, length] ids that the positions read: 0, then the first ones of
       the sequence.
     token_frames: Of the whole sequence, from `positions.frames`.
+    added: To each position of the whole sequence and, maybe, behind it; from
+      `add_up_windows`.
 
   Returns:
     The keys and values of each layer.
@@ -179,6 +203,8 @@ def prefill(
     return x, (matvec.store(key.swapaxes(2, 3)), matvec.store(value))
 
   x, layers = _embed(weights, config, ids), weights['layers']
+  if added is not None:
+    x += added[:, : ids.shape[1]]
   if isinstance(layers, dict):
     return jax.lax.scan(run, x, layers)[1]
   cache, run_traced = [], jax.jit(run)
@@ -215,6 +241,7 @@ def step(
     token_frames: Int[Array, ' length'],
     quantizer: Int[Array, ''],
     cache: Cache,
+    added: Float[Array, 'b room d'] | None = None,
 ) -> tuple[Float[Array, 'b c'], Cache]:
   """Runs one position, after all before it.
 
@@ -226,6 +253,7 @@ def step(
     token_frames: Of the whole sequence, from `positions.frames`.
     quantizer: Of the token that it predicts.
     cache: Keys and values of each layer; room for `position` at least.
+    added: See `prefill`.
 
   Returns:
     [batch, codes] float32 logits, and the cache with this position in it.
@@ -246,6 +274,8 @@ def step(
     return x + _mlp(x, layer), cache
 
   x = _embed(weights, config, ids)
+  if added is not None:
+    x += jax.lax.dynamic_index_in_dim(added, position, 1, keepdims=False)
   if isinstance(layers, dict):
     x, cache = jax.lax.fori_loop(
         0,

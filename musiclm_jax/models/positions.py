@@ -65,39 +65,40 @@ def near_first(
   return jnp.asarray(-slopes[:, np.newaxis] * distances, dtype)
 
 
-def frames(stage: Any, input_length: int, target_length: int) -> np.ndarray:
+def frames(stage: Any, prefix_length: int, target_length: int) -> np.ndarray:
   """Returns the time of each token, in frames of the stage's fastest stream.
 
   Args:
     stage: Says which streams are laid out, as `stages.base.Stage` does.
-    input_length: Tokens of all inputs together.
+    prefix_length: Tokens of the inputs before the targets.
     target_length: Tokens of the targets.
 
   Returns:
-    [input_length + target_length] int32; NO_FRAME for tokens of the whole clip.
+    [prefix_length + target_length] int32; NO_FRAME for tokens of the whole
+    clip.
   """
-  rate = max(s.frame_rate or 0 for s in (*stage.inputs, stage.targets))
-  seconds = _seconds(stage, input_length)
+  seconds = _seconds(stage, prefix_length)
 
   def times(stream, num_frames):
     if stream.frame_rate is None:
       return np.full(stream.num_quantizers, NO_FRAME)
-    # That of a window is its centre.
-    seconds = np.arange(num_frames) * stream.hop / stream.frame_rate
-    steps = (seconds + stream.window_seconds / 2) * rate
+    steps = np.arange(num_frames) * (rate(stage) / stream.frame_rate)
     return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
 
   targets = stage.targets
-  streams = [times(s, s.num_frames(seconds)) for s in stage.inputs]
+  streams = [times(s, s.num_frames(seconds)) for s in stage.prefix]
   streams.append(times(targets, target_length // targets.num_quantizers))
   return np.concatenate(streams).astype(np.int32)
 
 
-def _seconds(stage: Any, input_length: int) -> float:
-  """Returns the length of the crop that inputs of `input_length` are of."""
-  if any(s.window_seconds for s in stage.inputs):
-    return stage.crop_seconds  # Windows do not fill a crop.
-  timed = [s for s in stage.inputs if s.frame_rate]
-  once = sum(s.num_quantizers for s in stage.inputs if not s.frame_rate)
+def rate(stage: Any) -> float:
+  """Returns the frames per second of the stage's fastest stream."""
+  return max(s.frame_rate or 0 for s in (*stage.prefix, stage.targets))
+
+
+def _seconds(stage: Any, prefix_length: int) -> float:
+  """Returns the length of the crop that a prefix is of."""
+  timed = [s for s in stage.prefix if s.frame_rate]
+  once = sum(s.num_quantizers for s in stage.prefix if not s.frame_rate)
   per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
-  return (input_length - once) / per_second if timed else 0.0
+  return (prefix_length - once) / per_second if timed else 0.0

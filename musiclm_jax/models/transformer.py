@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
 from musiclm_jax.models import products
+from musiclm_jax.models import windows
 
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
@@ -255,11 +256,12 @@ class StageTransformer(nn.Module):
 
   The sequence is inputs, then targets. Position i reads token i - 1 (0 at the
   start) and predicts token i. Each position has logits over the codes of its
-  own quantizer only.
+  own quantizer only. Of an input of windows, see `windows`, each is added to
+  the positions that it is about.
 
   Attributes:
     config: Sizes.
-    stage: A `stages.base.Stage`, or what has its inputs, targets, vocab_size.
+    stage: A `stages.base.Stage`, or what has its attributes.
   """
 
   config: TransformerConfig
@@ -301,7 +303,7 @@ class StageTransformer(nn.Module):
         axes=('heads', 'buckets'),
     )
 
-  def embed(self, ids: Int[Array, 'b t']) -> Float[Array, 'b t d']:
+  def embed(self, ids: Int[Array, '*b']) -> Float[Array, '*b d']:
     """Returns the embeddings of ids, on the scale of what layers add."""
     return self.token_embed(ids) * self.config.embed_dim**0.5
 
@@ -366,16 +368,22 @@ class StageTransformer(nn.Module):
     Returns:
       [batch, target length, codes] float32 logits.
     """
-    ids = jnp.concatenate([inputs, targets[:, :-1]], axis=1)
+    prefix, window_ids = windows.split(self.stage, inputs)
+    ids = jnp.concatenate([prefix, targets[:, :-1]], axis=1)
     ids = jnp.pad(ids, ((0, 0), (1, 0)))
     token_frames = positions.frames(
-        self.stage, inputs.shape[1], targets.shape[1]
+        self.stage, prefix.shape[1], targets.shape[1]
     )
     index = jnp.arange(ids.shape[1])
     bias = self.bias(index, index, jnp.asarray(token_frames))
     seen = (ids != 0) | (index == 0)  # The start is no padding.
     padding = jnp.where(seen, 0.0, MASKED)[:, None, None]
-    x = self.dropout(self.embed(ids), deterministic=not train)
+    x = self.embed(ids)
+    if window_ids is not None:
+      x += windows.add_up(
+          self.embed(window_ids), window_ids, self.stage, token_frames
+      )
+    x = self.dropout(x, deterministic=not train)
     # Where parameters are split as rows are, this says which are to move.
     x = nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
     if self.config.scan_layers:
@@ -383,4 +391,4 @@ class StageTransformer(nn.Module):
     else:
       for layer in self.layers:
         x = layer(x, bias, padding, train)
-    return self.logits(x[:, inputs.shape[1] :])
+    return self.logits(x[:, prefix.shape[1] :])

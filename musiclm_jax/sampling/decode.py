@@ -63,16 +63,18 @@ class StageDecoder:
     self.lineage = dict(lineage or {})
     self._config, self._params, self._dtype = config, params, dtype
     self._packed: dict[tuple[bool, int], decoding.Weights] = {}
-    lengths = stage.feature_lengths
-    self._input_length = lengths['inputs']
+    self._prefix_length = sum(stage.num_ids(s) for s in stage.prefix)
     self._frames = positions.frames(
-        stage, lengths['inputs'], lengths['targets']
+        stage, self._prefix_length, stage.num_ids(stage.targets)
     )
-    self._prefill = jax.jit(self._prefill_positions, static_argnums=2)
+    # Of what is read: a position more, as position i reads token i - 1.
+    self._length = _round_up(len(self._frames) + 1, CACHE_STEP)
+    self._add = jax.jit(self._add_up_windows)
+    self._prefill = jax.jit(self._prefill_positions, static_argnums=3)
     self._run = jax.jit(
         self._run_steps,
-        static_argnums=(8, 9),
-        donate_argnums=2,
+        static_argnums=(9, 10),
+        donate_argnums=3,
         compiler_options=decoding.compiler_options(),
     )
 
@@ -170,12 +172,13 @@ class StageDecoder:
     with guidance. Arguments are those of `sample`.
     """
     quantizers = self.stage.targets.num_quantizers
-    read, position = self._layout(tokens, prefix, config, negative)
-    end = self._input_length + num_frames * quantizers
+    read, position, window_ids = self._layout(tokens, prefix, config, negative)
+    end = self._prefix_length + num_frames * quantizers
     devices = spreading.num_devices(len(prefix))
     weights = self._weights(read.shape[0] * len(prefix) // devices, devices)
     first = read[:, :, : _round_up(position, PREFILL_STEP)]
-    cache = self._prefill(weights, first, devices)
+    added = self._add(weights, window_ids)
+    cache = self._prefill(weights, first, added, devices)
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
     while position < end:
       size = _round_up(position + quantizers, CACHE_STEP)
@@ -185,6 +188,7 @@ class StageDecoder:
       read, cache = self._run(
           weights,
           read,
+          added,
           cache,
           position,
           stop,
@@ -205,24 +209,26 @@ class StageDecoder:
   def _layout(self, tokens, prefix, config, negative):
     """Returns [sides, rows, length] ids to read, and the first to sample.
 
-    With guidance, the second side is what to lead away from.
+    And [sides, rows, windows, quantizers] ids of windows, or None. With
+    guidance, the second side is what to lead away from.
     """
     stage = self.stage
     inputs = [tokens]
     if self._is_guided(config):
       inputs.append(negative or _without_conditioning(tokens))
-    streams = [(s, [x[s.name] for x in inputs]) for s in stage.inputs]
-    streams.append((stage.targets, [prefix] * len(inputs)))
-    shape = (len(inputs), len(prefix), -1)
-    ids = np.concatenate(
-        [stage.to_ids(np.stack(x), s).reshape(shape) for s, x in streams],
-        axis=-1,
+    inputs = [{**x, stage.targets.name: prefix} for x in inputs]
+    ids = lambda s: stage.to_ids(np.stack([x[s.name] for x in inputs]), s)
+    flat = lambda s: ids(s).reshape(len(inputs), len(prefix), -1)
+    known = np.concatenate(
+        [flat(s) for s in (*stage.prefix, stage.targets)], axis=-1
     )
     # Position i reads token i - 1.
-    length = _round_up(len(self._frames) + 1, CACHE_STEP)
-    read = np.zeros((*ids.shape[:2], length), np.int32)
-    read[:, :, 1 : ids.shape[-1] + 1] = ids
-    return read, ids.shape[-1]
+    read = np.zeros((*known.shape[:2], self._length), np.int32)
+    read[:, :, 1 : known.shape[-1] + 1] = known
+    window_ids = None
+    if stage.windows and stage.num_ids(stage.windows):
+      window_ids = ids(stage.windows).astype(np.int32)
+    return read, known.shape[-1], window_ids
 
   def _weights(self, rows: int, devices: int) -> decoding.Weights:
     """Returns the weights, fast for so many rows on each of some devices."""
@@ -232,18 +238,34 @@ class StageDecoder:
       self._packed[key] = spreading.copy_to_all(weights, devices)
     return self._packed[key]
 
-  def _prefill_positions(self, weights, read, devices):
-    def run(weights, read):
+  def _add_up_windows(self, weights, ids):
+    """Returns [sides, rows, length, embed], added to each position, or None."""
+    if ids is None:
+      return None
+    room = self._length - len(self._frames)
+    frames = np.pad(
+        self._frames, (0, room), constant_values=positions.NO_FRAME
+    )
+    add = lambda side: decoding.add_up_windows(
+        weights, self._config, self.stage, side, frames
+    )
+    return jnp.stack([add(side) for side in ids])
+
+  def _prefill_positions(self, weights, read, added, devices):
+    def run(weights, read, added):
       ids = read.reshape(-1, read.shape[-1])
       frames = jnp.asarray(self._frames)
-      return decoding.prefill(weights, self._config, ids, frames)
+      return decoding.prefill(
+          weights, self._config, ids, frames, _merge_sides(added)
+      )
 
-    in_specs = spreading.WHOLE, spreading.along(1)
+    in_specs = spreading.WHOLE, spreading.along(1), spreading.along(1)
     out_specs = spreading.along(decoding.batch_axis(weights))
-    return spreading.spread(run, devices, in_specs, out_specs)(weights, read)
+    spread = spreading.spread(run, devices, in_specs, out_specs)
+    return spread(weights, read, added)
 
   def _run_steps(
-      self, weights, read, cache, position, stop, seeds, firsts, numbers,
+      self, weights, read, added, cache, position, stop, seeds, firsts, numbers,
       truncates, devices,
   ):  # fmt: skip
     """Samples the tokens of positions [position, stop)."""
@@ -253,24 +275,26 @@ class StageDecoder:
     run = spreading.spread(
         functools.partial(self._sample_rows, truncates=truncates),
         devices,
-        (whole, sides, cached, whole, whole, rows, rows, whole),
+        (whole, sides, sides, cached, whole, whole, rows, rows, whole),
         (sides, cached),
     )
-    return run(weights, read, cache, position, stop, seeds, firsts, numbers)
+    return run(
+        weights, read, added, cache, position, stop, seeds, firsts, numbers
+    )
 
   def _sample_rows(
-      self, weights, sides, cache, position, stop, seeds, firsts, numbers,
-      truncates,
+      self, weights, sides, added, cache, position, stop, seeds, firsts,
+      numbers, truncates,
   ):  # fmt: skip
     """As `_run_steps`, on one device."""
     keys = choosing.keys(seeds)
-    read = sides.reshape(-1, sides.shape[-1])
+    read, added = sides.reshape(-1, sides.shape[-1]), _merge_sides(added)
     quantizers = self.stage.targets.num_quantizers
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
 
     def step(carry):
       position, read, cache = carry
-      index = position - self._input_length
+      index = position - self._prefix_length
       logits, cache = decoding.step(
           weights,
           self._config,
@@ -279,6 +303,7 @@ class StageDecoder:
           jnp.asarray(self._frames),
           index % quantizers,
           cache,
+          added,
       )
       codes = choosing.choose(logits, keys, firsts + index, numbers, truncates)
       ids = codes + offsets[index % quantizers]
@@ -291,6 +316,11 @@ class StageDecoder:
     carry = jnp.int32(position), read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
     return read.reshape(sides.shape), cache
+
+
+def _merge_sides(added: Any) -> Any:
+  """[sides, rows, ...] -> [sides * rows, ...]; nothing stays nothing."""
+  return None if added is None else added.reshape(-1, *added.shape[2:])
 
 
 def _without_conditioning(tokens: base.Tokens) -> base.Tokens:

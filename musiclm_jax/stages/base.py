@@ -19,7 +19,9 @@ class Stage:
   Attributes:
     name: The module in `musiclm_jax.stages` that defines it. The part of a
       model that it is has the name of the stream it writes.
-    inputs: Conditioning streams, in the order they are laid out.
+    inputs: Conditioning streams, in the order they are laid out. One of windows
+      is not part of the sequence, but is added to the positions that each
+      window is about.
     targets: The stream it predicts.
     crop_seconds: Length of a training example.
   """
@@ -43,6 +45,16 @@ class Stage:
     return (*self.inputs, self.targets)
 
   @property
+  def windows(self) -> base.Stream | None:
+    """The input whose frames are windows; None if there is none."""
+    return next((s for s in self.inputs if s.window_seconds), None)
+
+  @property
+  def prefix(self) -> tuple[base.Stream, ...]:
+    """The inputs that stand before the targets in the sequence."""
+    return tuple(s for s in self.inputs if s != self.windows)
+
+  @property
   def vocab_size(self) -> int:
     return NUM_RESERVED_IDS + sum(
         s.num_quantizers * s.codebook_size for s in self.streams
@@ -50,13 +62,14 @@ class Stage:
 
   @property
   def feature_lengths(self) -> dict[str, int]:
-    def length(stream):
-      return stream.num_frames(self.crop_seconds) * stream.num_quantizers
-
     return {
-        'inputs': sum(length(s) for s in self.inputs),
-        'targets': length(self.targets),
+        'inputs': sum(self.num_ids(s) for s in self.inputs),
+        'targets': self.num_ids(self.targets),
     }
+
+  def num_ids(self, stream: base.Stream) -> int:
+    """Returns how many ids of a stream a crop has."""
+    return stream.num_frames(self.crop_seconds) * stream.num_quantizers
 
   def offsets(self, stream: base.Stream) -> np.ndarray:
     """Returns the [quantizers] id of token 0 of each quantizer of `stream`."""

@@ -24,7 +24,6 @@ class Stream:
     frame_rate: Frames per second; None for one frame per clip.
     window_seconds: Audio that a frame stands for, where frames are windows that
       overlap; 0 where each has its own time.
-    hop: Frames from one that a stage reads to the next.
   """
 
   name: str
@@ -32,7 +31,6 @@ class Stream:
   codebook_size: int
   frame_rate: float | None = None
   window_seconds: float = 0.0
-  hop: int = 1
 
   def num_frames(self, seconds: float) -> int:
     """Returns the frames that a stage reads of `seconds` of audio."""
@@ -42,7 +40,7 @@ class Stream:
       return round(seconds * self.frame_rate)
     # Windows that fit; a millisecond more, lest rounding errors lose one.
     room = seconds - self.window_seconds + 1e-3
-    return max(0, 1 + math.floor(room * self.frame_rate / self.hop))
+    return max(0, 1 + math.floor(room * self.frame_rate))
 
   def crop(
       self, tokens: np.ndarray, start: float, seconds: float
@@ -61,7 +59,7 @@ class Stream:
     if self.frame_rate is None:
       return tokens
     first, count = round(start * self.frame_rate), self.num_frames(seconds)
-    found = tokens[..., first : first + count * self.hop : self.hop, :]
+    found = tokens[..., first : first + count, :]
     if not self.window_seconds:
       return found
     padding = [(0, 0)] * found.ndim
@@ -76,15 +74,13 @@ SEMANTIC = Stream(
 )
 COARSE = Stream('coarse', num_quantizers=4, codebook_size=1024, frame_rate=50.0)
 FINE = Stream('fine', num_quantizers=8, codebook_size=1024, frame_rate=50.0)
-# Section 4.5: of windows of 4 s, one every 3 s. There is one for each second
-# (ours), so that crops may start at any.
+# Section 4.5: of windows of 4 s; one for each second (ours), not every third.
 MELODY = Stream(
     'melody',
     num_quantizers=24,
     codebook_size=512,
     frame_rate=1.0,
     window_seconds=4.0,
-    hop=3,
 )
 # Streams that say what the music should be; a stage may have to do without.
 CONDITIONING = (MULAN.name, MELODY.name)

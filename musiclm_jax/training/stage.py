@@ -32,6 +32,7 @@ class StageModel(model_lib.TrainableModel):
     stage: What it reads and writes.
     z_loss: See `__init__`.
     conditioning_dropout: See `__init__`.
+    history_dropout: See `__init__`.
   """
 
   def __init__(
@@ -41,6 +42,7 @@ class StageModel(model_lib.TrainableModel):
       optimizer_def: optax.GradientTransformation,
       z_loss: float = 0.0,
       conditioning_dropout: float = 0.0,
+      history_dropout: float = 0.0,
   ):
     """Makes the module.
 
@@ -53,18 +55,24 @@ class StageModel(model_lib.TrainableModel):
       conditioning_dropout: How often, in training, an example has nothing of
         `tokenizers.base.CONDITIONING`: what guidance leads away from (arXiv
         2207.12598).
+      history_dropout: How many of the targets, in training, those after them
+        can't see: of each example a share between 0 and this (word dropout,
+        arXiv 1511.06349, section 3.1). What describes the music then counts
+        for more.
 
     Raises:
-      ValueError: If the conditioning dropout is no probability.
+      ValueError: If a dropout is no probability.
     """
     super().__init__(optimizer_def)
-    if not 0 <= conditioning_dropout <= 1:
-      raise ValueError(
-          'conditioning_dropout must be in [0, 1], but is'
-          f' {conditioning_dropout}.'
-      )
+    for name, rate in (
+        ('conditioning_dropout', conditioning_dropout),
+        ('history_dropout', history_dropout),
+    ):
+      if not 0 <= rate <= 1:
+        raise ValueError(f'{name} must be in [0, 1], but is {rate}.')
     self.z_loss = z_loss
     self.conditioning_dropout = conditioning_dropout
+    self.history_dropout = history_dropout
     self.name = stage.targets.name
     self.stage = stage
     self.config = config
@@ -93,10 +101,14 @@ class StageModel(model_lib.TrainableModel):
     Without z-loss that is the metric 'loss', the mean negative log likelihood
     in nats.
     """
+    shown = batch
     if dropout_rng is not None:
-      dropout_rng, rng = jax.random.split(dropout_rng)
-      batch = {**batch, 'inputs': self._drop_conditioning(batch['inputs'], rng)}
-    logits = self._logits(params, batch, dropout_rng)
+      dropout_rng, *rngs = jax.random.split(dropout_rng, 3)
+      shown = {
+          'inputs': self._drop_conditioning(batch['inputs'], rngs[0]),
+          'targets': self._drop_history(batch['targets'], rngs[1]),
+      }
+    logits = self._logits(params, shown, dropout_rng)
     nats, seen = self._nats(logits, batch['targets'])
     hits = jnp.argmax(logits, axis=-1) == self._codes(batch['targets'])
     loss = _mean(nats, seen)
@@ -139,6 +151,7 @@ class StageModel(model_lib.TrainableModel):
         self.optimizer_def,
         self.z_loss,
         self.conditioning_dropout,
+        self.history_dropout,
     )
 
   def score_batch(
@@ -246,6 +259,19 @@ class StageModel(model_lib.TrainableModel):
       described = (inputs >= ids.start) & (inputs < ids.stop)
       inputs = jnp.where(dropped & described, stages.ABSENT_ID, inputs)
     return inputs
+
+  def _drop_history(
+      self, targets: Int[Array, 'batch length'], rng: jax.Array
+  ) -> Int[Array, 'batch length']:
+    """Makes some targets ABSENT_ID, for those after them to read."""
+    if not self.history_dropout:
+      return targets
+    rngs = jax.random.split(rng)
+    shares = self.history_dropout * jax.random.uniform(
+        rngs[0], (targets.shape[0], 1)
+    )
+    dropped = jax.random.uniform(rngs[1], targets.shape) < shares
+    return jnp.where(dropped & (targets != 0), stages.ABSENT_ID, targets)
 
   def _logits(
       self,

@@ -24,9 +24,9 @@ import os
 import time
 
 import numpy as np
+import paper_size
 import protocol
 
-LAYERS, HEADS, EMBED, MLP = 24, 16, 1024, 4096
 STAGE = 'semantic'
 STEPS = 32
 DTYPES = ('float32', 'bfloat16', 'int8')
@@ -43,33 +43,14 @@ def make_ours(
   import jax.numpy as jnp
   from musiclm_jax.models import decoding
   from musiclm_jax.models import positions
-  from musiclm_jax.models import transformer
   from musiclm_jax.stages import base as stages
 
-  config = transformer.TransformerConfig(
-      num_layers=num_layers,
-      num_heads=HEADS,
-      head_dim=EMBED // HEADS,
-      embed_dim=EMBED,
-      mlp_dim=MLP,
-  )
+  config = paper_size.make_config(num_layers)
   stage = stages.get_stage(STAGE)
   inputs, targets = stage.feature_lengths.values()
   token_frames = jnp.asarray(positions.frames(stage, inputs, targets))
-  module = transformer.StageTransformer(config, stage)
-  shapes = jax.eval_shape(
-      module.init,
-      jax.random.key(0),
-      jnp.zeros((1, inputs), jnp.int32),
-      jnp.zeros((1, targets), jnp.int32),
-  )
   rng = np.random.default_rng(0)
-
-  def draw(x):
-    scale = x.shape[-2] ** -0.5 if len(x.shape) > 1 else 1.0
-    return rng.standard_normal(x.shape, np.float32) * np.float32(scale)
-
-  params = jax.tree.map(draw, shapes['params'])
+  params = paper_size.draw_params(config, stage)
   weights = decoding.pack(params, config, dtype, batch)
   del params
 
@@ -136,14 +117,14 @@ def make_peer(
   torch.set_grad_enabled(False)
   torch.manual_seed(0)
   config = transformers.MusicgenDecoderConfig(
-      hidden_size=EMBED,
+      hidden_size=paper_size.EMBED,
       num_hidden_layers=num_layers,
-      num_attention_heads=HEADS,
-      ffn_dim=MLP,
+      num_attention_heads=paper_size.HEADS,
+      ffn_dim=paper_size.MLP,
   )
   model = transformers.MusicgenForCausalLM(config).eval()
   model = model.to(getattr(torch, dtype))
-  text = torch.randn(batch, TEXT_LENGTH, EMBED, dtype=model.dtype)
+  text = torch.randn(batch, TEXT_LENGTH, paper_size.EMBED, dtype=model.dtype)
   rows = batch * config.num_codebooks
 
   def run(ids, cache):
@@ -168,11 +149,11 @@ def make_peer(
     caches[length].crop(-STEPS)
 
   # Keys and values of the text are not computed again.
-  crossed = num_layers * 2 * EMBED**2
+  crossed = num_layers * 2 * paper_size.EMBED**2
   linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
   matrices = sum(m.weight.numel() for m in linear) - crossed
   width = text.element_size()
-  cached = batch * num_layers * 2 * EMBED
+  cached = batch * num_layers * 2 * paper_size.EMBED
   return protocol.System(
       {str(n): functools.partial(verb, n) for n in lengths},
       {
@@ -280,7 +261,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--batches', default='1,4')
   parser.add_argument('--lengths', default='256,1024')
-  parser.add_argument('--layers', type=int, default=LAYERS)
+  parser.add_argument('--layers', type=int, default=paper_size.LAYERS)
   parser.add_argument(
       '--systems',
       default=','.join([*DTYPES, f'{PEER} float32', f'{PEER} bfloat16']),

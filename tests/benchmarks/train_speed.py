@@ -27,9 +27,9 @@ import time
 from typing import Any
 
 import numpy as np
+import paper_size
 import protocol
 
-LAYERS, HEADS, EMBED, MLP = 24, 16, 1024, 4096
 STAGE = 'semantic'
 # (rows, seconds of the crop): 512 tokens on CPUs, else the paper's crops.
 CPU_BATCH = (1, 20.0)
@@ -45,14 +45,13 @@ FIND_BACKEND = 'import jax; print(jax.default_backend())'
 
 def operations(matrices: int, num_layers: int, batch: int, length: int) -> int:
   """Returns the floating-point operations of a step."""
-  per_token = 6 * matrices + 12 * num_layers * EMBED * length
+  per_token = 6 * matrices + 12 * num_layers * paper_size.EMBED * length
   return batch * length * per_token
 
 
 def make_ours(dtype: str, num_layers: int) -> protocol.System:
   """Returns our train step, as the trainer runs it."""
   import jax
-  from musiclm_jax.models import transformer
   from musiclm_jax.stages import base as stages
   from musiclm_jax.training import devices
   from musiclm_jax.training import optimizers
@@ -62,12 +61,8 @@ def make_ours(dtype: str, num_layers: int) -> protocol.System:
 
   on_cpu = jax.default_backend() == 'cpu'
   batch_size, seconds = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
-  config = transformer.TransformerConfig(
-      num_layers=num_layers,
-      num_heads=HEADS,
-      head_dim=EMBED // HEADS,
-      embed_dim=EMBED,
-      mlp_dim=MLP,
+  config = paper_size.make_config(
+      num_layers,
       dropout=0.0,
       remat='none' if on_cpu else 'dots',
       scan_layers=not on_cpu,
@@ -122,12 +117,12 @@ def make_peer(num_layers: int) -> protocol.System:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
   torch.manual_seed(0)
   # It would ask the hub for the width of texts, of which there are none here.
-  audiolm_pytorch.get_encoded_dim = lambda name: EMBED
+  audiolm_pytorch.get_encoded_dim = lambda name: paper_size.EMBED
   model = audiolm_pytorch.SemanticTransformer(
       num_semantic_tokens=1024,
-      dim=EMBED,
+      dim=paper_size.EMBED,
       depth=num_layers,
-      heads=HEADS,
+      heads=paper_size.HEADS,
   ).to(device)
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
   batch_size, seconds = CPU_BATCH if device == 'cpu' else ACCELERATOR_BATCH
@@ -244,7 +239,7 @@ def measure(makers: dict[str, Any], num_rounds: int, busy: bool) -> Any:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--rounds', type=int, default=9)
-  parser.add_argument('--layers', type=int, default=LAYERS)
+  parser.add_argument('--layers', type=int, default=paper_size.LAYERS)
   parser.add_argument('--systems', default=f'float32,bfloat16,{PEER}')
   parser.add_argument('--busy', action='store_true')
   parser.add_argument('--json')

@@ -1,5 +1,7 @@
 """Tests for examples."""
 
+import functools
+
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.data import examples
@@ -30,6 +32,7 @@ def make_record(seconds, num_windows=4):
       'coarse': tokens(50, 4),
       'fine': tokens(50, 8),
       'melody': tokens(1, 24)[: max(0, int(seconds) - 3)],
+      'melody_hum': 100 + tokens(1, 24)[: max(0, int(seconds) - 3)],
       'mulan': np.tile([[1.0, 0.0]], (num_windows, 1)),
       'mulan_text': np.array([[0.0, 1.0]]),
       'captions': ['up'],
@@ -99,9 +102,9 @@ class StageExamplesTest(parameterized.TestCase):
     )
     first = example['targets'][0] - (2 + 12 * 1024 + 24 * 512)
     self.assertEqual(first % 25, 0)  # Crops start on whole seconds.
-    melody = example['inputs'][12:].reshape(3, 24) - 2 - 12 * 1024
+    melody = example['inputs'][12:].reshape(7, 24) - 2 - 12 * 1024
     melody -= 512 * np.arange(24)
-    expected = first // 25 + 3 * np.arange(3)[:, np.newaxis] + np.arange(24)
+    expected = first // 25 + np.arange(7)[:, np.newaxis] + np.arange(24)
     np.testing.assert_array_equal(melody, expected)
 
   def test_melodies_are_given_by_chance(self):
@@ -116,6 +119,22 @@ class StageExamplesTest(parameterized.TestCase):
     self.assertTrue(
         all(np.all(ids > 1) for ids, a in zip(given, absent) if not a)
     )
+
+  @parameterized.parameters((0.0, 0), (0.4, 0.4), (1.0, 1))
+  def test_melodies_are_hummed_by_chance(self, probability, expected):
+    make = functools.partial(
+        make_example, 'semantic_melody', crop_seconds=8.0,
+        hum_probability=probability,
+    )  # fmt: skip
+    record = make_record(8.0)
+    found = [make(record, seed=i)['inputs'][12] for i in range(300)]
+    first = 2 + 12 * 1024  # Of the audio; of the hum, a hundred more.
+    self.assertContainsSubset(found, {first, first + 100})
+    share = np.mean(np.array(found) == first + 100)
+    self.assertAlmostEqual(share, expected, delta=0.1)
+    # Where nobody knows what to hum, there is the audio.
+    record['melody_hum'] = record['melody_hum'][:0]
+    self.assertEqual(make(record)['inputs'][12], first)
 
   def test_crops_reach_both_ends(self):
     starts = {

@@ -72,6 +72,27 @@ class HumTest(parameterized.TestCase):
     self.assertTrue(np.all(np.diff(onsets) >= 0))
     self.assertTrue(np.all(onsets < melody.end))
 
+class HumFramesTest(absltest.TestCase):
+
+  def test_hums_the_pitches_of_frames(self):
+    frames = np.repeat([-1, 69, 71, -1], [25, 50, 50, 25])
+    rng = np.random.default_rng(0)
+    audio = humming.hum_frames(frames, rng, 3 * humming.SAMPLE_RATE)
+    self.assertLen(audio, 3 * humming.SAMPLE_RATE)
+    for second, expected in ((0.8, 69), (1.8, 71)):
+      start = round(second * humming.SAMPLE_RATE)
+      pitch = find_pitch(audio[start : start + 8000])
+      distance = (pitch - expected + 6) % 12 - 6  # Octaves aside.
+      self.assertBetween(distance, -0.8, 0.8)
+    silence = audio[: humming.SAMPLE_RATE // 4]
+    self.assertLess(np.std(silence), 0.2 * np.std(audio))
+
+  def test_nothing_to_hum(self):
+    rng = np.random.default_rng(0)
+    self.assertIsNone(humming.hum_frames(np.zeros(0, np.int8), rng, 100))
+    rests = np.repeat([60, -1], [50, 50])
+    self.assertIsNone(humming.hum_frames(rests, rng, 100))
+
 
 if __name__ == '__main__':
   absltest.main()

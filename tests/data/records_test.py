@@ -82,6 +82,7 @@ class TokenizeClipsTest(absltest.TestCase):
     without = fake_tokenizers()
     (example,) = records.tokenize_clips([record], without)
     self.assertEqual(example['melody'].shape, (0, 24))
+    self.assertEqual(example['melody_hum'].shape, (0, 24))
     self.assertNotIn('melody', without.lineage)
     melody = FakeMelody(base.MELODY, 16000)
     tokenizers = dataclasses.replace(without, melody=melody)
@@ -89,6 +90,15 @@ class TokenizeClipsTest(absltest.TestCase):
     self.assertEqual(example['melody'].shape[1], 24)
     self.assertGreater(len(example['melody']), 0)
     self.assertEqual(tokenizers.lineage['melody'], 'd' * 64)
+    # Nothing is known to hum.
+    self.assertEqual(example['melody_hum'].shape, (0, 24))
+    record['melody'] = np.repeat([60, 62, 64, -1], 75).astype(np.int8)
+    (hummed,) = records.tokenize_clips([record], tokenizers)
+    np.testing.assert_array_equal(hummed['melody'], example['melody'])
+    self.assertEqual(hummed['melody_hum'].shape, example['melody'].shape)
+    self.assertTrue(np.any(hummed['melody_hum'] != hummed['melody']))
+    (again,) = records.tokenize_clips([record], tokenizers)
+    np.testing.assert_array_equal(again['melody_hum'], hummed['melody_hum'])
 
   def test_tokens_are_those_of_the_codec(self):
     record = make_record('work', 2.0)

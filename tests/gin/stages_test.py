@@ -89,7 +89,7 @@ class StagesTest(parameterized.TestCase):
     # It takes the place of the stage without, in its size.
     self.assertEqual(model.name, name)
     self.assertEqual(model.stage.name, f'{name}_melody')
-    self.assertTrue(model.config.frame_bias)
+    self.assertEqual(model.history_dropout, 0.5)
     self.assertEqual(model.config.num_layers, 8)
     self.assertEqual(
         gin_flags.value_of('TASK_FEATURE_LENGTHS'), model.stage.feature_lengths
@@ -99,7 +99,11 @@ class StagesTest(parameterized.TestCase):
     )
     self.assertEqual(
         gin_flags.value_of('TASK_OPTIONS'),
-        {'text_probability': 0.5, 'melody_probability': 0.25},
+        {
+            'text_probability': 0.5,
+            'melody_probability': 0.25,
+            'hum_probability': 0.5,
+        },
     )
 
   def test_learning_rate_is_of_the_stage(self):

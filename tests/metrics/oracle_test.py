@@ -32,6 +32,7 @@ def make_record(seed, name):
   return {
       **tokens,
       'melody': np.zeros((0, base.MELODY.num_quantizers), np.int32),
+      'melody_hum': np.zeros((0, base.MELODY.num_quantizers), np.int32),
       'mulan': rng.normal(size=(2, EMBED_DIM)).astype(np.float32),
       'mulan_text': np.zeros((1, EMBED_DIM), np.float32),
       'captions': ['noise'],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from musiclm_jax.models import decoding
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
+from musiclm_jax.models import windows
 from musiclm_jax.stages import base as stages
 import numpy as np
 
@@ -55,7 +56,6 @@ class Sequences:
       return jnp.asarray(np.concatenate(drawn, axis=1), jnp.int32)
 
     inputs, targets = ids(self.stage.inputs), ids([self.stage.targets])
-    self.num_inputs = inputs.shape[1]
     module = transformer.StageTransformer(self.config, self.stage)
     shapes = jax.eval_shape(module.init, jax.random.key(0), inputs, targets)
     self.params = jax.tree.map(
@@ -65,9 +65,11 @@ class Sequences:
     self.logits = jax.jit(module.apply)(
         {'params': self.params}, inputs, targets
     )
-    self.read = jnp.pad(jnp.concatenate([inputs, targets], 1), ((0, 0), (1, 0)))
-    self.token_frames = jnp.asarray(
-        positions.frames(self.stage, inputs.shape[1], targets.shape[1])
+    prefix, self.window_ids = windows.split(self.stage, inputs)
+    self.num_inputs = prefix.shape[1]
+    self.read = jnp.pad(jnp.concatenate([prefix, targets], 1), ((0, 0), (1, 0)))
+    self.token_frames = positions.frames(
+        self.stage, prefix.shape[1], targets.shape[1]
     )
 
   def decode(self, dtype, num_steps=12, rows=None, packed_for=1):
@@ -75,7 +77,8 @@ class Sequences:
     read = self.read[:rows]
     known = self.num_inputs + 5  # Inputs and some targets, in one pass.
     weights = decoding.pack(self.params, self.config, dtype, packed_for)
-    cache = jax.jit(self._prefill)(weights, read[:, :known])
+    added = self._add(weights, rows)
+    cache = jax.jit(self._prefill)(weights, read[:, :known], added)
     # Room to spare, filled with what must not be seen.
     cache = decoding.resize(cache, known + num_steps + 3)
     cache = self.fill(cache, known)
@@ -86,7 +89,7 @@ class Sequences:
     )
     found = []
     for position in range(known, known + num_steps):
-      logits, cache = step(weights, read[:, position], position, cache)
+      logits, cache = step(weights, read[:, position], position, cache, added)
       found.append(logits)
     start = known - self.num_inputs
     expected = self.logits[:rows, start : start + num_steps]
@@ -105,19 +108,32 @@ class Sequences:
       return [(fill(keys, -1), fill(values, -2)) for keys, values in cache]
     return fill(cache[0], -1), fill(cache[1], -2)
 
-  def _prefill(self, weights, ids):
-    return decoding.prefill(weights, self.config, ids, self.token_frames)
+  def _add(self, weights, rows):
+    if self.window_ids is None:
+      return None
+    return decoding.add_up_windows(
+        weights,
+        self.config,
+        self.stage,
+        self.window_ids[:rows],
+        self.token_frames,
+    )
 
-  def _step(self, weights, ids, position, cache):
+  def _prefill(self, weights, ids, added):
+    frames = jnp.asarray(self.token_frames)
+    return decoding.prefill(weights, self.config, ids, frames, added)
+
+  def _step(self, weights, ids, position, cache, added):
     quantizers = self.stage.targets.num_quantizers
     return decoding.step(
         weights,
         self.config,
         ids,
         jnp.int32(position),
-        self.token_frames,
+        jnp.asarray(self.token_frames),
         (position - self.num_inputs) % quantizers,
         cache,
+        added,
     )
 
 

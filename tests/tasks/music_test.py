@@ -90,6 +90,7 @@ def write_tokens(data_dir):
         'coarse': tokens(2 * FRAMES, 4),
         'fine': tokens(2 * FRAMES, 8),
         'melody': tokens(1, 24),
+        'melody_hum': tokens(1, 24),
         'mulan': rng.normal(size=(3, 4)).astype(np.float32),
         'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
         'captions': ['piano'],

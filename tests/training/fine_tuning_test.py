@@ -44,6 +44,7 @@ def make_data(mulan=LINEAGE['mulan']):
               tokenizers.MELODY,
           )
       },
+      'melody_hum': np.zeros((0, 24), np.int32),
       'mulan': np.zeros((1, 8), np.float32),
       'mulan_text': np.zeros((1, 8), np.float32),
       'captions': ['piano'],

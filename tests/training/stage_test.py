@@ -253,12 +253,42 @@ class StageModelTest(parameterized.TestCase):
     self.assertAlmostEqual(float(evaluated), float(given), places=5)
     self.assertNotAlmostEqual(float(given), float(expected), places=3)
 
-  def test_rejects_a_dropout_that_is_no_probability(self):
-    with self.assertRaisesRegex(ValueError, r'in \[0, 1\], but is 1.5'):
+  def test_history_dropout(self):
+    model = stage_lib.StageModel(
+        stages.get_stage('semantic', 4.0), CONFIG, optax.adam(1e-2),
+        history_dropout=0.6,
+    )  # fmt: skip
+    targets = jnp.full((2000, 100), 77).at[:, 90:].set(0)
+    found = np.asarray(model._drop_history(targets, jax.random.key(0)))
+    dropped = found == stages.ABSENT_ID
+    # Of each example another share; of padding none.
+    shares = dropped[:, :90].mean(axis=1)
+    self.assertAlmostEqual(shares.mean(), 0.3, delta=0.02)
+    self.assertAlmostEqual(shares.std(), 0.6 / 12**0.5, delta=0.02)
+    np.testing.assert_array_equal(found[~dropped], targets[~dropped])
+    self.assertFalse(np.any(dropped[:, 90:]))
+
+  def test_history_is_dropped_in_training_only(self):
+    model, params = make_model()
+    batch, _ = make_batch()
+    params = {**params, 'head': 30 * params['head']}
+    config = dataclasses.replace(CONFIG, dropout=0.0)
+    forgets = stage_lib.StageModel(
+        model.stage, config, optax.adam(1e-2), history_dropout=1.0
+    )
+    given, _ = model.eval_fn(params, batch)
+    evaluated, _ = forgets.eval_fn(params, batch)
+    trained, _ = forgets.loss_fn(params, batch, jax.random.key(0))
+    self.assertAlmostEqual(float(evaluated), float(given), places=5)
+    # What is hidden from later targets is still to be predicted.
+    self.assertNotAlmostEqual(float(trained), float(given), places=3)
+
+  @parameterized.parameters('conditioning_dropout', 'history_dropout')
+  def test_rejects_a_dropout_that_is_no_probability(self, name):
+    with self.assertRaisesRegex(ValueError, name + r'.*\[0, 1\], but is 1.5'):
       stage_lib.StageModel(
-          make_model()[0].stage, CONFIG, optax.adam(1e-2),
-          conditioning_dropout=1.5,
-      )  # fmt: skip
+          make_model()[0].stage, CONFIG, optax.adam(1e-2), **{name: 1.5}
+      )
 
 
 if __name__ == '__main__':

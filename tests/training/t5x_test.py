@@ -36,6 +36,7 @@ def write_tokens(data_dir):
         'coarse': tokens(200, 4),
         'fine': tokens(200, 8),
         'melody': np.zeros((0, 24), np.int32),
+        'melody_hum': np.zeros((0, 24), np.int32),
         'mulan': rng.normal(size=(3, 4)).astype(np.float32),
         'mulan_text': rng.normal(size=(1, 4)).astype(np.float32),
         'captions': ['piano'],
