@@ -16,7 +16,7 @@ _quantize = jax.jit(quantizer.quantize)
 class Melody(base.Tokenizer):
   """Turns audio into melody tokens, 24 for each window of 4 s.
 
-  There is a window for each second: stages read every third of them.
+  There is a window for each second.
 
   Attributes:
     codebooks: [quantizers, codes, embed] float32.

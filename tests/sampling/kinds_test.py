@@ -1,6 +1,10 @@
 """What the model in the package makes of each kind of piece."""
 
 from absl.testing import absltest
+from absl.testing import parameterized
+import librosa
+from musiclm_jax.audio import io
+from musiclm_jax.data import humming
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
@@ -15,6 +19,35 @@ PROMPTS = (
     'acoustic guitar',
 )
 RATE = 24000
+# MIDI pitches and quarter notes: Ode to Joy, Twinkle, Frere Jacques, When the
+# Saints, Greensleeves, Amazing Grace.
+TUNES = (
+    ('64 64 65 67 67 65 64 62 60 60 62 64 64 62 62', [*[1] * 12, 1.5, 0.5, 2]),
+    ('60 60 67 67 69 69 67 65 65 64 64 62 62 60', [*[1] * 6, 2] * 2),
+    ('60 62 64 60 60 62 64 60 64 65 67 64 65 67', [*[1] * 10, 2, 1, 1, 2]),
+    ('60 64 65 67 60 64 65 67 60 64 65 67 64 60', [1, 1, 1, 5] * 2 + [1] * 6),
+    ('57 60 62 64 65 64 62 59 55 57 59 60 57 57', [1, 2, 1, 1.5, 0.5, 1, 2] * 2),
+    ('55 60 64 60 64 62 60 57 55 55 60 64 60 64', [1, 2, 0.5, 0.5, 2, 1, 2] * 2),
+)
+
+
+def hum(tune, rng):
+  """Returns 8 s of a tune, at 120 a minute, in some key."""
+  pitches, quarters = tune
+  pitches = np.array(pitches.split(), int) + rng.integers(-5, 7)
+  frames = np.repeat(pitches, np.round(25 * np.array(quarters)).astype(int))
+  audio = humming.hum_frames(np.resize(frames, 400), rng, 8 * 16000)
+  return io.resample(audio, 16000, RATE)
+
+
+def chroma(audio):
+  """Returns how much of each pitch class there is in each 4 s, unit length."""
+  energy = librosa.feature.chroma_stft(
+      y=audio, sr=RATE, n_fft=4096, hop_length=1500, tuning=0.0
+  )
+  energy = energy[:, :128].reshape(12, 2, 64).mean(axis=2)
+  energy -= energy.mean(axis=0)
+  return (energy / np.linalg.norm(energy)).ravel()
 
 
 def spectral_flux(audio):
@@ -25,7 +58,7 @@ def spectral_flux(audio):
 
 
 @pytest.mark.slow
-class KindsTest(absltest.TestCase):
+class KindsTest(parameterized.TestCase):
 
   @classmethod
   def setUpClass(cls):
@@ -35,12 +68,12 @@ class KindsTest(absltest.TestCase):
     cls.takes = cls.model.takes(pieces, seed=1, progress=False)
     cls.audio = [cls.model.render(take) for take in cls.takes]
 
-  def test_guidance_leads_to_the_prompt(self):
+  @parameterized.parameters(False, True)
+  def test_guidance_leads_to_the_prompt(self, is_negative):
+    others = [PROMPTS[0 if p == PROMPTS[1] else 1] for p in PROMPTS * 2]
     pieces = [
-        timeline.Timeline(
-            p, 4.0, negative_prompt=PROMPTS[0 if p == PROMPTS[1] else 1]
-        )
-        for p in PROMPTS * 2
+        timeline.Timeline(p, 4.0, negative_prompt=n if is_negative else None)
+        for p, n in zip(PROMPTS * 2, others, strict=True)
     ]
     config = musiclm.CONFIG.changed(guidance_scale=4.0)
     guided = self.model.takes(pieces, seed=1, config=config, progress=False)
@@ -49,6 +82,27 @@ class KindsTest(absltest.TestCase):
         for audio in (self.audio, map(self.model.render, guided))
     )
     self.assertGreater(led, plain + 0.02)
+
+  def test_a_hum_is_followed(self):
+    rng = np.random.default_rng(0)
+    hums = [hum(tune, rng) for tune in TUNES * 4]
+    prompts = (PROMPTS[1:] * len(hums))[: len(hums)]
+    config = musiclm.CONFIG.changed(guidance_scale=3.0)
+
+    def likeness(melodies):
+      """Returns the likeness of the chroma of each piece and hum."""
+      pieces = [
+          timeline.Timeline(p, 8.0, melody=m)
+          for p, m in zip(prompts, melodies, strict=True)
+      ]
+      audio = self.model.generate(pieces, config=config, progress=False)
+      return np.array([[chroma(h) @ chroma(x) for x in audio] for h in hums])
+
+    free, led = likeness([None] * len(hums)), likeness(hums)
+    own = np.eye(len(hums), dtype=bool)
+    self.assertGreater(np.mean(led[own]), np.mean(free[own]) + 0.05)
+    # Pieces are like their own hum, not like any.
+    self.assertGreater(np.mean(led[own]), np.mean(led[~own]) + 0.05)
 
   def test_each_part_of_a_story_is_nearest_to_its_prompt(self):
     pairs = [(PROMPTS[i], PROMPTS[j]) for i, j in ((0, 1), (4, 3), (1, 0))]
