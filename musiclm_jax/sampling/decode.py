@@ -243,9 +243,7 @@ class StageDecoder:
     if ids is None:
       return None
     room = self._length - len(self._frames)
-    frames = np.pad(
-        self._frames, (0, room), constant_values=positions.NO_FRAME
-    )
+    frames = np.pad(self._frames, (0, room), constant_values=positions.NO_FRAME)
     add = lambda side: decoding.add_up_windows(
         weights, self._config, self.stage, side, frames
     )

@@ -124,9 +124,7 @@ def measure(
     return {
         'seconds': median(lambda x: x['seconds']),
         'steps_per_second': median(lambda x: x['steps'] / x['seconds']),
-        'of_limit': median(
-            lambda x: x['gigabytes'] / x['seconds'] / bandwidth
-        ),
+        'of_limit': median(lambda x: x['gigabytes'] / x['seconds'] / bandwidth),
     }
 
   return {

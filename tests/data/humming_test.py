@@ -72,6 +72,7 @@ class HumTest(parameterized.TestCase):
     self.assertTrue(np.all(np.diff(onsets) >= 0))
     self.assertTrue(np.all(onsets < melody.end))
 
+
 class HumFramesTest(absltest.TestCase):
 
   def test_hums_the_pitches_of_frames(self):
