@@ -220,7 +220,7 @@ class StageExamples(Examples):
     }
     if tokenizers.MELODY in self.stage.inputs:
       if hum_probability and rng.random() < hum_probability:
-        hummed = record['melody_hum']
+        hummed = _hum_tokens(record)
         if len(hummed):
           tokens['melody'] = tokenizers.MELODY.crop(hummed, start, seconds)
       if rng.random() >= melody_probability:
@@ -264,6 +264,16 @@ class StageExamples(Examples):
         'inputs': inputs.astype(np.int32),
         'targets': ids(self.stage.targets).astype(np.int32),
     }
+
+
+def _hum_tokens(record: Record) -> np.ndarray:
+  if 'melody_hum' not in record:
+    raise ValueError(
+        "records of tokens must have 'melody_hum' where HUM_PROBABILITY is not"
+        f' 0, but have {sorted(record)}: they were made by an older version.'
+        ' Remove the dataset and tokenize again.'
+    )
+  return record['melody_hum']
 
 
 def draw_caption(record: Record, rng: np.random.Generator) -> int:

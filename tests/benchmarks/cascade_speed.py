@@ -50,7 +50,7 @@ class TimedDecoder(decode.StageDecoder):
     rows, known, quantizers = prefix.shape
     devices = spreading.num_devices(rows)
     weights = self._weights(rows // devices, devices)
-    position = self._input_length + known * quantizers
+    position = self._prefix_length + known * quantizers
     start = time.perf_counter()
     for piece in super().stream(tokens, prefix, *args):
       self.seconds += time.perf_counter() - start

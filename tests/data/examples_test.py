@@ -135,6 +135,10 @@ class StageExamplesTest(parameterized.TestCase):
     # Where nobody knows what to hum, there is the audio.
     record['melody_hum'] = record['melody_hum'][:0]
     self.assertEqual(make(record)['inputs'][12], first)
+    del record['melody_hum']
+    if probability == 1:
+      with self.assertRaisesRegex(ValueError, "'melody_hum'.*tokenize again"):
+        make(record)
 
   def test_crops_reach_both_ends(self):
     starts = {
