@@ -112,7 +112,7 @@ def measure(
     for decoder in decoders.values():
       decoder.reset()
     start = time.perf_counter()
-    model.generate(prompts, seed, seconds=args.seconds)
+    model.generate(prompts, seed, seconds=args.seconds, progress=False)
     times.append(time.perf_counter() - start)
     of_stages.append({n: dict(vars(d)) for n, d in decoders.items()})
   bandwidth = read_gigabytes_per_second()
