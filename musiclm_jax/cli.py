@@ -5,16 +5,27 @@ starts without the training stack.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import importlib
+import logging
+import multiprocessing
+import os
+import signal
 import sys
+import threading
+import traceback
+from types import FrameType
+import warnings
 
 from musiclm_jax import cli_batch
 from musiclm_jax import cli_data
 from musiclm_jax import cli_generate
+from musiclm_jax import errors
+from musiclm_jax import progress
 
-# What a user can mend: reported in one line, without a traceback.
-USER_ERRORS = (ValueError, OSError, FloatingPointError)
+# Set to show the traceback of every error, and what libraries log.
+TRACEBACK = 'MUSICLM_TRACEBACK'
 # Modules of `metrics` that measure one part, or all.
 REPORTS = {
     'all': 'report',
@@ -34,7 +45,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
     )
     return
   if args.mesh or args.device_kind or args.topology:
-    raise ValueError(
+    raise errors.UserError(
         '--mesh, --device_kind and --topology must come with --dry_run: where'
         ' training runs is up to the machine and the gin flags.'
     )
@@ -201,23 +212,86 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _quiet() -> None:
+  """Leaves the terminal to what this program says itself."""
+  # CUDA that is not there, slow compilation, and the like, from C++.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
+  logging.disable(logging.WARNING)
+  warnings.simplefilter('ignore')
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+  """Lets SIGTERM end a verb as Ctrl-C does, so that it tidies up."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def end(signum: int, frame: FrameType | None) -> None:
+    raise errors.Interrupted(signum)
+
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _explain(error: BaseException) -> tuple[int, str] | None:
+  """Returns the exit status and message of an error; None if it is a bug."""
+  if isinstance(error, KeyboardInterrupt):
+    signum = getattr(error, 'signum', signal.SIGINT)
+    return 128 + signum, str(error) or 'interrupted; run it again to go on.'
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return 2, (
+        'there must be memory for this, but it ran out. Ask for less at once,'
+        f' e.g. by a smaller batch: {errors.one_line(error):.200}'
+    )
+  if isinstance(error, ModuleNotFoundError):
+    if (error.name or '').startswith('musiclm_jax'):
+      return None
+    return 2, (
+        f'{error.name} must be installed for this. Install the extras train'
+        " and eval: pip install 'musiclm_jax[train,eval]'."
+    )
+  if isinstance(error, (errors.UserError, OSError)):
+    return 2, errors.one_line(error)
+  return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb; returns the exit status, 2 for what the user can mend."""
+  shows_all = os.environ.get(TRACEBACK, '') not in ('', '0')
+  if not shows_all:
+    _quiet()
   args, rest = _parser().parse_known_args(argv)
   try:
-    return args.run(args, rest) or 0
-  except USER_ERRORS as e:
-    message = ' '.join(str(e).split())
-    print(f'musiclm: {message}', file=sys.stderr)
-    return 2
-  except ModuleNotFoundError as e:
-    print(
-        f'musiclm: {e.name} must be installed for this. Install the'
-        ' extras train and eval of musiclm_jax.',
-        file=sys.stderr,
-    )
-    return 2
+    with _ended_by_sigterm():
+      return args.run(args, rest) or 0
+  except (Exception, KeyboardInterrupt) as e:
+    explained = _explain(e)
+    if explained is None:
+      raise
+    if shows_all:
+      traceback.print_exc()
+    status, message = explained
+    progress.say(message)
+    return status
+
+
+def script() -> None:
+  """Runs `main` as a program, which an interrupt ends at once."""
+  status = main()
+  if status <= 128:
+    sys.exit(status)
+  # Threads and processes that are still at work would hold it up.
+  for child in multiprocessing.active_children():
+    child.terminate()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  script()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sys
 
 from musiclm_jax import cli_data
+from musiclm_jax import errors
 
 _CHOICES = {
     'negative_prompt': str,
@@ -19,11 +20,13 @@ _CHOICES = {
 def _shard(args: argparse.Namespace) -> tuple[int, int]:
   """Returns which shard of how many this process is to make."""
   if (args.shard is None) != (args.num_shards is None):
-    raise ValueError(
+    raise errors.UserError(
         '--shard and --num_shards must be given together, but one is missing.'
     )
   if args.distributed and args.shard is not None:
-    raise ValueError('--distributed must be without --shard, which it finds.')
+    raise errors.UserError(
+        '--distributed must be without --shard, which it finds.'
+    )
   if args.shard is not None:
     return args.shard, args.num_shards
   if args.distributed:

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from musiclm_jax import errors
+
 
 def positive(text: str) -> float:
   value = float(text)
@@ -15,7 +17,7 @@ def positive(text: str) -> float:
 
 def no_more(rest: Sequence[str]) -> None:
   if rest:
-    raise ValueError(
+    raise errors.UserError(
         f'every argument must be one that --help lists, but got {rest[0]}.'
     )
 
@@ -27,7 +29,7 @@ def join_job() -> None:
   try:
     jax.distributed.initialize()
   except ValueError as e:
-    raise ValueError(
+    raise errors.UserError(
         '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
         f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to run'
         ' in one process.'

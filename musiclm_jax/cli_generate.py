@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from musiclm_jax import cli_data
+from musiclm_jax import errors
 
 AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
 # Of a new piece; a take has its own.
@@ -27,7 +28,7 @@ def _check_output(path: str) -> None:
   """Raises ValueError, before the work, where audio can't be written."""
   output = pathlib.Path(path)
   if output.suffix.lower() not in AUDIO_FORMATS:
-    raise ValueError(
+    raise errors.UserError(
         f"--output must end in one of {AUDIO_FORMATS}, but is '{path}'."
     )
   _check_folder('--output', path)
@@ -36,7 +37,7 @@ def _check_output(path: str) -> None:
 def _check_folder(option: str, path: str) -> None:
   parent = pathlib.Path(path).absolute().parent
   if not parent.is_dir():
-    raise ValueError(
+    raise errors.UserError(
         f"{option} must be in a folder that exists, but is '{path}'. Make"
         f" '{parent}' first."
     )
@@ -46,17 +47,17 @@ def _check_kind(args: argparse.Namespace) -> None:
   """Raises ValueError unless there is either a piece to make or a take."""
   given = [name for name in _OF_PIECE if getattr(args, name)]
   if args.take and given:
-    raise ValueError(
+    raise errors.UserError(
         f'--take must be without {given}, which are of new pieces. Leave one of'
         ' them out.'
     )
   if not args.take and (args.from_second or args.keep_semantic):
-    raise ValueError(
+    raise errors.UserError(
         '--from_second and --keep_semantic must be with --take, the piece to'
         ' make again.'
     )
   if not args.take and bool(args.prompt) == bool(args.like):
-    raise ValueError(
+    raise errors.UserError(
         'there must be either a prompt, a file it should be --like, or a --take'
         ' to play again, but there is none of them, or several.'
     )
@@ -86,7 +87,7 @@ def _second(text: str) -> float:
   try:
     return float(text)
   except ValueError:
-    raise ValueError(
+    raise errors.UserError(
         f"--at must have a second and a prompt, but has '{text}' as the second."
     ) from None
 

@@ -12,6 +12,7 @@ import pathlib
 import sys
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.metrics import oracle
 from musiclm_jax.sampling import sampler
 from musiclm_jax.stages import base as stages
@@ -176,7 +177,7 @@ def _find_runs(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   names = (*dict.fromkeys(TOKENIZERS.values()), *stage_names)
   runs = {name: folder / name for name in names if is_run(folder / name)}
   if not runs:
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f"'{folder}' must be the MODEL_DIR of a run, with its"
         f' {reports.METRICS}, or hold such folders named after parts, but does'
         ' not. Give the --output of a recipe, or a MODEL_DIR.'

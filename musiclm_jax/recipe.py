@@ -12,6 +12,7 @@ import os
 import pathlib
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.data import datasets
 
 SCORE_SUFFIXES = ('.mid', '.midi', '.xml', '.musicxml', '.mxl')
@@ -77,16 +78,16 @@ class Recipe:
     # A wrong flag should not cost a corpus.
     gin_flags.parse(self._flags('models', 'soundstream'))
     if not self.data.exists():
-      raise FileNotFoundError(
+      raise errors.NotFoundError(
           f"--data must be a folder that exists, but is '{self.data}'."
       )
     if self.soundfont is None and self._is_scores():
-      raise ValueError(
+      raise errors.UserError(
           f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
           ' scores, which have to be rendered.'
       )
     if self.melody and not self._is_scores():
-      raise ValueError(
+      raise errors.UserError(
           '--melody must go with scores, which the same melody is rendered of'
           f' in many ways, but {self.data} holds none. Leave it out.'
       )
@@ -98,7 +99,7 @@ class Recipe:
     }
     path = self.output / 'steps' / 'recipe.json'
     if path.exists() and (before := json.loads(path.read_text())) != settings:
-      raise ValueError(
+      raise errors.UserError(
           f'--output must be new, or of the same recipe, but {self.output} is'
           f' of {before}. Choose another folder.'
       )

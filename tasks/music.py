@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import gin
+from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
@@ -41,7 +42,7 @@ def settings(
   # The loader of tfds datasets knows --tfds_data_dir.
   data_dir = data_dir or seqio.LazyTfdsLoader('music:1.0.0').data_dir
   if not data_dir:
-    raise ValueError(
+    raise errors.UserError(
         'the data directory must be set, but is not. Bind'
         ' music.settings.data_dir = %DATA_DIR in gin, or give --tfds_data_dir.'
     )
@@ -110,7 +111,7 @@ def _make_examples(
   def to_example(record, seed):
     missing = [name for name in make.reads if name not in record]
     if missing:
-      raise ValueError(
+      raise errors.UserError(
           f'what is cached of a task must hold {list(make.reads)}, but lacks'
           f' {missing}. Remove the cache of the task and write it again.'
       )

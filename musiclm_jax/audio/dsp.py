@@ -4,6 +4,7 @@ import functools
 
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
+from musiclm_jax import errors
 import numpy as np
 
 
@@ -58,7 +59,7 @@ def stft(
   """
   fft_length = fft_length or 1 << (window_length - 1).bit_length()
   if fft_length < window_length:
-    raise ValueError(
+    raise errors.UserError(
         f'fft_length must be at least window_length {window_length}, but is'
         f' {fft_length}.'
     )
@@ -66,7 +67,7 @@ def stft(
     half = fft_length // 2
     audio = jnp.pad(audio, ((0, 0), (half, half)))
   if audio.shape[-1] < fft_length:
-    raise ValueError(
+    raise errors.UserError(
         f'audio must have at least fft_length {fft_length} samples, but has'
         f' {audio.shape[-1]}. Pad it, or set center=True.'
     )

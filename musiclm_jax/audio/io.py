@@ -6,6 +6,7 @@ import pathlib
 import re
 
 from jaxtyping import Float
+from musiclm_jax import errors
 import numpy as np
 import soundfile
 import soxr
@@ -22,16 +23,16 @@ _BLOCK = 1 << 16  # Frames read at once.
 def _check_header(path: pathlib.Path, file: soundfile.SoundFile) -> None:
   """Raises ValueError if the header is not one of a recording."""
   if file.frames <= 0:
-    raise ValueError(f'{path} must hold audio, but has no samples.')
+    raise errors.UserError(f'{path} must hold audio, but has no samples.')
   if not 1000 <= file.samplerate <= 768000 or not 1 <= file.channels <= 64:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must have 1 to 64 channels at 1000 to 768000 Hz, but its'
         f' header says {file.channels} at {file.samplerate} Hz. Export it'
         ' again.'
     )
   seconds = file.frames / file.samplerate
   if seconds > MAX_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must last at most {MAX_SECONDS} s, but its header says'
         f' {seconds:.0f} s. Split it, or export it again if it is shorter.'
     )
@@ -65,26 +66,30 @@ def read_audio(
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f'{path} must be an audio file, but is not there.')
+    raise errors.NotFoundError(
+        f'{path} must be an audio file, but is not there.'
+    )
   try:
     with soundfile.SoundFile(path) as file:
       _check_header(path, file)
       audio = np.concatenate([np.zeros(0, np.float32), *_mono_blocks(file)])
       file_rate, frames = file.samplerate, file.frames
   except soundfile.LibsndfileError as e:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must be a wav, flac, ogg or mp3 file, but cannot be read:'
         f' {e.error_string} Replace it or leave it out.'
     ) from e
   # The length in an mp3 header may be an estimate.
   if len(audio) < 0.9 * frames:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must last {frames / file_rate:.1f} s as its header says, but'
         f' breaks off after {len(audio) / file_rate:.1f} s. Copy it again.'
     )
   peak = np.max(np.abs(audio))
   if not np.isfinite(peak):
-    raise ValueError(f'{path} must be finite, but has NaN or inf samples.')
+    raise errors.UserError(
+        f'{path} must be finite, but has NaN or inf samples.'
+    )
   return resample(audio / max(peak, 1.0), file_rate, sample_rate)
 
 
@@ -105,7 +110,7 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
     with soundfile.SoundFile(path) as file:
       tags = file.copy_metadata()
   except soundfile.LibsndfileError as e:
-    raise ValueError(f'{path} must be audio: {e.error_string}') from e
+    raise errors.UserError(f'{path} must be audio: {e.error_string}') from e
   return {key: value.strip() for key, value in tags.items() if value.strip()}
 
 
@@ -161,20 +166,20 @@ def write_audio(
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
-    raise ValueError(f'{path} must end in one of {", ".join(SUFFIXES)}.')
+    raise errors.UserError(f'{path} must end in one of {", ".join(SUFFIXES)}.')
   if audio.ndim != 1 or not len(audio):
-    raise ValueError(
+    raise errors.UserError(
         f'audio must be [samples] to be written to {path}, but has shape'
         f' {audio.shape}.'
     )
   peak = float(np.max(np.abs(audio)))
   if not peak <= 1:
-    raise ValueError(
+    raise errors.UserError(
         f'audio must be finite and in [-1, 1], but peaks at {peak:.3g}. Divide'
         f' it by its peak before writing {path}.'
     )
   if len(comment) > MAX_COMMENT or not comment.isascii():
-    raise ValueError(
+    raise errors.UserError(
         f'comment must be ASCII of at most {MAX_COMMENT} characters, but has'
         f' {len(comment)}: {comment[:40]!r}…'
     )
@@ -184,7 +189,7 @@ def write_audio(
     _write(temporary, audio, sample_rate, comment)
     temporary.replace(path)
   except soundfile.LibsndfileError as e:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} cannot be written at {sample_rate} Hz: {e.error_string}'
     ) from e
   finally:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from jaxtyping import Int
+from musiclm_jax import errors
 from musiclm_jax.data import arranging
 from musiclm_jax.data import clips
 from musiclm_jax.data import instruments
@@ -107,7 +108,7 @@ def transpose_key(key: str, semitones: int) -> str:
       r'([A-Ga-g])([#b♯♭]?)\s*(m|min|minor|maj|major|)', key.strip()
   )
   if not match:
-    raise ValueError(
+    raise errors.UserError(
         f"a key must be like 'A minor' or 'Eb major', but is '{key}'. Correct"
         ' it, or leave it empty.'
     )

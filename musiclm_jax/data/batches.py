@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import functools
 import importlib
-import os
 from typing import Any
 
 import jax
+from musiclm_jax import errors
+from musiclm_jax import machine
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 import numpy as np
 
 # Threads: reading and resampling release the interpreter's lock.
-NUM_WORKERS = min(8, os.cpu_count() or 2)
+NUM_WORKERS = min(8, machine.num_cpus())
 NUM_PREFETCHED = 4
 
 Batch = dict[str, np.ndarray]
@@ -28,7 +29,7 @@ def _rows_of_process(batch_size: int) -> range:
   """Returns the rows of a global batch that this process makes."""
   num_processes = jax.process_count()
   if batch_size < 1 or batch_size % num_processes:
-    raise ValueError(
+    raise errors.UserError(
         'batch_size must be a positive multiple of the number of processes,'
         f' {num_processes}, but is {batch_size}.'
     )
@@ -71,7 +72,9 @@ class Batches(Iterator[Batch]):
       ValueError: If the source is empty or the batch size does not fit.
     """
     if not len(source):
-      raise ValueError('the source of batches must hold records, but is empty.')
+      raise errors.UserError(
+          'the source of batches must hold records, but is empty.'
+      )
     self._source = source
     self._make_example = make_example
     self._batch_size = batch_size
@@ -172,7 +175,7 @@ def task_batches(
     FileNotFoundError: If there is no such dataset.
   """
   if task not in examples.TASKS:
-    raise ValueError(
+    raise errors.UserError(
         f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)}, but is'
         f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
     )

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from jaxtyping import Float, Float32, Int16
+from musiclm_jax import errors
 import numpy as np
 
 SAMPLE_RATE = 24000
@@ -107,14 +108,16 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
 def check_clip(clip: Clip) -> None:
   """Raises ValueError unless the clip is one that parts can be trained on."""
   if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * SAMPLE_RATE:
-    raise ValueError(
+    raise errors.UserError(
         f"clip '{clip.id}' must be at least {MIN_SECONDS:g} s of mono audio,"
         f' but has shape {clip.audio.shape} at {SAMPLE_RATE} Hz.'
     )
   if not np.isfinite(clip.audio).all():
-    raise ValueError(f"clip '{clip.id}' must be finite, but has NaN or inf.")
+    raise errors.UserError(
+        f"clip '{clip.id}' must be finite, but has NaN or inf."
+    )
   if not clip.captions or not all(text.strip() for text in clip.captions):
-    raise ValueError(
+    raise errors.UserError(
         f"clip '{clip.id}' must have captions that are not empty, but has"
         f' {clip.captions}.'
     )
@@ -124,7 +127,7 @@ def check_clip(clip: Clip) -> None:
       or min(weights) < 0
       or not 0 < sum(weights) < float('inf')
   ):
-    raise ValueError(
+    raise errors.UserError(
         f"clip '{clip.id}' must have a weight of at least 0 for each of its"
         f' {len(clip.captions)} captions, and not 0 for all, but has {weights}.'
     )

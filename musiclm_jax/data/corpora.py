@@ -11,6 +11,8 @@ import os
 from typing import Any, TypeVar
 
 from absl import logging
+from musiclm_jax import errors
+from musiclm_jax import machine
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 import numpy as np
@@ -70,7 +72,7 @@ def split_works(
       key=lambda name: hashlib.sha256(name.encode()).digest(),
   )
   if len(names) <= len(held_out):
-    raise ValueError(
+    raise errors.UserError(
         f'a corpus must have at least {len(held_out) + 1} works, a different'
         f' one for each of {["train", *held_out]}, but has {len(names)}. Add'
         ' works.'
@@ -104,7 +106,7 @@ def _read_examples(
   """Returns the (key, example)s of a work, and why it was skipped."""
   try:
     return list(read(work)), ''
-  except ValueError as e:
+  except errors.UserError as e:
     if not skip_bad:
       raise
     return [], str(e)
@@ -242,7 +244,7 @@ def write_works(
   read_examples = functools.partial(
       _read_examples, read=read, skip_bad=skip_bad
   )
-  num_workers = num_workers or os.cpu_count() or 1
+  num_workers = num_workers or machine.num_cpus()
   with contextlib.ExitStack() as stack:
     if runner is None:
       examples = _in_process(splits, read_examples, num_workers, stack)

@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 
 from absl import logging
 from etils import epath
+from musiclm_jax import errors
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -92,7 +93,7 @@ def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
 
 def _check_exists(name: str, data_dir: str | os.PathLike[str]) -> None:
   if not dataset_exists(name, data_dir):
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f"data_dir '{data_dir}' must hold the dataset '{name}', but does not."
         ' Build it first: `musiclm data` makes music, and melody_pairs,'
         ' `musiclm tokenize` makes music_tokens.'
@@ -119,7 +120,7 @@ def open_dataset(
   _check_exists(name, data_dir)
   builder = tfds.builder_from_directory(dataset_dir(name, data_dir))
   if split not in builder.info.splits:
-    raise ValueError(
+    raise errors.UserError(
         f"split of the dataset '{name}' must be one of"
         f" {sorted(builder.info.splits)}, but is '{split}'."
     )
@@ -152,7 +153,7 @@ def _check_not_empty(
     empty = False
     yield example
   if empty:
-    raise ValueError(
+    raise errors.UserError(
         f"split '{split}' of the dataset '{name}' must hold examples, but is"
         ' empty. Add works, or mend those that were skipped.'
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import os
 from typing import Any, cast
 
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -108,7 +109,7 @@ class CaptionedAudioExamples(Examples):
     """Reads the word pieces, one a line, of the file `vocab`."""
     del data_dir
     if vocab is None:
-      raise ValueError(
+      raise errors.UserError(
           "task 'music_mulan' must have a vocabulary. Set --gin.VOCAB to its"
           ' file.'
       )
@@ -243,7 +244,7 @@ class StageExamples(Examples):
         s.num_frames(seconds) * s.num_quantizers for s in self.stage.inputs
     )
     if feature_lengths['inputs'] != inputs:
-      raise ValueError(
+      raise errors.UserError(
           f"feature lengths of stage '{self.stage.name}' must be of one crop:"
           f' targets of {feature_lengths["targets"]} need inputs of {inputs},'
           f' but inputs are {feature_lengths["inputs"]}. Take'
@@ -268,7 +269,7 @@ class StageExamples(Examples):
 
 def _hum_tokens(record: Record) -> np.ndarray:
   if 'melody_hum' not in record:
-    raise ValueError(
+    raise errors.UserError(
         "records of tokens must have 'melody_hum' where HUM_PROBABILITY is not"
         f' 0, but have {sorted(record)}: they were made by an older version.'
         ' Remove the dataset and tokenize again.'

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+from musiclm_jax import errors
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
 from musiclm_jax.data import midi
@@ -143,7 +144,7 @@ def describe(
   """
   clip = arrangement.score.crop(start, end)
   if not len(clip.start):
-    raise ValueError(
+    raise errors.UserError(
         f'a clip must have notes, but none sounds in {start:g}-{end:g} s.'
     )
   heard = analysis.heard_parts(clip)

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from absl import logging
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
@@ -65,9 +66,11 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """
   path = pathlib.Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f'{path} must be a caption file: it is not there.')
+    raise errors.NotFoundError(
+        f'{path} must be a caption file: it is not there.'
+    )
   if path.suffix.lower() not in ('.csv', '.jsonl'):
-    raise ValueError(f'{path} must end in .csv or .jsonl.')
+    raise errors.UserError(f'{path} must end in .csv or .jsonl.')
   with path.open(encoding='utf-8-sig', newline='') as file:
     if path.suffix.lower() == '.csv':
       rows = list(csv.DictReader(file))
@@ -80,9 +83,11 @@ def _parse_json(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
   try:
     row = json.loads(line)
   except json.JSONDecodeError as e:
-    raise ValueError(f'{path} line {number} must be JSON: {e}.') from e
+    raise errors.UserError(f'{path} line {number} must be JSON: {e}.') from e
   if not isinstance(row, dict):
-    raise ValueError(f'{path} line {number} must be a JSON object: {line!r}.')
+    raise errors.UserError(
+        f'{path} line {number} must be a JSON object: {line!r}.'
+    )
   return row
 
 
@@ -96,7 +101,7 @@ def _normalize(
     captions = [captions]
   captions = [str(text).strip() for text in captions if str(text).strip()]
   if not file or not captions:
-    raise ValueError(
+    raise errors.UserError(
         f"{path} row {number} must have 'file' and 'caption', but has"
         f' {({k: v for k, v in row.items() if v})}.'
     )
@@ -117,7 +122,7 @@ def _parse_weight(path: pathlib.Path, number: int, value: Any) -> float:
   except (TypeError, ValueError):
     weight = float('nan')
   if not 0 <= weight < float('inf'):
-    raise ValueError(
+    raise errors.UserError(
         f'{path} row {number} must have a weight of at least 0, but has'
         f' {value!r}. Leave it empty for 1.'
     )
@@ -127,7 +132,7 @@ def _parse_weight(path: pathlib.Path, number: int, value: Any) -> float:
 def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
   found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.is_file()]
   if len(found) > 1:
-    raise ValueError(
+    raise errors.UserError(
         f'audio_dir {audio_dir} must hold at most one of {CAPTION_FILES}, but'
         ' holds both. Name the one to use with --captions.'
     )
@@ -155,7 +160,7 @@ def find_files(
   """
   audio_dir = pathlib.Path(audio_dir)
   if not audio_dir.is_dir():
-    raise FileNotFoundError(f'audio_dir {audio_dir} must be a folder.')
+    raise errors.NotFoundError(f'audio_dir {audio_dir} must be a folder.')
   captions = captions or _find_caption_file(audio_dir)
   paths = {
       path.relative_to(audio_dir).as_posix(): path
@@ -163,7 +168,7 @@ def find_files(
       if path.suffix.lower() in io.SUFFIXES and path.is_file()
   }
   if not paths:
-    raise ValueError(
+    raise errors.UserError(
         f'audio_dir {audio_dir} must hold {", ".join(io.SUFFIXES)} files, but'
         ' holds none.'
     )
@@ -172,7 +177,7 @@ def find_files(
     rows.setdefault(pathlib.PurePath(row['file']).as_posix(), []).append(row)
   missing = [name for name in rows if name not in paths]
   if missing:
-    raise ValueError(
+    raise errors.UserError(
         f'{captions} must name files of {audio_dir}, but {len(missing)} of'
         f' {len(rows)} are not there, e.g. {missing[:_NUM_NAMED]}. Add them or'
         ' remove their rows.'
@@ -253,7 +258,7 @@ def read_clips(file: AudioFile, clip_seconds: float) -> Iterator[clips.Clip]:
   """
   audio = io.read_audio(file.path, clips.SAMPLE_RATE)
   if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
-    raise ValueError(
+    raise errors.UserError(
         f'{file.path} must last at least {clips.MIN_SECONDS:g} s, but lasts'
         f' {len(audio) / clips.SAMPLE_RATE:.2f} s.'
     )
@@ -304,7 +309,7 @@ def build_folder(
     ValueError: If the folder, the caption file or an audio file is bad.
   """
   if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
         f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
     )

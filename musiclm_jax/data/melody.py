@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
@@ -70,7 +71,7 @@ def build_melody_pairs(
     ValueError: If there are no scores, or one cannot be read.
   """
   if variations < 2 or phrases_per_score < 1 or phrase_seconds < MIN_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         'variations must be at least 2, phrases_per_score at least 1 and'
         f' phrase_seconds at least {MIN_SECONDS:g}, but are {variations},'
         f' {phrases_per_score} and {phrase_seconds:g}.'

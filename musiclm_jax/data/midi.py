@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import Float, Int
 import mido
+from musiclm_jax import errors
 import numpy as np
 
 DRUM_CHANNEL = 9
@@ -141,7 +142,7 @@ def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
     else:
       midi = mido.MidiFile(file=file, clip=True)
   except (OSError, EOFError, ValueError, KeyError, IndexError) as e:
-    raise ValueError(
+    raise errors.UserError(
         f'{name} must be a MIDI file, but cannot be read: {e}. Replace it or'
         ' leave it out.'
     ) from e
@@ -149,7 +150,9 @@ def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
   for track in midi.tracks:
     reader.read(track)
   if not reader.notes:
-    raise ValueError(f'{name} must have notes, but has none. Leave it out.')
+    raise errors.UserError(
+        f'{name} must have notes, but has none. Leave it out.'
+    )
   return reader.score()
 
 
@@ -326,7 +329,7 @@ def _assign_channels(score: Score) -> dict[int, int]:
     groups = {p: score.parts[p].program for p in pitched}
   numbers = sorted(set(groups.values()))
   if len(numbers) > 15:
-    raise ValueError(
+    raise errors.UserError(
         'a score must have at most 15 programs, as MIDI has 15 channels for'
         f' them, but has {len(numbers)}. Leave it out.'
     )

@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from absl import logging
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
@@ -59,7 +60,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     reader = csv.DictReader(file)
     missing = set(_COLUMNS) - set(reader.fieldnames or ())
     if missing:
-      raise ValueError(
+      raise errors.UserError(
           f'{path} must have the columns of musiccaps-public.csv, but lacks'
           f' {sorted(missing)}.'
       )
@@ -89,7 +90,7 @@ def find_audio(audio_dir: str | os.PathLike[str]) -> dict[str, str]:
   """
   audio_dir = pathlib.Path(audio_dir)
   if not audio_dir.is_dir():
-    raise FileNotFoundError(f'audio_dir {audio_dir} must be a folder.')
+    raise errors.NotFoundError(f'audio_dir {audio_dir} must be a folder.')
   paths = {}
   for path in sorted(audio_dir.rglob('*')):
     if path.suffix.lower() in io.SUFFIXES:
@@ -110,7 +111,7 @@ def read_clips(row: Row) -> Iterator[clips.Clip]:
     start, end = (round(t * clips.SAMPLE_RATE) for t in (row.start, row.end))
     audio = audio[start:end]
   if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
-    raise ValueError(
+    raise errors.UserError(
         f'{row.path} must hold seconds {row.start:g} to {row.end:g} of'
         f' {row.ytid}, but holds {len(audio) / clips.SAMPLE_RATE:.2f} s of'
         ' them. Download it again.'
@@ -181,7 +182,7 @@ def build_musiccaps(
   )
   test = [row for row in found if row.is_eval]
   if not test:
-    raise ValueError(
+    raise errors.UserError(
         f'{audio_dir} must hold clips of the eval split of MusicCaps, to test'
         f' on, but holds {len(found)} clips and none of those.'
     )

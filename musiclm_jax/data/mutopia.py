@@ -19,6 +19,7 @@ import zipfile
 
 from absl import logging
 import mido
+from musiclm_jax import errors
 
 PUBLIC_LICENSES = ('Public Domain', 'Creative Commons Attribution')
 COLUMNS = (
@@ -129,7 +130,7 @@ def prepare_mutopia(
   """
   for program in ('lilypond', 'convert-ly'):
     if shutil.which(program) is None:
-      raise FileNotFoundError(
+      raise errors.NotFoundError(
           f"the program '{program}' must be on PATH, but is not; install it"
           " with 'apt install lilypond'."
       )
@@ -139,7 +140,7 @@ def prepare_mutopia(
     root = _unpack(pathlib.Path(source), pathlib.Path(scratch))
     pieces = _select(read_pieces(root), licenses)[:limit]
     if not pieces:
-      raise ValueError(
+      raise errors.UserError(
           f'{source} must hold LilyPond files with a licence among'
           f' {list(licenses)}, but holds none; name other licences.'
       )
@@ -180,7 +181,7 @@ def _unpack(source: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
       archive.extractall(scratch / 'sources')
     source = scratch / 'sources'
   elif not source.is_dir():
-    raise FileNotFoundError(f'{source} must be a folder or a zip file.')
+    raise errors.NotFoundError(f'{source} must be a folder or a zip file.')
   # Mutopia's repository keeps the pieces in `ftp`; others repeat them.
   return source / 'ftp' if (source / 'ftp').is_dir() else source
 

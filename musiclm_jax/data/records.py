@@ -11,6 +11,7 @@ from typing import Any
 import zlib
 
 from absl import logging
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -338,7 +339,7 @@ def check_lineage(
   for name, sha256 in lineage(data_dir).items():
     if expected[name] != sha256:
       path = datasets.dataset_dir(NAME, data_dir).parent
-      raise ValueError(
+      raise errors.UserError(
           f'{path} must be tokens of the {name} of this model, sha256'
           f' {expected[name][:12]}, but is of {sha256[:12]}. Use the model that'
           ' wrote it, or remove it and tokenize again.'

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import midi
@@ -31,13 +32,13 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
     ValueError: If the file is no SoundFont.
   """
   if shutil.which('fluidsynth') is None:
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         "the program 'fluidsynth' must be on PATH to render scores, but is"
         " not; install it, e.g. with 'apt install fluidsynth'."
     )
   path = pathlib.Path(soundfont)
   if not path.is_file():
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f'the SoundFont {path} must be an sf2 or sf3 file, but is not there;'
         " install one, e.g. with 'apt install fluid-soundfont-gm', which"
         ' writes /usr/share/sounds/sf2/FluidR3_GM.sf2.'
@@ -45,7 +46,7 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
   with open(path, 'rb') as file:
     header = file.read(12)
   if header[:4] != b'RIFF' or header[8:] != b'sfbk':
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must be a SoundFont (RIFF sfbk), but begins with'
         f' {header!r}. Give an sf2 or sf3 file.'
     )
@@ -69,7 +70,7 @@ def render(
       longer than an hour.
   """
   if score.seconds > _MAX_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         f'a score must last at most {_MAX_SECONDS:g} s, but lasts'
         f' {score.seconds:.0f} s. Leave it out, or render an excerpt.'
     )
@@ -88,7 +89,7 @@ def render(
     )
     if result.returncode or not os.path.exists(target):
       message = result.stderr.decode(errors='replace').strip()[-200:]
-      raise ValueError(
+      raise errors.UserError(
           f'fluidsynth must render with {soundfont}, but failed: {message}'
       )
     audio = io.read_audio(target, clips.SAMPLE_RATE)
@@ -99,7 +100,7 @@ def _trim(audio: np.ndarray) -> np.ndarray:
   """Drops the silence at the end."""
   sounding = np.flatnonzero(np.abs(audio) > _SILENCE)
   if not len(sounding):
-    raise ValueError(
+    raise errors.UserError(
         'a score must render to sound, but rendered to silence. Leave it out,'
         ' or use a SoundFont with all instruments of General MIDI.'
     )

@@ -18,6 +18,7 @@ import tempfile
 from typing import Any
 import zipfile
 
+from musiclm_jax import errors
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
 from musiclm_jax.data import captions
@@ -99,14 +100,14 @@ def build_scores(
     ValueError: If there are no scores, or one cannot be read.
   """
   if variations < 1 or clip_seconds < clips.MIN_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         'variations must be at least 1 and clip_seconds at least'
         f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
     )
   rendering.check_renderer(soundfont)
   sources = [source] if isinstance(source, (str, os.PathLike)) else source
   if index is not None and len(sources) != 1:
-    raise ValueError(
+    raise errors.UserError(
         f'index must be for one source, but there are {len(sources)}. Put'
         ' an index.csv into each.'
     )
@@ -148,14 +149,14 @@ def list_scores(
       or label == 'music21'
   }
   if not scores:
-    raise ValueError(
+    raise errors.UserError(
         f'{source} must hold MIDI or MusicXML files, but holds none that end'
         f' in {", ".join((*MIDI_SUFFIXES, *XML_SUFFIXES))}.'
     )
   rows = _read_index(index, paths)
   missing = sorted(set(rows) - set(scores))
   if missing:
-    raise ValueError(
+    raise errors.UserError(
         f'the index must name files of {source}, but {len(missing)} are not'
         f' there, e.g. {missing[0]}. Correct the column file.'
     )
@@ -175,7 +176,9 @@ def _file_paths(source: pathlib.Path) -> dict[str, str]:
         if path.is_file()
     }
   if source.suffix.lower() != '.zip' or not zipfile.is_zipfile(source):
-    raise FileNotFoundError(f'{source} must be a folder or a .zip of scores.')
+    raise errors.NotFoundError(
+        f'{source} must be a folder or a .zip of scores.'
+    )
   with zipfile.ZipFile(source) as archive:
     return {name: str(source) for name in archive.namelist()}
 
@@ -207,7 +210,7 @@ def _read_index(
   else:
     rows = [json.loads(line) for line in text.splitlines() if line.strip()]
   if not all(row.get('file') for row in rows):
-    raise ValueError(
+    raise errors.UserError(
         f"{index} must have a 'file' in each row, but has the columns"
         f' {list(rows[0])}.'
     )
@@ -236,7 +239,7 @@ def _score_file(
     if 'key' in known:
       analysis.transpose_key(known['key'], 0)
   except ValueError as e:
-    raise ValueError(f'the index has a bad row for {name}: {e}') from e
+    raise errors.UserError(f'the index has a bad row for {name}: {e}') from e
   work = row.get('work') or pathlib.PurePosixPath(name).with_suffix('')
   return ScoreFile(
       path=path,
@@ -270,7 +273,7 @@ def load_score(file: ScoreFile) -> midi.Score:
     try:
       music21.converter.parse(source).write('midi', target)
     except Exception as e:  # music21 raises errors of many unrelated classes.
-      raise ValueError(
+      raise errors.UserError(
           f'{file.name} must be a score that music21 reads, but it says: {e}.'
           ' Leave it out.'
       ) from e

@@ -1,6 +1,7 @@
 """Fréchet distance of two sets of embeddings, as if they were Gaussian."""
 
 from jaxtyping import Float
+from musiclm_jax import errors
 import numpy as np
 
 # Eigenvalues below this share of the largest are rounding.
@@ -26,7 +27,7 @@ def frechet_distance(
       small for its covariance to have full rank.
   """
   if embeddings.shape[1] != references.shape[1]:
-    raise ValueError(
+    raise errors.UserError(
         'embeddings and references must be of one width, but are of'
         f' {embeddings.shape[1]} and {references.shape[1]}. Embed both with the'
         ' same network.'
@@ -49,12 +50,12 @@ def _moments(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns mean [embed] and unbiased covariance [embed, embed]."""
   count, width = x.shape
   if count <= width:
-    raise ValueError(
+    raise errors.UserError(
         f'{name} must be more than they are wide, {width}, for a covariance of'
         f' full rank, but are {count}. Embed more audio.'
     )
   if not np.isfinite(x).all():
-    raise ValueError(
+    raise errors.UserError(
         f'{name} must be finite, but hold NaN or inf. Leave those clips out.'
     )
   x = x.astype(np.float64)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxtyping import Bool, Float, Int
+from musiclm_jax import errors
 import numpy as np
 
 
@@ -46,7 +47,7 @@ def retrieval(
     ValueError: If there are no queries.
   """
   if len(queries) == 0:
-    raise ValueError(
+    raise errors.UserError(
         'queries must hold at least one embedding, but hold none. Give the'
         ' captions of at least one clip.'
     )
@@ -80,7 +81,7 @@ def classification(
     ValueError: If there are no clips.
   """
   if not len(labels):
-    raise ValueError(
+    raise errors.UserError(
         'labels must be of at least one clip, but there are none. Leave out'
         ' what is not known of any.'
     )

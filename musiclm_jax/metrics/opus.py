@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 import numpy as np
 import soundfile
@@ -55,7 +56,7 @@ def transcode(
     ValueError: If opusenc rejects the audio or bitrate, with what it says.
   """
   if not is_installed():
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f'{_COMMAND} must be installed, but is not found. Install opus-tools.'
     )
   with tempfile.TemporaryDirectory() as folder:
@@ -67,11 +68,11 @@ def transcode(
         [_COMMAND, *flags, wav, ogg], capture_output=True, text=True
     )
     if done.returncode:
-      raise ValueError(f'{_COMMAND} must accept the audio: {done.stderr}')
+      raise errors.UserError(f'{_COMMAND} must accept the audio: {done.stderr}')
     # Decoding drops the samples of the encoder's delay (pre-skip).
     decoded, rate = soundfile.read(ogg, dtype='float32')
     if rate != sample_rate or decoded.shape != audio.shape:
-      raise ValueError(
+      raise errors.UserError(
           f'Opus audio must be {audio.shape} at {sample_rate} Hz as before, but'
           f' is {decoded.shape} at {rate} Hz. Resample it to a rate of Opus.'
       )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 import os
 
+from musiclm_jax import errors
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.data import records
@@ -74,7 +75,7 @@ def swap(
   records.check_lineage(data_dir, description['lineage'])
   dataset = datasets.open_dataset(records.NAME, data_dir, split)
   if len(dataset) < 2:
-    raise ValueError(
+    raise errors.UserError(
         f"split '{split}' must hold 2 clips or more to swap, but holds"
         f' {len(dataset)}. Take another.'
     )

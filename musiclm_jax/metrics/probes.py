@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxtyping import Bool, Float, Int
+from musiclm_jax import errors
 import numpy as np
 
 NUM_FOLDS = 5
@@ -26,7 +27,7 @@ def assign_folds(works: Sequence[str]) -> Int[np.ndarray, ' clips']:
   """
   clips_of = collections.Counter(works)
   if len(clips_of) < NUM_FOLDS:
-    raise ValueError(
+    raise errors.UserError(
         f'clips must be of at least {NUM_FOLDS} works, as probes are tested on'
         f' works they were not trained on, but are of {len(clips_of)}. Raise'
         ' --max_clips, or take a split of more works.'

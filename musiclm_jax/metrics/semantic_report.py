@@ -11,6 +11,7 @@ import json
 import os
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips as clips_lib
 from musiclm_jax.data import datasets
@@ -226,7 +227,7 @@ def evaluate(
   ]
   rows = _all_probe_rows(clips, folds, quantizers)
   if not rows:
-    raise ValueError(
+    raise errors.UserError(
         f"split '{split}' must hold clips of at least two chords or keys that"
         ' are known, but does not. Build it with `musiclm data scores`.'
     )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.models import layers
 from musiclm_jax.models import wordpiece
 
@@ -40,7 +41,7 @@ class BertConfig:
 
   def __post_init__(self):
     if self.pooling not in POOLINGS:
-      raise ValueError(
+      raise errors.UserError(
           f"pooling must be one of {POOLINGS}, but is '{self.pooling}'."
       )
 

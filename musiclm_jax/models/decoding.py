@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
+from musiclm_jax import errors
 from musiclm_jax.models import matvec
 from musiclm_jax.models import transformer
 from musiclm_jax.models import windows
@@ -61,7 +62,9 @@ def pack(
     ValueError: If there is no such dtype.
   """
   if dtype not in matvec.DTYPES:
-    raise ValueError(f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'.")
+    raise errors.UserError(
+        f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'."
+    )
   cast = jnp.dtype('float32' if dtype == 'float32' else 'bfloat16')
   matrix = functools.partial(_pack_matrix, dtype=dtype, rows=rows)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from flax import traverse_util
 import ml_dtypes
+from musiclm_jax import errors
 from musiclm_jax.models import bert
 from musiclm_jax.models import wordpiece
 import numpy as np
@@ -101,7 +102,7 @@ def _read_config(path: pathlib.Path) -> bert.BertConfig:
   given = json.loads((path / 'config.json').read_text(encoding='utf-8'))
   model_type = given.get('model_type', 'bert')
   if model_type not in MODEL_TYPES:
-    raise ValueError(
+    raise errors.UserError(
         f"{path / 'config.json'} must have a model_type of {MODEL_TYPES}, but"
         f' has {model_type!r}, which splits words or attends in another way.'
         ' Choose a checkpoint of these.'
@@ -112,7 +113,7 @@ def _read_config(path: pathlib.Path) -> bert.BertConfig:
   required = _REQUIRED | {'embedding_size': given['hidden_size']}
   for key, value in required.items():
     if given.get(key, value) != value:
-      raise ValueError(
+      raise errors.UserError(
           f"{path / 'config.json'} must have {key} {value!r}, but has"
           f' {given[key]!r}. Choose another checkpoint of {MODEL_TYPES}.'
       )
@@ -129,20 +130,20 @@ def _read_vocab(path: pathlib.Path) -> list[str]:
   )
   normalizer = tokenizer.get('normalizer') or {}
   if not options.get('do_lower_case', normalizer.get('lowercase', True)):
-    raise ValueError(
+    raise errors.UserError(
         f"checkpoint '{path}' must be uncased, but its tokenizer does not lower"
         ' the case. Choose its uncased sibling.'
     )
   if (path / 'vocab.txt').exists():
     return list(wordpiece.WordPiece.from_file(path / 'vocab.txt').vocab)
   if not tokenizer:
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f"BERT checkpoint '{path}' must hold vocab.txt or tokenizer.json."
         ' Download one of them.'
     )
   model = tokenizer['model']
   if model.get('type', 'WordPiece') != 'WordPiece':
-    raise ValueError(
+    raise errors.UserError(
         f"{path / 'tokenizer.json'} must be of type 'WordPiece', but is of"
         f' {model["type"]!r}. Choose another checkpoint of {MODEL_TYPES}.'
     )
@@ -183,7 +184,7 @@ def load_hf_bert(
   path = pathlib.Path(path)
   for name in ('config.json', 'model.safetensors'):
     if not (path / name).exists():
-      raise FileNotFoundError(
+      raise errors.NotFoundError(
           f"BERT checkpoint '{path}' must hold {name}. Download the"
           ' safetensors version of the model.'
       )
@@ -198,7 +199,7 @@ def load_hf_bert(
   expected = [f'{n}.{kind}' for n in names.values() for kind in _KINDS]
   missing = {_TOKENS, _POSITIONS, *expected} - set(tensors)
   if missing:
-    raise ValueError(
+    raise errors.UserError(
         f"{path / 'model.safetensors'} must hold the tensors of BERT, but lacks"
         f' {len(missing)}, e.g. {min(missing)}. Download it again, or choose'
         ' another checkpoint.'

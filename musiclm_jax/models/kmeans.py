@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 import numpy as np
 
 # Points whose distances to all centroids are in memory at one time.
@@ -134,7 +135,7 @@ def kmeans(
     ValueError: If there are no points.
   """
   if points.shape[0] == 0:
-    raise ValueError(
+    raise errors.UserError(
         f'points must hold at least one row, but has shape {points.shape}.'
         ' Give audio long enough for one frame.'
     )

@@ -10,6 +10,7 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import encoder
 from musiclm_jax.models import layers
@@ -63,7 +64,7 @@ class MelodyConfig:
 
   def __post_init__(self):
     if self.num_patches % self.num_segments:
-      raise ValueError(
+      raise errors.UserError(
           'num_segments must divide the positions of a window,'
           f' {self.num_patches}, but is {self.num_segments}. Change it or'
           ' frames_per_patch.'

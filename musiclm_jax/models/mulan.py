@@ -10,6 +10,7 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import ast
 from musiclm_jax.models import bert
@@ -289,7 +290,7 @@ class Embedder:
       ValueError: If there is no text, or one is empty or too long.
     """
     if not texts or not all(text.strip() for text in texts):
-      raise ValueError(
+      raise errors.UserError(
           f'texts must be one or more that say something, but are {texts!r}.'
           ' Describe the music.'
       )

@@ -16,6 +16,7 @@ from typing import Any
 
 from flax import traverse_util
 import ml_dtypes
+from musiclm_jax import errors
 import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
@@ -149,7 +150,7 @@ def save(
     The sha256 of the stored variables.
   """
   if dtype not in DTYPES:
-    raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
+    raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   tensors = {}
@@ -185,14 +186,14 @@ def read_description(
   """
   path = pathlib.Path(directory) / f'{name}.json'
   if not path.exists():
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f"model '{directory}' must hold {name}.json and {name}.safetensors, but"
         f' holds {sorted(p.name for p in path.parent.glob("*.json"))}. Train'
         f" and export the part '{name}' first."
     )
   description = json.loads(path.read_text())
   if description.get('format') != FORMAT:
-    raise ValueError(
+    raise errors.UserError(
         f'{path} must have format {FORMAT}, but has'
         f" {description.get('format')!r}. Export it again with this version."
     )
@@ -213,11 +214,11 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   description = read_description(directory, name)
   path = pathlib.Path(directory) / f'{name}.safetensors'
   if not path.exists():
-    raise FileNotFoundError(f'{path} must exist beside {name}.json.')
+    raise errors.NotFoundError(f'{path} must exist beside {name}.json.')
   data = path.read_bytes()
   sha256 = hashlib.sha256(data).hexdigest()
   if sha256 != description['sha256']:
-    raise ValueError(
+    raise errors.UserError(
         f"{path} must have sha256 {description['sha256']}, but has {sha256}:"
         ' the file is damaged or belongs to another export. Copy it again.'
     )
@@ -242,7 +243,7 @@ def check_lineage(
   """
   for name, expected in lineage.items():
     if name in hashes and hashes[name] != expected:
-      raise ValueError(
+      raise errors.UserError(
           f"'{part}' must be used with the {name} it was trained on, sha256"
           f' {expected[:12]}, but was given {hashes[name][:12]}. Use the'
           f" {name} of the same model, or train '{part}' on tokens of this one."
@@ -264,9 +265,11 @@ def check_variables(
   for key, value in traverse_util.flatten_dict(expected, sep='/').items():
     if key not in flat or flat[key].shape != value.shape:
       came = flat[key].shape if key in flat else 'nothing'
-      raise ValueError(
+      raise errors.UserError(
           f"'{name}' must hold {key} of shape {value.shape}, but holds {came}."
           ' Export it again from the config it was trained with.'
       )
     if flat[key].dtype.kind == 'f' and not np.isfinite(flat[key]).all():
-      raise ValueError(f"'{name}' must be finite, but {key} has NaN or inf.")
+      raise errors.UserError(
+          f"'{name}' must be finite, but {key} has NaN or inf."
+      )

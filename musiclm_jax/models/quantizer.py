@@ -7,6 +7,7 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.models import kmeans
 import numpy as np
 
@@ -95,7 +96,7 @@ def fit_rvq(
     ValueError: If there are no embeddings.
   """
   if embeddings.shape[0] == 0:
-    raise ValueError(
+    raise errors.UserError(
         'embeddings must hold at least one row, but have shape'
         f' {embeddings.shape}. Fit on at least one clip.'
     )

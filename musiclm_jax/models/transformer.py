@@ -8,6 +8,7 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
 from musiclm_jax.models import products
@@ -58,7 +59,9 @@ class TransformerConfig:
     if isinstance(self.remat, bool):  # As older files have it.
       object.__setattr__(self, 'remat', 'full' if self.remat else 'none')
     if self.remat not in REMATS:
-      raise ValueError(f"remat must be one of {REMATS}, but is '{self.remat}'.")
+      raise errors.UserError(
+          f"remat must be one of {REMATS}, but is '{self.remat}'."
+      )
 
 
 class Attention(nn.Module):

@@ -9,6 +9,7 @@ from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
+from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import conformer
 from musiclm_jax.models import layers
@@ -68,12 +69,12 @@ class W2vBertConfig:
     # JSON has no tuples, and linen needs hashable attributes.
     object.__setattr__(self, 'conv_channels', tuple(self.conv_channels))
     if not 1 <= self.semantic_layer <= self.masked_prediction_layers:
-      raise ValueError(
+      raise errors.UserError(
           'semantic_layer must be in [1, masked_prediction_layers ='
           f' {self.masked_prediction_layers}], but is {self.semantic_layer}.'
       )
     if self.embed_dim % self.num_heads:
-      raise ValueError(
+      raise errors.UserError(
           f'embed_dim must be a multiple of num_heads {self.num_heads}, but is'
           f' {self.embed_dim}.'
       )
@@ -118,7 +119,7 @@ class FeatureEncoder(nn.Module):
   ) -> Float[Array, 'batch frames features']:
     samples = valid.shape[1] * FRAME_LENGTH
     if audio.shape[1] != samples:
-      raise ValueError(
+      raise errors.UserError(
           f'audio must hold {FRAME_LENGTH} samples for each frame, {samples} in'
           f' all, but holds {audio.shape[1]}. Crop it to a multiple.'
       )

@@ -6,6 +6,7 @@ import pathlib
 import string
 
 from jaxtyping import Int
+from musiclm_jax import errors
 import numpy as np
 import tokenizers
 
@@ -35,13 +36,13 @@ class WordPiece:
     ids = {piece: i for i, piece in enumerate(vocab)}
     if len(ids) != len(vocab):
       repeated = next(p for i, p in enumerate(vocab) if ids[p] != i)
-      raise ValueError(
+      raise errors.UserError(
           f'a vocabulary must hold each piece once, but {repeated!r} repeats'
           f' in {len(vocab)} pieces. Remove one.'
       )
     missing = [piece for piece in SPECIALS if piece not in ids]
     if missing or ids[PADDING] != PADDING_ID:
-      raise ValueError(
+      raise errors.UserError(
           f'a vocabulary must start with {PADDING} and hold {SPECIALS}, but'
           f' starts with {list(vocab[:1])} and lacks {missing}. Make one with'
           ' wordpiece.train_wordpiece(texts, size).'
@@ -56,7 +57,7 @@ class WordPiece:
     """Reads a vocabulary of one piece per line, as BERT's vocab.txt."""
     path = pathlib.Path(path)
     if not path.exists():
-      raise FileNotFoundError(
+      raise errors.NotFoundError(
           f"vocabulary '{path}' must exist. Make one of the corpus's captions"
           ' with training.mulan.build_vocab(captions, path, size).'
       )
@@ -95,7 +96,7 @@ class WordPiece:
       ids = encoding.ids
       if len(ids) > max_length:
         if not truncate:
-          raise ValueError(
+          raise errors.UserError(
               f'a text must have at most {max_length - 2} word pieces, but'
               f' {text[:40]!r}… has {len(ids) - 2}. Shorten it.'
           )
@@ -120,7 +121,7 @@ def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:
   """
   texts = sorted(texts)
   if not any(text.strip() for text in texts):
-    raise ValueError(
+    raise errors.UserError(
         f'a vocabulary must be learned from text, but all {len(texts)} texts'
         ' are empty. Add captions to the corpus.'
     )

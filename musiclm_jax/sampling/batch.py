@@ -17,6 +17,7 @@ import time
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import prompt_list
 from musiclm_jax.sampling import provenance
@@ -101,13 +102,15 @@ class Shard:
       ValueError: If there is no such shard, batch or format.
     """
     if not 0 <= shard < num_shards:
-      raise ValueError(
+      raise errors.UserError(
           f'shard must be in [0, num_shards), but is {shard} of {num_shards}.'
       )
     if batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1, but is {batch_size}.')
+      raise errors.UserError(
+          f'batch_size must be at least 1, but is {batch_size}.'
+      )
     if audio_format not in FORMATS:
-      raise ValueError(
+      raise errors.UserError(
           f"format must be one of {FORMATS}, but is '{audio_format}'."
       )
     self._dir = pathlib.Path(output_dir)
@@ -204,7 +207,7 @@ class Shard:
         elif difference := provenance.difference(file, expected):
           wrong.append(f'{file} {difference}')
     if wrong:
-      raise ValueError(
+      raise errors.UserError(
           'files that are there must be what the list and the options ask for,'
           f' but {wrong[0]}{f"; and {len(wrong) - 1} more" * (len(wrong) > 1)}.'
           ' Remove or move them to have them made anew, choose another'
@@ -229,7 +232,7 @@ class Shard:
       return
     try:
       audio = self._generate(model, batch)
-    except ValueError as e:
+    except errors.UserError as e:
       if len(batch) == 1:
         yield from ((_failed(line, e), 0) for line in lines[0])
         return

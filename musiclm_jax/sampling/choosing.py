@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt
+from musiclm_jax import errors
 import numpy as np
 
 _COLDEST = 1e-6  # Temperature that stands for 0, where logits are divided.
@@ -38,22 +39,22 @@ class SamplingConfig:
 
   def __post_init__(self):
     if not 0 <= self.temperature < float('inf'):
-      raise ValueError(
+      raise errors.UserError(
           'temperature must be at least 0, which takes the likeliest tokens,'
           f' but is {self.temperature}.'
       )
     if self.top_k < 0:
-      raise ValueError(
+      raise errors.UserError(
           'top_k must be at least 1, or 0 for no limit, but is'
           f' {self.top_k}.'
       )
     if not 0 < self.top_p <= 1:
-      raise ValueError(
+      raise errors.UserError(
           'top_p must be above 0 and at most 1, which is no limit, but is'
           f' {self.top_p}.'
       )
     if not 0 <= self.guidance_scale < float('inf'):
-      raise ValueError(
+      raise errors.UserError(
           'guidance_scale must be at least 0; 1 is no guidance and 3 is strong;'
           f' but is {self.guidance_scale}.'
       )

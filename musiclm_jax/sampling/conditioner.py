@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.models import mulan as mulan_model
 from musiclm_jax.sampling import sampler as sampler_lib
@@ -130,7 +131,7 @@ class Conditioner:
     starts, embeddings = [0.0], [self.embed(timeline.sections[0][1])]
     for start, prompt in timeline.sections[1:]:
       if start >= seconds:
-        raise ValueError(
+        raise errors.UserError(
             f'each prompt must start within the {seconds:g} s of the piece, but'
             f' one starts at second {start:g}.'
         )
@@ -146,7 +147,7 @@ class Conditioner:
       starts.append(start + timeline.blend_seconds / 2 * bool(steps))
       embeddings.append(after)
     if any(a >= b for a, b in zip(starts, starts[1:])) or starts[-1] >= seconds:
-      raise ValueError(
+      raise errors.UserError(
           'blend_seconds must fit between the prompts, within the piece, but'
           f' prompts start at {[s for s, _ in timeline.sections]} s, and'
           f' blend_seconds is {timeline.blend_seconds}.'
@@ -164,7 +165,7 @@ class Conditioner:
   ) -> None:
     """Writes the tokens of audio that is there, but for those to change."""
     if self.load_semantic is None:
-      raise ValueError(
+      raise errors.UserError(
           'audio must be for a model with the part w2v_bert, which makes'
           ' semantic tokens of it, but this model has none.'
       )
@@ -184,7 +185,7 @@ class Conditioner:
   def _melody_tokenizer(self) -> melody_lib.Melody:
     """Returns `melody`; ValueError if the model follows none."""
     if self.melody is None or not self.sampler.reads_melody:
-      raise ValueError(
+      raise errors.UserError(
           "melody must be for a model with a part 'melody' and stages that read"
           ' it, but this model has none. Train one with `musiclm recipe'
           ' --melody`, or leave the melody out.'

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.models import compiled
 from musiclm_jax.sampling import conditioner as conditioner_lib
 from musiclm_jax.sampling import pretrained
@@ -62,7 +63,9 @@ class MusicLM:
       ValueError: If a part is damaged, or was trained with other tokenizers.
     """
     if dtype not in DTYPES:
-      raise ValueError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
+      raise errors.UserError(
+          f"dtype must be one of {DTYPES}, but is '{dtype}'."
+      )
     compiled.keep()
     return cls(pretrained.load(pretrained.find(name_or_dir), dtype))
 
@@ -100,7 +103,7 @@ class MusicLM:
     takes = self.takes(pieces, seed, config, best_of, progress, **fields)
     lengths = sorted({take.num_samples for take in takes})
     if len(lengths) > 1:
-      raise ValueError(
+      raise errors.UserError(
           'pieces must be of one length to be stacked, but have from'
           f' {lengths[0]} to {lengths[-1]} samples. Use `takes` and `render`.'
       )
@@ -121,7 +124,7 @@ class MusicLM:
     keeps them.
     """
     if best_of < 1:
-      raise ValueError(f'best_of must be at least 1, but is {best_of}.')
+      raise errors.UserError(f'best_of must be at least 1, but is {best_of}.')
     timelines = _timelines(pieces, fields)
     blank = self.blank(timelines, seed, config)
     candidates = [
@@ -274,12 +277,14 @@ def _timelines(
   if isinstance(pieces, Piece):
     pieces = [pieces]
   if not len(pieces):
-    raise ValueError('prompts must hold at least one text, but are empty.')
+    raise errors.UserError(
+        'prompts must hold at least one text, but are empty.'
+    )
   timelines = []
   for piece in pieces:
     if isinstance(piece, timeline_lib.Timeline):
       if fields:
-        raise ValueError(
+        raise errors.UserError(
             f'{sorted(fields)} must be fields of the timeline, where a piece is'
             ' a timeline, but are given beside it.'
         )
@@ -293,13 +298,13 @@ def _seeds(seed: int | Sequence[int], num_pieces: int) -> list[int]:
   """Returns the seed of each piece."""
   seeds = [seed] * num_pieces if isinstance(seed, int) else list(seed)
   if len(seeds) != num_pieces:
-    raise ValueError(
+    raise errors.UserError(
         'seed must be one, or one for each piece, but there are'
         f' {len(seeds)} of {num_pieces} pieces.'
     )
   for one in seeds:
     if not 0 <= one < 2**32:
-      raise ValueError(f'seed must be in [0, 2**32), but is {one}.')
+      raise errors.UserError(f'seed must be in [0, 2**32), but is {one}.')
   return seeds
 
 

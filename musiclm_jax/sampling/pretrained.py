@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 
+from musiclm_jax import errors
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import conditioner
 from musiclm_jax.sampling import decode
@@ -26,7 +27,7 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     return pathlib.Path(name_or_dir)
   name = os.fspath(name_or_dir)
   if len(name.split('/')) != 2 or name[0] in './~':
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         "model must be a directory or the id 'owner/name' of one on the"
         f" Hugging Face hub, but there is no directory '{name}'."
     )
@@ -37,7 +38,7 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
         name, allow_patterns=['*.json', '*.safetensors']
     )
   except Exception as e:  # Of many kinds, from the client and below it.
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f"model '{name}' must be a directory, or be on the Hugging Face hub and"
         f' the hub within reach, but: {str(e).splitlines()[0]} Check the name'
         ' and the network, or pass the path of a model directory.'

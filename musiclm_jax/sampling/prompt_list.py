@@ -9,6 +9,7 @@ import pathlib
 import re
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
 
@@ -50,7 +51,7 @@ class Line:
 
 def _prompt(value: Any) -> str:
   if not isinstance(value, str) or not value.strip():
-    raise ValueError(
+    raise errors.UserError(
         f'prompt must be a text that describes music, but is {value!r:.100}.'
     )
   return value
@@ -59,7 +60,7 @@ def _prompt(value: Any) -> str:
 def _seconds(value: Any) -> float:
   is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
   if not is_number or not 0 < value <= io.MAX_SECONDS:
-    raise ValueError(
+    raise errors.UserError(
         f'seconds must be greater than 0 and at most {io.MAX_SECONDS}, but are'
         f' {value!r:.100}.'
     )
@@ -69,7 +70,7 @@ def _seconds(value: Any) -> float:
 def _seed(value: Any) -> int:
   is_int = isinstance(value, int) and not isinstance(value, bool)
   if not is_int or not 0 <= value < 2**32:
-    raise ValueError(
+    raise errors.UserError(
         'seed must be a whole number in [0, 2**32), but is' f' {value!r:.100}.'
     )
   return value
@@ -78,19 +79,23 @@ def _seed(value: Any) -> int:
 def _negative_prompt(value: Any) -> str:
   try:
     return _prompt(value)
-  except ValueError as e:
-    raise ValueError(f'negative_{e}') from e
+  except errors.UserError as e:
+    raise errors.UserError(f'negative_{e}') from e
 
 
 def _loop(value: Any) -> bool:
   if not isinstance(value, bool):
-    raise ValueError(f'loop must be true or false, but is {value!r:.100}.')
+    raise errors.UserError(
+        f'loop must be true or false, but is {value!r:.100}.'
+    )
   return value
 
 
 def _best_of(value: Any) -> int:
   if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-    raise ValueError(f'best_of must be at least 1, but is {value!r:.100}.')
+    raise errors.UserError(
+        f'best_of must be at least 1, but is {value!r:.100}.'
+    )
   return value
 
 
@@ -99,7 +104,7 @@ def _choice(name: str, value: Any) -> int | float:
   kind = int if name == 'top_k' else float
   is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
   if not is_number or abs(value) > 1e9:
-    raise ValueError(f'{name} must be a number, but is {value!r:.100}.')
+    raise errors.UserError(f'{name} must be a number, but is {value!r:.100}.')
   fields: dict[str, Any] = {name: kind(value)}
   choosing.SamplingConfig(**fields)
   return fields[name]
@@ -124,9 +129,11 @@ def _fields(text: bytes, is_json: bool) -> dict[str, Any]:
     decoded = text.decode()
     fields = json.loads(decoded) if is_json else {'prompt': decoded.strip()}
   except (ValueError, RecursionError) as e:
-    raise ValueError(f'line must be JSON in UTF-8, but is not: {e}') from e
+    raise errors.UserError(
+        f'line must be JSON in UTF-8, but is not: {e}'
+    ) from e
   if not isinstance(fields, dict):
-    raise ValueError(
+    raise errors.UserError(
         'line must be an object such as {"prompt": "a waltz"}, but is'
         f' {fields!r:.100}.'
     )
@@ -137,7 +144,7 @@ def _request(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
   names = ('prompt', 'id', *OPTIONS)
   for name in fields:
     if name not in names:
-      raise ValueError(
+      raise errors.UserError(
           f'fields must be some of {names}, but one is {name!r:.100}.'
       )
   options = {
@@ -155,7 +162,7 @@ def _id(value: Any, number: int) -> str:
   if isinstance(value, int) and not isinstance(value, bool):
     value = str(value)
   if not isinstance(value, str) or not _ID.fullmatch(value):
-    raise ValueError(
+    raise errors.UserError(
         f'id must be a safe file name, but is {value!r:.100} in line {number}.'
         ' Use up to 128 letters without accents, digits and _ - . (no dot'
         ' first or last).'
@@ -170,13 +177,13 @@ def _line(
   id_ = f'{number:06d}'
   try:
     fields = _fields(text, is_json)
-  except ValueError as e:
+  except errors.UserError as e:
     return Line(number, id_, None, str(e))
   if 'id' in fields:
     id_ = _id(fields['id'], number)
   try:
     return Line(number, id_, _request(fields, defaults))
-  except ValueError as e:
+  except errors.UserError as e:
     return Line(number, id_, None, str(e))
 
 
@@ -186,7 +193,7 @@ def _check_unique(lines: Sequence[Line]) -> None:
     # Some file systems do not tell capitals from small letters.
     other = numbers.setdefault(line.id.lower(), line.number)
     if other != line.number:
-      raise ValueError(
+      raise errors.UserError(
           f'ids must differ, but lines {other} and {line.number} both have'
           f" '{line.id}' (capitals count as small letters). Rename one."
       )
@@ -212,7 +219,7 @@ def read(
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
-    raise ValueError(
+    raise errors.UserError(
         f"list of prompts must end in one of {SUFFIXES}, but is '{path}'."
     )
   defaults = {name: OPTIONS[name](value) for name, value in defaults.items()}
@@ -225,7 +232,9 @@ def read(
       if text.strip()
   ]
   if not lines:
-    raise ValueError(f"'{path}' must hold at least one prompt, but is empty.")
+    raise errors.UserError(
+        f"'{path}' must hold at least one prompt, but is empty."
+    )
   _check_unique(lines)
   return lines
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from jaxtyping import Float
+from musiclm_jax import errors
 from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.tokenizers import base
@@ -34,7 +35,7 @@ def stream(
     ValueError: If the take is a loop, whose start needs its end.
   """
   if take.loop:
-    raise ValueError(
+    raise errors.UserError(
         'a loop can not be streamed: its start is mixed with its end. Generate'
         ' it whole.'
     )

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from jaxtyping import Int
+from musiclm_jax import errors
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import windows
@@ -94,7 +95,7 @@ class Sampler:
       scale = getattr(config, name).guidance_scale
       knows = has_negative_prompt or self._decoders[name].knows_absence
       if scale != 1 and not knows:
-        raise ValueError(
+        raise errors.UserError(
             f'guidance_scale must be 1 without a negative prompt, but is'
             f" {scale}: stage '{name}' of this model was trained without"
             ' conditioning_dropout. Say what the music should not be like.'

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import sampler
 from musiclm_jax.tokenizers import base
@@ -76,7 +77,7 @@ class Take:
     """
     own, there = self.hashes.get(part), hashes.get(part)
     if own != there:
-      raise ValueError(
+      raise errors.UserError(
           f"the take must be used with the part '{part}' it was made with,"
           f' sha256 {own}, but that of this model is {there}. Pass the model'
           ' that it was made with.'
@@ -105,7 +106,7 @@ class Take:
         continue
       first = stream.num_frames(from_second)
       if not 0 <= first < tokens[stream.name].shape[1]:
-        raise ValueError(
+        raise errors.UserError(
             'the second to start again from must be within the piece, but is'
             f' {from_second}.'
         )
@@ -176,5 +177,7 @@ def _from_json(value: dict[str, Any]) -> Take:
 def _tokens(rows: Sequence[Sequence[int]]) -> np.ndarray:
   tokens = np.asarray([rows], np.int32)
   if tokens.ndim != 3:
-    raise ValueError(f'tokens must be rows of numbers, but are {tokens.shape}')
+    raise errors.UserError(
+        f'tokens must be rows of numbers, but are {tokens.shape}'
+    )
   return tokens

@@ -5,6 +5,7 @@ import dataclasses
 import math
 
 from jaxtyping import Float
+from musiclm_jax import errors
 import numpy as np
 
 DEFAULT_SECONDS = 10.0
@@ -65,16 +66,16 @@ class Timeline:
     _check_starts([start for start, _ in self.sections])
     for name in ('blend_seconds', 'context_seconds'):
       if not 0 <= getattr(self, name) < float('inf'):
-        raise ValueError(
+        raise errors.UserError(
             f'{name} must be at least 0, but is {getattr(self, name)}.'
         )
     if self.change is not None and self.audio is None:
-      raise ValueError(
+      raise errors.UserError(
           'change must be of audio, but there is none. Pass the music that a'
           ' part is to be made anew of as audio.'
       )
     if self.loop and self.audio is not None:
-      raise ValueError(
+      raise errors.UserError(
           'loop must be False where there is audio already, which stays as it'
           ' is. Leave one of them out.'
       )
@@ -101,12 +102,12 @@ class Timeline:
       return _check_goes_on(there, self.seconds)
     start, end = self.change
     if not 0 <= start < end <= there + 1e-6:
-      raise ValueError(
+      raise errors.UserError(
           f'change must be a part of the {there:.2f} s of audio, start before'
           f' end, but is from {start} s to {end} s.'
       )
     if self.seconds is not None and abs(self.seconds - there) > 1e-3:
-      raise ValueError(
+      raise errors.UserError(
           f'seconds must be those of the audio, {there:.2f}, where a part of it'
           f' is changed, but is {self.seconds}. Leave it out.'
       )
@@ -115,7 +116,7 @@ class Timeline:
 
 def _check_seconds(seconds: Seconds | None) -> None:
   if seconds is not None and not 0 < seconds < float('inf'):
-    raise ValueError(
+    raise errors.UserError(
         f'seconds must be greater than 0, but is {seconds}. Ask for as many'
         ' seconds of music as you want to hear.'
     )
@@ -123,7 +124,7 @@ def _check_seconds(seconds: Seconds | None) -> None:
 
 def _check_sample(seconds: Seconds, sample_rate: int) -> None:
   if not round(seconds * sample_rate):
-    raise ValueError(
+    raise errors.UserError(
         f'seconds must be at least one sample, {1 / sample_rate:.2g}, but is'
         f' {seconds}.'
     )
@@ -132,7 +133,7 @@ def _check_sample(seconds: Seconds, sample_rate: int) -> None:
 def _check_goes_on(there: float, seconds: Seconds | None) -> float:
   seconds = there + DEFAULT_SECONDS if seconds is None else seconds
   if seconds <= there:
-    raise ValueError(
+    raise errors.UserError(
         f'seconds must be more than the {there:.2f} of audio, which the piece'
         f' starts with, but is {seconds}. Ask for more, or say which part to'
         ' change.'
@@ -144,7 +145,7 @@ def _check_prompt(prompt: Prompt) -> None:
   if isinstance(prompt, np.ndarray):
     return
   if not isinstance(prompt, str) or not prompt.strip():
-    raise ValueError(
+    raise errors.UserError(
         'each prompt must be a text that describes music, but one is'
         f' {prompt!r}.'
     )
@@ -153,7 +154,7 @@ def _check_prompt(prompt: Prompt) -> None:
 def _check_starts(starts: Sequence[float]) -> None:
   rises = all(a < b for a, b in zip(starts, starts[1:]))
   if not starts or starts[0] != 0 or not rises or not math.isfinite(starts[-1]):
-    raise ValueError(
+    raise errors.UserError(
         'the prompts of a piece must start at second 0, and each after the one'
         f' before, but start at {list(starts)}.'
     )

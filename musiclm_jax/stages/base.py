@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import pathlib
 
+from musiclm_jax import errors
 from musiclm_jax.tokenizers import base
 import numpy as np
 
@@ -78,7 +79,7 @@ class Stage:
       if other == stream:
         return start + np.arange(stream.num_quantizers) * stream.codebook_size
       start += other.num_quantizers * other.codebook_size
-    raise ValueError(
+    raise errors.UserError(
         f"stage '{self.name}' has no stream '{stream.name}'; it has"
         f' {[s.name for s in self.streams]}.'
     )
@@ -112,7 +113,7 @@ def get_stage(name: str, crop_seconds: float | None = None) -> Stage:
     ValueError: If there is no such stage.
   """
   if name not in names():
-    raise ValueError(f"stage must be one of {names()}, but is '{name}'.")
+    raise errors.UserError(f"stage must be one of {names()}, but is '{name}'.")
   stage = importlib.import_module(f'musiclm_jax.stages.{name}').STAGE
   if crop_seconds is None:
     return stage

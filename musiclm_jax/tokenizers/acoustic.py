@@ -7,6 +7,7 @@ holds as many of them as it can, and 'fine' the rest, if any is left.
 from collections.abc import Mapping
 
 from jaxtyping import Int
+from musiclm_jax import errors
 from musiclm_jax.tokenizers import base
 import numpy as np
 
@@ -23,7 +24,7 @@ def check_num_quantizers(num_quantizers: int | None) -> int:
   if num_quantizers is None:
     return NUM_QUANTIZERS
   if not 1 <= num_quantizers <= NUM_QUANTIZERS:
-    raise ValueError(
+    raise errors.UserError(
         f'num_quantizers must be in [1, {NUM_QUANTIZERS}], but is'
         f' {num_quantizers}. Each takes 0.5 kbps.'
     )
@@ -53,7 +54,7 @@ def join(tokens: Mapping[str, np.ndarray]) -> np.ndarray:
     ValueError: If that is not what the tokens are.
   """
   if base.COARSE.name not in tokens:
-    raise ValueError(
+    raise errors.UserError(
         f"tokens must hold '{base.COARSE.name}', but hold {sorted(tokens)}."
         ' Fine tokens alone have no audio.'
     )
@@ -74,7 +75,7 @@ def _check_shape(stream, array, frames, least):
       or array.shape[:2] != frames
       or not least <= array.shape[2] <= stream.num_quantizers
   ):
-    raise ValueError(
+    raise errors.UserError(
         f'{stream.name} tokens must have shape'
         f' {(*frames, stream.num_quantizers)}, or fewer quantizers if no finer'
         f' ones follow, but have {array.shape}. Cut coarse and fine tokens to'
@@ -84,7 +85,7 @@ def _check_shape(stream, array, frames, least):
 
 def _check_range(stream, array):
   if array.size and not 0 <= array.min() <= array.max() < stream.codebook_size:
-    raise ValueError(
+    raise errors.UserError(
         f'{stream.name} tokens must be in [0, {stream.codebook_size}), but'
         f' are in [{array.min()}, {array.max()}]. Subtract the offsets of a'
         " stage's ids."

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import math
 
+from musiclm_jax import errors
 import numpy as np
 
 # Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those
@@ -123,16 +124,18 @@ class Codec(Tokenizer):
 def check_audio(audio: np.ndarray, sample_rate: int) -> None:
   """Raises ValueError unless `audio` is [batch, samples] floats in [-1, 1]."""
   if audio.ndim != 2:
-    raise ValueError(
+    raise errors.UserError(
         f'audio must be [batch, samples], but has shape {audio.shape}. Add a'
         ' batch axis to one clip with audio[np.newaxis]; mix stereo down with'
         ' audio.mean(axis=-1).'
     )
   if not np.issubdtype(audio.dtype, np.floating):
-    raise ValueError(
+    raise errors.UserError(
         f'audio must be floats in [-1, 1], but is {audio.dtype}. Read it with'
         f' audio.io.read_audio(path, sample_rate={sample_rate}), which scales.'
     )
   peak = float(np.max(np.abs(audio), initial=0.0))
   if not peak <= 1.0:
-    raise ValueError(f'audio must be in [-1, 1], but peaks at {peak:.3g}.')
+    raise errors.UserError(
+        f'audio must be in [-1, 1], but peaks at {peak:.3g}.'
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from jaxtyping import Array
+from musiclm_jax import errors
 from musiclm_jax.models import causal
 from musiclm_jax.models import parts
 from musiclm_jax.models import soundstream
@@ -227,7 +228,7 @@ def _check_streams(config: soundstream.SoundStreamConfig) -> None:
       base.COARSE.frame_rate,
   )
   if came != expected:
-    raise ValueError(
+    raise errors.UserError(
         "part 'soundstream' must have (num_quantizers, codebook_size,"
         f' frame_rate) {expected}, but has {came}. Train it with those.'
     )

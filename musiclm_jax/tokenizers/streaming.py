@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from musiclm_jax import errors
 from musiclm_jax.tokenizers import acoustic
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -133,7 +134,7 @@ class CodecStream:
   def _check_batch(self, name: str, array: np.ndarray) -> None:
     batch_size = self._rest.shape[0]
     if array.shape[0] != batch_size:
-      raise ValueError(
+      raise errors.UserError(
           f'{name} must be of the {batch_size} clips of the stream, but have'
           f' shape {array.shape}. Make a stream of this batch_size.'
       )

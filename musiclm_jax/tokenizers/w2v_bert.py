@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Shaped
+from musiclm_jax import errors
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
@@ -100,7 +101,7 @@ class W2vBert(base.Tokenizer):
     base.check_audio(audio, self.sample_rate)
     num_frames = base.SEMANTIC.num_frames(audio.shape[1] / self.sample_rate)
     if not num_frames:
-      raise ValueError(
+      raise errors.UserError(
           'audio must last more than 20 ms, half a frame of semantic tokens,'
           f' but has {audio.shape[1]} samples at {self.sample_rate} Hz. Leave'
           ' the clip out.'

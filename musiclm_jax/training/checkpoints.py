@@ -16,6 +16,7 @@ from typing import Any
 
 from etils import epath
 import jax
+from musiclm_jax import errors
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -65,7 +66,7 @@ def check(model_dir: str | os.PathLike[str], step: int) -> None:
     if came != expected:
       others = [s for s in complete_steps(model_dir) if s != step]
       from_where = f'step {others[-1]}' if others else 'the start'
-      raise ValueError(
+      raise errors.UserError(
           f'{path} must have sha256 {expected[:12]}, but has {came[:12]}: the'
           f' checkpoint is damaged. Delete {directory} to go on from'
           f' {from_where}.'
@@ -81,7 +82,7 @@ def _check_shapes(path: pathlib.Path, saved: Any, expected: Any) -> None:
   held, wanted = _describe(saved), _describe(expected)
   for name in sorted(held.keys() | wanted.keys()):
     if held.get(name) != wanted.get(name):
-      raise ValueError(
+      raise errors.UserError(
           f'{path} must fit the model, but holds {name} of shape'
           f' {held.get(name)} where the model has {wanted.get(name)}. Train'
           ' with the config it was made with, or into another MODEL_DIR.'
@@ -206,7 +207,7 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
   """
   steps = complete_steps(model_dir)
   if not steps:
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f'{_directory(model_dir)} must hold a checkpoint, but holds none.'
         ' Train the part first.'
     )

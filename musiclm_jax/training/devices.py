@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from musiclm_jax import errors
+
 TPU_DOCS = 'https://docs.cloud.google.com/tpu/docs/'
 NVIDIA_DOCS = 'https://www.nvidia.com/en-us/data-center/'
 
@@ -66,7 +68,7 @@ def get_device(name: str) -> Device:
     ValueError: If the table has none.
   """
   if name not in DEVICES:
-    raise ValueError(
+    raise errors.UserError(
         f"device kind must be one of {sorted(DEVICES)}, but is '{name}'."
     )
   return DEVICES[name]

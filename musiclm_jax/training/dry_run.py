@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
+from musiclm_jax import errors
 from musiclm_jax.data import examples
 from musiclm_jax.models import products
 from musiclm_jax.training import costs
@@ -89,7 +90,7 @@ def parse_mesh(text: str) -> tuple[int, int]:
   """
   found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
   if found is None:
-    raise ValueError(
+    raise errors.UserError(
         "--mesh must be DATAxMODEL, two numbers of devices such as '64x2', but"
         f" is '{text}'."
     )
@@ -194,7 +195,7 @@ def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
   try:
     topology = topologies.get_topology_desc(name, 'tpu')
   except Exception as e:  # Of many kinds.
-    raise ValueError(
+    raise errors.UserError(
         "--topology must be one that libtpu knows, such as 'v5p:4x4x4', but is"
         f" '{name}': {str(e).splitlines()[0]}"
     ) from e
@@ -292,7 +293,7 @@ def run_of_flags(argv: Sequence[str]) -> Run:
   gin_flags.parse([*unused, *argv])
   task = gin_flags.value_of('MIXTURE_OR_TASK_NAME')
   if task not in examples.TASKS:
-    raise ValueError(
+    raise errors.UserError(
         f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)} for a'
         f" dry run, but is '{task}'."
     )
@@ -338,7 +339,7 @@ def dry_run_main(
     real = topology_mesh(topology, partitions)
     if real is None:
       if mesh is None:
-        raise ValueError(
+        raise errors.UserError(
             '--topology needs libtpu, which is not installed. Install'
             ' jax[tpu], or give --mesh and --device_kind for an estimate.'
         )
@@ -352,7 +353,7 @@ def dry_run_main(
     device = device or devices.find(real.devices.flat[0].device_kind)
     return describe(run, shape, device, compiled_bytes(run, real))
   if mesh is None:
-    raise ValueError(
+    raise errors.UserError(
         '--device_kind must come with --mesh DATAxMODEL, the devices there are.'
     )
   return describe(run, parse_mesh(mesh), device) + note

@@ -8,6 +8,7 @@ from typing import Any
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 from musiclm_jax.models import parts
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import steps
@@ -71,12 +72,12 @@ def _check(
   for key, value in adopted.items():
     path = '/'.join(key)
     if key not in variables:
-      raise ValueError(
+      raise errors.UserError(
           f"'{name}' must be of the same kind as what INITIAL_MODEL holds, but"
           f' has no {path}. Take the gin files that it was trained with.'
       )
     if value.shape != variables[key].shape:
-      raise ValueError(
+      raise errors.UserError(
           f"'{name}' must be of the same sizes as what INITIAL_MODEL holds, but"
           f' {path} is {variables[key].shape}, not {value.shape}. Take the gin'
           ' files that it was trained with.'

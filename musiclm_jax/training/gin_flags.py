@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 import gin
+from musiclm_jax import errors
 from musiclm_jax.models import compiled
 from musiclm_jax.training import trainer
 
@@ -67,7 +68,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     elif flag.startswith('--gin.') and equals:
       bindings.append((flag.removeprefix('--gin.'), value))
     else:
-      raise ValueError(
+      raise errors.UserError(
           'every argument must be --gin_file=FILE, --gin.NAME=VALUE or'
           f' --gin_search_paths=DIR, but got {argument}.'
       )
@@ -83,7 +84,7 @@ def _find(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path:
       for folder in folders[1:]  # The working directory may be huge.
       for path in sorted(folder.rglob('*.gin'))
   ]
-  raise ValueError(
+  raise errors.UserError(
       f"--gin_file must be a file, but '{name}' is in none of"
       f" {', '.join(map(str, folders))}. {_suggest(name, known)}"
   )
@@ -114,12 +115,17 @@ def _one_line() -> Iterator[None]:
     where = re.search(r"In call to configurable '(\w+)'", str(e))
     if missing is None or where is None:
       raise
-    raise ValueError(
+    raise errors.UserError(
         f'{missing[1]} of {where[1]} must be bound by a gin file, but is not.'
         ' Add the file of a size, e.g. --gin_file=sizes/tiny.gin.'
     ) from e
-  except (ValueError, OSError, FloatingPointError) as e:
-    kinds = (FloatingPointError, FileNotFoundError, OSError, ValueError)
+  except errors.UserError as e:
+    kinds = (
+        errors.DivergenceError,
+        errors.NotFoundError,
+        errors.WriteError,
+        errors.UserError,
+    )
     kind = next(kind for kind in kinds if isinstance(e, kind))
     raise kind(str(e).partition('\n  In call to configurable')[0]) from e
 
@@ -146,26 +152,26 @@ def _parse_file(path: pathlib.Path) -> None:
       SyntaxError,
       ValueError,
   ) as e:
-    raise ValueError(f'{path} must be a gin file, but {e}') from e
+    raise errors.UserError(f'{path} must be a gin file, but {e}') from e
 
 
 def _parse_binding(name: str, value: str) -> None:
   known = list(_bindings())
   if '.' not in name and name not in known:
-    raise ValueError(
+    raise errors.UserError(
         '--gin.NAME must be a name that the gin files bind, but is'
         f" '{name}'. {_suggest(name, known)}"
     )
   try:
     gin.parse_config(f'{name} = {value}')
   except SyntaxError as e:
-    raise ValueError(
+    raise errors.UserError(
         f'--gin.{name} must be a gin value, but is {value}. Quote text twice:'
         f""" --gin.{name}='"{value}"'."""
     ) from e
   except ValueError as e:
     reason = str(e).partition('\n')[0]
-    raise ValueError(
+    raise errors.UserError(
         f'--gin.{name} must be a parameter that gin knows: {reason}'
         f' {_suggest(name, known)}'
     ) from e
@@ -176,14 +182,14 @@ def _check_required() -> None:
       name for name, value in _bindings().items() if value == '%gin.REQUIRED'
   ]
   if 'MODEL' in missing:
-    raise ValueError(
+    raise errors.UserError(
         'a part must be named, but is not. Add its file, e.g.'
         ' --gin_file=models/soundstream.gin or --gin_file=stages/semantic.gin,'
         ' and then that of a size, e.g. --gin_file=sizes/tiny.gin.'
     )
   if missing:
     name = missing[0]
-    raise ValueError(
+    raise errors.UserError(
         f"{', '.join(missing)} must be set, but came with no value. Add"
         f""" --gin.{name}=VALUE; quote text twice: --gin.{name}='"text"'."""
     )
@@ -232,7 +238,7 @@ def parse_run(
   """
   path = pathlib.Path(model_dir).resolve() / 'config.gin'
   if not path.exists():
-    raise FileNotFoundError(
+    raise errors.NotFoundError(
         f'{path} must be there to make the model of the run again, but is not.'
         ' `musiclm train` writes it.'
     )

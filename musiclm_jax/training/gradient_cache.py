@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 
 
 def map_parts(
@@ -30,7 +31,7 @@ def map_parts(
   if num_parts == 1:
     return function(jnp.int32(0), rows)
   if num_parts < 1 or rows.shape[0] % num_parts:
-    raise ValueError(
+    raise errors.UserError(
         f'tower_microbatches must divide a batch of {rows.shape[0]}, but is'
         f' {num_parts}. Set TOWER_MICROBATCHES to a divisor.'
     )

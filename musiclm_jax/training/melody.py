@@ -8,6 +8,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips as clips_lib
 from musiclm_jax.models import melody
@@ -99,7 +100,7 @@ class MelodyModel(model_lib.TrainableModel):
   ):
     super().__init__(optimizer_def)
     if margin <= 0:
-      raise ValueError(
+      raise errors.UserError(
           f'margin must be greater than 0, but is {margin}: without one, all'
           ' embeddings may be the same.'
       )
@@ -125,7 +126,7 @@ class MelodyModel(model_lib.TrainableModel):
     """Returns loss and metrics; without dropout if there is no key for it."""
     num_pairs = batch['anchor'].shape[0]
     if num_pairs < 2:
-      raise ValueError(
+      raise errors.UserError(
           'a batch must hold at least 2 examples, as others are the negatives'
           f' of each, but holds {num_pairs}. Set BATCH_SIZE higher.'
       )
@@ -228,7 +229,7 @@ def fit_codebooks(
     audio = io.resample(clip, clips_lib.SAMPLE_RATE, melody.SAMPLE_RATE)
     rows.append(embedder(audio[np.newaxis])[0])
   if not rows:
-    raise ValueError(
+    raise errors.UserError(
         'clips must hold audio to fit the codebooks on, but there are none.'
         ' Give some of the training split.'
     )

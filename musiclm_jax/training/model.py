@@ -8,6 +8,7 @@ from typing import Any
 from clu import metrics as clu_metrics
 from flax import linen as nn
 import jax
+from musiclm_jax import errors
 from musiclm_jax.models import parts
 import numpy as np
 import optax
@@ -108,7 +109,7 @@ class TrainableModel(abc.ABC):
     Raises:
       ValueError: If this is no stage: other parts lack what only training has.
     """
-    raise ValueError(
+    raise errors.UserError(
         f"INITIAL_MODEL must be None for '{part.name}', as only stages can"
         ' begin from a trained part. Leave it out.'
     )

@@ -9,6 +9,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.data import datasets
 from musiclm_jax.models import hf_bert
@@ -152,14 +153,14 @@ class MuLanModel(model_lib.TrainableModel):
         path, sizes.num_layers, sizes.max_length
     )
     if tuple(vocab) != self.vocab:
-      raise ValueError(
+      raise errors.UserError(
           'vocab must be that of text_init, but its'
           f" {len(self.vocab)} word pieces are not the {len(vocab)} of '"
           f"{path}'. Set VOCAB to the vocab.txt of that folder."
       )
     shapes = lambda tree: jax.tree.map(np.shape, tree)
     if shapes(params) != shapes(dict(expected)):
-      raise ValueError(
+      raise errors.UserError(
           f"text_init '{path}' must have the sizes {sizes}, but has"
           f' {found}. Set those of mulan.MuLanConfig.text to what it has.'
       )
@@ -197,7 +198,7 @@ class MuLanModel(model_lib.TrainableModel):
     """Returns loss and metrics; without dropout if there is no key for it."""
     batch_size = batch['audio'].shape[0]
     if batch_size < 2:
-      raise ValueError(
+      raise errors.UserError(
           'a batch must hold at least 2 examples, as others are the negatives'
           f' of each, but holds {batch_size}. Set BATCH_SIZE higher.'
       )
@@ -308,7 +309,7 @@ def fit_codebooks(
     windows = embedder.audio(audio[np.newaxis])[0]
     rows += [windows, mulan.pool_windows(windows)[np.newaxis]]
   if not rows:
-    raise ValueError(
+    raise errors.UserError(
         'clips must hold audio to fit the codebooks on, but there are none.'
         ' Give some of the training split.'
     )

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 from musiclm_jax.models import stacking
 import optax
 
@@ -48,7 +49,7 @@ def schedule(
   elif name == 'constant':
     after = optax.constant_schedule(peak_learning_rate)
   else:
-    raise ValueError(
+    raise errors.UserError(
         "schedule must be 'cosine', 'rsqrt' or 'constant', but is" f" '{name}'."
     )
   if not warmup_steps:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jax
+from musiclm_jax import errors
 from musiclm_jax.training import findings
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
@@ -98,7 +99,7 @@ def judge(
   if bad:
     seen, expected = f'{bad} of {len(records)} steps are NaN or inf', 'none'
   elif len(records) < MIN_STEPS:
-    raise ValueError(
+    raise errors.UserError(
         f'the one-batch gate takes {MIN_STEPS} steps, but {MAX_SECONDS:.0f} s'
         f' were over after {len(records)}. Examine the run on a faster machine.'
     )

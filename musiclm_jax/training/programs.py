@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, Mesh
+from musiclm_jax import errors
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
@@ -122,7 +123,7 @@ def check_batch_size(
   """Raises ValueError unless a batch can be divided over mesh and parts."""
   divisor = mesh.shape['data'] * num_microbatches
   if batch_size % divisor:
-    raise ValueError(
+    raise errors.UserError(
         f'BATCH_SIZE must be a multiple of {divisor} ({mesh.shape["data"]} on'
         f' the data axis of the mesh × {num_microbatches} microbatches), but'
         f' is {batch_size}.'

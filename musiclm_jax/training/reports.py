@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.training import costs
 from musiclm_jax.training import health
@@ -64,7 +65,7 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
     # Takes seconds: it imports TensorFlow.
     from clu import metric_writers  # pylint: disable=g-import-not-at-top
   except ModuleNotFoundError as e:
-    raise ValueError(
+    raise errors.UserError(
         f'TensorBoard files need {e.name}, which is not installed. Run pip'
         " install 'musiclm_jax[train]', or set TENSORBOARD = False."
     ) from e

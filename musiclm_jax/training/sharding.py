@@ -8,6 +8,7 @@ from flax import traverse_util
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from musiclm_jax import errors
 import numpy as np
 
 # Mesh axis of each logical axis; an axis that is not listed is not split.
@@ -53,7 +54,7 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
 def check_partitions(num_model_partitions: int, num_devices: int) -> None:
   """Raises ValueError unless devices can be divided so."""
   if num_model_partitions < 1 or num_devices % num_model_partitions:
-    raise ValueError(
+    raise errors.UserError(
         f'num_model_partitions must divide the {num_devices} devices, but is'
         f' {num_model_partitions}. Set it to 1, or to another divisor.'
     )
@@ -108,7 +109,7 @@ def shard_variables(
     for path, value in traverse_util.flatten_dict(tree).items():
       metadata = axes.get((*path[:-1], f'{path[-1]}_axes'))
       if metadata is None:
-        raise ValueError(
+        raise errors.UserError(
             f"every variable must have logical axes, but {'/'.join(path)} of"
             f" '{collection}' has none. Make it with param_with_axes or"
             ' variable_with_axes.'

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 from musiclm_jax.audio import distances
 from musiclm_jax.models import discriminators
 from musiclm_jax.models import parts
@@ -247,7 +248,7 @@ class SoundStreamModel(model.TrainableModel):
 
   def _check_samples(self, samples):
     if samples == 0 or samples % self.config.hop_length:
-      raise ValueError(
+      raise errors.UserError(
           "the crop 'audio' must be a whole number of frames of"
           f' {self.config.hop_length} samples, but has {samples} samples. Set'
           " TASK_FEATURE_LENGTHS['audio'] to a multiple."

@@ -8,6 +8,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.data import records
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
@@ -69,7 +70,7 @@ class StageModel(model_lib.TrainableModel):
         ('history_dropout', history_dropout),
     ):
       if not 0 <= rate <= 1:
-        raise ValueError(f'{name} must be in [0, 1], but is {rate}.')
+        raise errors.UserError(f'{name} must be in [0, 1], but is {rate}.')
     self.z_loss = z_loss
     self.conditioning_dropout = conditioning_dropout
     self.history_dropout = history_dropout

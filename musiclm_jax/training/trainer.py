@@ -8,6 +8,7 @@ import pathlib
 from typing import Protocol, runtime_checkable
 
 import jax
+from musiclm_jax import errors
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
@@ -63,7 +64,7 @@ class _Window:
 def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
   """Raises FloatingPointError if too many steps in a row were skipped."""
   if skipped >= max_skipped_steps:
-    raise FloatingPointError(
+    raise errors.DivergenceError(
         f'loss and gradients must be finite, but were NaN or inf in {skipped}'
         f' steps in a row, up to step {step} at most. Those steps changed'
         ' nothing. Lower the learning rate, or look for bad examples.'
@@ -78,12 +79,12 @@ def _check(
 ) -> None:
   splits = getattr(model, 'supports_microbatches', True)
   if num_microbatches > 1 and not splits:
-    raise ValueError(
+    raise errors.UserError(
         f"num_microbatches must be 1 for '{model.name}', whose loss compares"
         f' the rows of a batch with each other, but is {num_microbatches}.'
     )
   if last_step > train_steps:
-    raise ValueError(
+    raise errors.UserError(
         f'TRAIN_STEPS must be at least {last_step}, the step of the last'
         f' checkpoint, but is {train_steps}. To start again, set another'
         ' MODEL_DIR.'

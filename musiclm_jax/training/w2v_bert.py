@@ -11,6 +11,7 @@ from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
@@ -273,7 +274,7 @@ def fit_kmeans(
     ValueError: If there are fewer embeddings than centroids.
   """
   if len(embeddings) < NUM_CENTROIDS:
-    raise ValueError(
+    raise errors.UserError(
         f'clips must hold at least {NUM_CENTROIDS} frames of 40 ms to fit as'
         f' many centroids, but hold {len(embeddings)}. Give more audio.'
     )
