@@ -20,7 +20,7 @@ from __gin__ import dynamic_registration
 from musiclm_jax.data import batches
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import trainer
-from tests import drills
+from tests.drills import sick_parts
 
 OPTIMIZER = @optimizers.adamw()
 MIXTURE_OR_TASK_NAME = 'none'
@@ -34,13 +34,13 @@ trainer.train:
   eval_batches = @eval/batches.Batches()
   eval_steps = 4
 batches.Batches:
-  source = @drills.sounds()
-  make_example = @drills.make_example
+  source = @sick_parts.sounds()
+  make_example = @sick_parts.make_example
   batch_size = %BATCH_SIZE
-train/drills.sounds:
+train/sick_parts.sounds:
   count = 128
   seed = 0
-eval/drills.sounds:
+eval/sick_parts.sounds:
   count = 64
   seed = 1
 eval/batches.Batches.shuffle = False
@@ -53,7 +53,7 @@ from musiclm_jax.models import discriminators
 from musiclm_jax.models import soundstream as codec
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import soundstream
-from tests import drills
+from tests.drills import sick_parts
 
 MODEL = @{model}()
 BATCH_SIZE = 8
@@ -78,7 +78,7 @@ soundstream.LossWeights:
   adversarial = 0.1
   feature = 10.0
   waveform = 100.0
-drills.sounds:
+sick_parts.sounds:
   samples = 960
   sample_rate = 24000
 optimizers.adamw:
@@ -97,7 +97,7 @@ from musiclm_jax.models import mulan as mulan_model
 from musiclm_jax.models import resnet
 from musiclm_jax.training import mulan
 from musiclm_jax.training import optimizers
-from tests import drills
+from tests.drills import sick_parts
 
 MODEL = @mulan.MuLanModel()
 BATCH_SIZE = 16
@@ -123,7 +123,7 @@ bert.BertConfig:
   mlp_dim = 32
   max_length = 4
   pooling = 'mean'
-drills.sounds:
+sick_parts.sounds:
   samples = 8000
   sample_rate = 16000
   captions = 'true'
@@ -138,7 +138,7 @@ def codec(model='soundstream.SoundStreamModel'):
 
 
 @pytest.mark.slow
-class DrillsTest(parameterized.TestCase):
+class SickPartsTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -182,18 +182,18 @@ class DrillsTest(parameterized.TestCase):
       (
           'shuffled_captions',
           MULAN,
-          ["--gin.drills.sounds.captions='shuffled'"],
+          ["--gin.sick_parts.sounds.captions='shuffled'"],
           'captions that do not match the audio: held-out accuracy',
       ),
       (
           'dead_codebook',
-          codec('drills.DeadCodebook'),
+          codec('sick_parts.DeadCodebook'),
           [],
           r'codebook collapse: quantizer 2 uses [\d.]+ codes, should be',
       ),
       (
           'discriminators_off',
-          codec('drills.FrozenDiscriminators'),
+          codec('sick_parts.FrozenDiscriminators'),
           [],
           'discriminators off: logits are .*, and discriminator_loss is 2.0',
       ),
