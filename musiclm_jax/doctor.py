@@ -85,13 +85,14 @@ class Doctor:
         self._look_upstream(name, verdict)
 
   def _read_records(self, folder: pathlib.Path, verdict: Verdict) -> None:
-    records = reports.read_metrics(folder)
-    if not records:
-      verdict.notes.append(
-          f'{folder / reports.METRICS} holds no records: the run ended before'
-          ' its first report'
-      )
-    verdict.found += health.examine(records)
+    with _noting(verdict, 'reading of the records'):
+      records = reports.read_metrics(folder)
+      if not records:
+        verdict.notes.append(
+            f'{folder / reports.METRICS} holds no records: the run ended before'
+            ' its first report'
+        )
+      verdict.found += health.examine(records)
 
   def _try_one_batch(
       self, name: str, folder: pathlib.Path, verdict: Verdict
@@ -187,11 +188,12 @@ def _find_runs(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 @contextlib.contextmanager
 def _noting(verdict: Verdict, what: str) -> Iterator[None]:
-  """Notes an error that keeps an examination from being made."""
+  """Notes any error that keeps an examination from being made."""
   try:
     yield
-  except (OSError, ValueError) as e:
-    verdict.notes.append(f"{what} not made: {' '.join(str(e).split())}")
+  except Exception as e:  # Whatever is broken, the other parts are examined.
+    kind = '' if isinstance(e, errors.UserError) else f'{type(e).__name__}: '
+    verdict.notes.append(f'{what} not made: {kind}{errors.one_line(e)}')
 
 
 def _deaf(seen: str) -> findings.Finding:

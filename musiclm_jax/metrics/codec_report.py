@@ -5,8 +5,8 @@ import math
 import os
 import time
 
-from absl import logging
 from jaxtyping import Float
+from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -52,8 +52,7 @@ def _read(
 ) -> list[Audio]:
   """Returns evenly spread clips of a split."""
   dataset = datasets.open_dataset('music', data_dir, split)
-  count = min(max_clips, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int)
+  indices = report.spread(len(dataset), max_clips)
   return [
       io.resample(
           clips.to_float(dataset[int(i)]['audio']),
@@ -132,7 +131,7 @@ def _codec_row(
 def opus_rows(audio: Sequence[Audio], sample_rate: int) -> list[report.Row]:
   """Measures Opus, if it is installed."""
   if not opus.is_installed():
-    logging.warning('Opus is left out: opusenc is not installed (opus-tools).')
+    progress.say('Opus is left out: opusenc is not installed (opus-tools).')
     return []
   rows = []
   for kbps in OPUS_KBPS:

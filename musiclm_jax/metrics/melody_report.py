@@ -108,8 +108,7 @@ def evaluate(
   directory = parts.embedded_model() if model_dir is None else model_dir
   tokenizer = melody.Melody.from_dir(directory)
   dataset = datasets.open_dataset(renditions.NAME, data_dir, split)
-  count = min(max_clips, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int)
+  indices = report.spread(len(dataset), max_clips)
   embeddings = embed_kinds([dataset[int(i)] for i in indices], tokenizer)
   quantized = {k: quantize(e, tokenizer) for k, e in embeddings.items()}
   return [

@@ -49,8 +49,7 @@ def _embed(
 ) -> tuple[list[Mapping[str, Any]], Embeddings]:
   """Returns evenly spread clips, and the average of the windows of each."""
   dataset = datasets.open_dataset('music', data_dir, split)
-  count = min(max_clips, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int)
+  indices = report.spread(len(dataset), max_clips)
   records: list[Mapping[str, Any]] = []
   embeddings = []
   for index in tqdm.tqdm(indices, 'embed', unit='clip'):

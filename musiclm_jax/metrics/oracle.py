@@ -79,11 +79,11 @@ def swap(
         f"split '{split}' must hold 2 clips or more to swap, but holds"
         f' {len(dataset)}. Take another.'
     )
-  count = min(MAX_CLIPS, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int)
+  indices = report.spread(len(dataset), MAX_CLIPS)
   tokenized = [dataset[int(i)] for i in indices]
   # Half of all clips on is most likely another work.
-  others = tokenized[count // 2 :] + tokenized[: count // 2]
+  half = len(tokenized) // 2
+  others = tokenized[half:] + tokenized[:half]
   context = examples.StageExamples(description['config']['stage']).context(
       data_dir
   )
@@ -95,7 +95,7 @@ def swap(
   nats = np.stack([total / np.maximum(tokens, 1) for total, tokens in scored])
   if name == base.SEMANTIC.name:
     return Swap(nats, None)
-  few = np.linspace(0, count - 1, min(MAX_WRITTEN, count)).astype(int)
+  few = report.spread(len(indices), MAX_WRITTEN)
   crops = [{k: ids[few] for k, ids in crop.items()} for crop in crops]
   return Swap(nats, _distances(model_dir, name, crops))
 

@@ -1,12 +1,15 @@
 """Measures every part of a model on held-out works, in one table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import math
 import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
@@ -36,6 +39,17 @@ def _row(part: str, metric: str, value: float, chance: float | None = None):
   }
 
 
+def spread(length: int, count: int) -> np.ndarray:
+  """Returns `count` indices, evenly spread over `length`, or all of them.
+
+  Raises:
+    UserError: If `count` is not positive.
+  """
+  if count < 1:
+    raise errors.UserError(f'max_clips must be at least 1, but is {count}.')
+  return np.linspace(0, length - 1, min(count, length)).astype(int)
+
+
 def _tokenize(
     data_dir: str | os.PathLike[str],
     tokenizers: records.Tokenizers,
@@ -44,8 +58,7 @@ def _tokenize(
 ) -> list[dict[str, Any]]:
   """Returns token records of evenly spread clips, with their 'audio'."""
   dataset = datasets.open_dataset('music', data_dir, split)
-  count = min(max_clips, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int)
+  indices = spread(len(dataset), max_clips)
   tokenized = []
   for index in tqdm.tqdm(indices, 'tokenize', unit='clip'):
     clip = dataset[int(index)]
@@ -225,7 +238,8 @@ def evaluate(
 
   Returns:
     Rows with 'part', 'metric', 'value', and 'chance': what knowing nothing
-    would give, where that is defined.
+    would give, where that is defined. A part that cannot be measured is told
+    and left out.
 
   Raises:
     FileNotFoundError: If the dataset or a part is missing.
@@ -234,16 +248,40 @@ def evaluate(
     model_dir = parts.embedded_model()
   tokenizers = records.load_tokenizers(os.fspath(model_dir))
   tokenized = _tokenize(data_dir, tokenizers, split, max_clips)
-  rows = [
-      *_codec_rows(tokenized, tokenizers.soundstream),
-      *_perplexity_rows(tokenized),
-      *_mulan_rows(tokenized),
-  ]
+  measures: dict[str, Callable[[], list[Row]]] = {
+      'soundstream': lambda: _codec_rows(tokenized, tokenizers.soundstream),
+      'codebooks': lambda: _perplexity_rows(tokenized),
+      'mulan': lambda: _mulan_rows(tokenized),
+  }
   for name in ('semantic', 'coarse', 'fine'):
-    loss = stage_loss(model_dir, name, tokenized, tokenizers.mulan)
-    size = stages.get_stage(name).targets.codebook_size
-    rows.append(_row(name, 'nats per token', loss, math.log(size)))
+    measures[name] = functools.partial(
+        _stage_rows, model_dir, name, tokenized, tokenizers.mulan
+    )
+  rows = []
+  for name, measure in measures.items():
+    with progress.telling(f'measuring {name}'):
+      rows += _or_nothing(name, measure)
   return rows
+
+
+def _stage_rows(
+    directory: str | os.PathLike[str],
+    name: str,
+    tokenized: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+) -> list[Row]:
+  loss = stage_loss(directory, name, tokenized, tokenizer)
+  size = stages.get_stage(name).targets.codebook_size
+  return [_row(name, 'nats per token', loss, math.log(size))]
+
+
+def _or_nothing(name: str, measure: Callable[[], list[Row]]) -> list[Row]:
+  """Returns the rows of a measure; if it fails, says so and returns none."""
+  try:
+    return measure()
+  except Exception as e:  # One broken part must not hide the others.
+    progress.say(f'{name} not measured: {errors.one_line(e)}')
+    return []
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -252,6 +290,8 @@ def render(rows: Sequence[Row]) -> str:
   Args:
     rows: Of texts, numbers, and None where there is nothing to say.
   """
+  if not rows:
+    return 'nothing could be measured'
   columns = list(rows[0])
   cells = [[_cell(row[column]) for column in columns] for row in rows]
   widths = [max(map(len, column)) for column in zip(columns, *cells)]

@@ -212,8 +212,7 @@ def evaluate(
     model_dir = parts.embedded_model()
   tokenizer = w2v_bert.W2vBert.from_dir(model_dir)
   dataset = datasets.open_dataset('music', data_dir, split)
-  count = min(max_clips, len(dataset))
-  indices = np.linspace(0, len(dataset) - 1, count).astype(int).tolist()
+  indices = report.spread(len(dataset), max_clips).tolist()
   folds = probes.assign_folds([dataset[i]['work'] for i in indices])
   clips = [
       _read_clip(dataset[i], tokenizer)

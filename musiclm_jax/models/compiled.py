@@ -4,6 +4,17 @@ import os
 import pathlib
 
 import jax
+from musiclm_jax import progress
+
+
+def _cache_dir() -> pathlib.Path | None:
+  """Returns the user's folder for caches; None on a machine without one."""
+  if cache := os.environ.get('XDG_CACHE_HOME'):
+    return pathlib.Path(cache)
+  try:
+    return pathlib.Path.home() / '.cache'
+  except RuntimeError:  # Containers may have neither HOME nor such a user.
+    return None
 
 
 def keep() -> None:
@@ -16,7 +27,17 @@ def keep() -> None:
       or jax.config.values['jax_compilation_cache_dir']
   ):
     return
-  cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(cache) / 'musiclm_jax' / 'compiled'
+  cache = _cache_dir()
+  folder = cache and cache / 'musiclm_jax' / 'compiled'
+  try:
+    if folder is None:
+      raise FileNotFoundError('this user has no home folder')
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    progress.say(
+        f'compiled programs are not kept for the next start: {e}. Set'
+        ' JAX_COMPILATION_CACHE_DIR to a folder that can be written.'
+    )
+    return
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
