@@ -1,14 +1,17 @@
 """Scores as arrays of notes: read from MIDI files, changed, written again."""
 
-from collections.abc import Iterator, Sequence
+import collections
+from collections.abc import Sequence
 import dataclasses
 import io
+import itertools
 import os
 from typing import Any
 
 from jaxtyping import Float, Int
 import mido
 from musiclm_jax import errors
+from musiclm_jax.data import smf
 import numpy as np
 
 DRUM_CHANNEL = 9
@@ -133,22 +136,22 @@ def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
     Its notes. A part is what one program plays of one track and channel.
 
   Raises:
-    ValueError: If it is no MIDI file, or has no notes.
+    UserError: If it is no MIDI file, or has no notes.
   """
   name = getattr(file, 'name', file)
-  try:
+  with errors.reading(str(name), 'a MIDI file'):
     if isinstance(file, (str, os.PathLike)):
-      midi = mido.MidiFile(file, clip=True)
+      with open(file, 'rb') as opened:
+        data = opened.read(smf.MAX_BYTES + 1)
     else:
-      midi = mido.MidiFile(file=file, clip=True)
-  except (OSError, EOFError, ValueError, KeyError, IndexError) as e:
+      data = file.read(smf.MAX_BYTES + 1)
+  try:
+    reader = _Reader(smf.read(data))
+  except smf.MidiError as e:
     raise errors.UserError(
-        f'{name} must be a MIDI file, but cannot be read: {e}. Replace it or'
+        f'{name} must be a MIDI file, but cannot be read: it {e}. Replace it or'
         ' leave it out.'
     ) from e
-  reader = _Reader(midi)
-  for track in midi.tracks:
-    reader.read(track)
   if not reader.notes:
     raise errors.UserError(
         f'{name} must have notes, but has none. Leave it out.'
@@ -159,43 +162,52 @@ def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
 class _Reader:
   """Collects the notes of the tracks of a file."""
 
-  def __init__(self, midi: mido.MidiFile):
+  def __init__(self, events: smf.Events):
     tempos = [(0, _TEMPO)]
     self.metres = []
-    for track in midi.tracks:
-      for tick, message in _with_ticks(track):
-        if message.type == 'set_tempo' and message.tempo > 0:
-          tempos.append((tick, message.tempo))
-        elif message.type == 'time_signature':
-          metre = f'{message.numerator}/{message.denominator}'
-          self.metres.append((tick, metre))
+    for tick, message in itertools.chain(*events.tracks):
+      if message.type == 'set_tempo' and message.tempo > 0:
+        tempos.append((tick, message.tempo))
+      elif message.type == 'time_signature':
+        metre = f'{message.numerator}/{message.denominator}'
+        self.metres.append((tick, metre))
     tempos.sort(key=lambda t: t[0])
+    self.metres.sort(key=lambda m: m[0])
     self.tempos = tempos[1:]
+    if events.ticks_per_second:  # Beats of such files have no length.
+      rates = [1 / events.ticks_per_second for _ in tempos]
+      self.tempos, self.metres = [], []
+    else:
+      rates = [t / 1e6 / (events.ticks_per_beat or 1) for _, t in tempos]
     # Seconds at the tick of each change of tempo, and seconds per tick.
     self.ticks = np.array([tick for tick, _ in tempos], float)
-    self.rates = np.array([t / 1e6 / midi.ticks_per_beat for _, t in tempos])
+    self.rates = np.array(rates)
     self.times = np.cumsum(
         np.append(0.0, np.diff(self.ticks) * self.rates[:-1])
     )
     self.parts: dict[tuple[int, int, int], Part] = {}
+    self.indices: dict[tuple[int, int, int], int] = {}
     self.notes: list[tuple[int, int, int, int, float, int]] = []
     self.controls: list[tuple[int, int, Any]] = []
     self.num_tracks = 0
+    for track in events.tracks:
+      self.read(track)
 
   def seconds(self, ticks: np.ndarray) -> np.ndarray:
     """Returns the times of [...] `ticks`, in seconds."""
     i = np.searchsorted(self.ticks, ticks, side='right') - 1
     return self.times[i] + (ticks - self.ticks[i]) * self.rates[i]
 
-  def read(self, track: mido.MidiTrack) -> None:
+  def read(self, track: smf.Track) -> None:
     """Adds the notes and controls of a track."""
     self.num_tracks += 1
+    name = next((m.name for _, m in track if m.type == 'track_name'), '')
     programs = [0] * 16
     faders = [{7: 127, 11: 127} for _ in range(16)]
-    sounding: dict[tuple[int, int], list[tuple[int, int, float, int]]] = {}
+    sounding: dict[tuple[int, int], collections.deque] = {}
     controls = []
     tick = 0
-    for tick, message in _with_ticks(track):
+    for tick, message in track:
       if message.type == 'program_change':
         programs[message.channel] = message.program
       elif message.type == 'control_change':
@@ -207,13 +219,14 @@ class _Reader:
         controls.append((tick, message))
       elif message.type in ('note_on', 'note_off'):
         channel = message.channel
-        started = sounding.setdefault((channel, message.note), [])
+        key = (channel, message.note)
+        started = sounding.setdefault(key, collections.deque())
         if message.type == 'note_on' and message.velocity > 0:
-          part = self._part(track.name, channel, programs[channel])
+          part = self._part(name, channel, programs[channel])
           volume = faders[channel][7] * faders[channel][11] / 127**2
           started.append((tick, message.velocity, volume, part))
         elif started:
-          self._add(*started.pop(0), message.note, tick)
+          self._add(*started.popleft(), message.note, tick)
     # A note that is never released ends with its track.
     for (_, pitch), started in sounding.items():
       for note in started:
@@ -225,7 +238,7 @@ class _Reader:
     key = (self.num_tracks, channel, program)
     part = Part(name.strip(), program, channel == DRUM_CHANNEL)
     self.parts.setdefault(key, part)
-    return list(self.parts).index(key)
+    return self.indices.setdefault(key, len(self.indices))
 
   def _add(self, start, velocity, volume, part, pitch, end):
     if end > start:
@@ -237,6 +250,10 @@ class _Reader:
       if track == self.num_tracks:
         self.controls.extend(
             (tick, part, m) for tick, m in controls if m.channel == channel
+        )
+      if len(self.controls) > smf.MAX_EVENTS:
+        raise smf.MidiError(
+            f'has more than {smf.MAX_EVENTS} controls of its parts'
         )
 
   def score(self) -> Score:
@@ -265,14 +282,6 @@ class _Reader:
   def _timed_controls(self) -> tuple:
     marks = [(tick, (part, m)) for tick, part, m in self.controls]
     return tuple((t, *mark) for t, mark in self._timed(marks, tuple))
-
-
-def _with_ticks(track: mido.MidiTrack) -> Iterator[tuple[int, Any]]:
-  """Yields the messages of a track with the ticks at which they come."""
-  tick = 0
-  for message in track:
-    tick += message.time
-    yield tick, message
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
