@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, by one process at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
 import json
@@ -8,12 +8,16 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import time
+from typing import Any
 
 import filelock
 from musiclm_jax import errors
 
 LOCK = '.musiclm.lock'
+MAX_JSON = 1 << 26  # Bytes.
+SEAL = 'json_sha256'  # The key of a JSON file's own hash.
 _LEFTOVER = re.compile(r'\.musiclm-([0-9a-f]{12})-\d+\..*', re.DOTALL)
 
 
@@ -109,19 +113,103 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     raise _refusal(path, e) from e
 
 
+def read_bytes(
+    path: str | os.PathLike[str], kind: str, most: int = MAX_JSON
+) -> bytes:
+  """Returns the content of a plain file.
+
+  Args:
+    path: Of the file. A pipe or a device, which may never end, is refused.
+    kind: What it must be, e.g. 'a list of prompts'.
+    most: Bytes that it may have.
+
+  Raises:
+    UserError: If it is not such a file, too large, or can't be read.
+  """
+  with errors.reading(path, kind):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+      what = 'a folder' if stat.S_ISDIR(status.st_mode) else 'no plain file'
+      raise errors.UserError(f"'{path}' must be {kind}, but is {what}.")
+    if status.st_size > most:
+      raise errors.UserError(
+          f"'{path}' must be {kind} of at most {most} bytes, but has"
+          f' {status.st_size}.'
+      )
+    return pathlib.Path(path).read_bytes()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    raise ValueError('an object has a key twice')
+  return found
+
+
+def _finite(name: str) -> Any:
+  raise ValueError(f'{name} is no number of JSON')
+
+
+def parse_json(text: str | bytes) -> Any:
+  """Parses JSON; ValueError for NaN, Infinity and keys that repeat."""
+  return json.loads(text, object_pairs_hook=_once, parse_constant=_finite)
+
+
+def read_json(
+    path: str | os.PathLike[str], kind: str, most: int = MAX_JSON
+) -> dict[str, Any]:
+  """Returns the JSON object that a file holds, without its seal.
+
+  Args:
+    path: Of the file.
+    kind: What it must be, e.g. 'a take'.
+    most: Bytes that it may have.
+
+  Raises:
+    UserError: If it is no such file, or not what `sealed` was given.
+  """
+  with errors.reading(path, kind, 'Copy or make it again.'):
+    value = parse_json(read_bytes(path, kind, most).decode('utf-8'))
+    if not isinstance(value, dict):
+      raise ValueError(f'it holds no object, but {value!r:.40}')
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != json_sha256(value):
+      raise ValueError(
+          f'it is damaged or was edited: its {SEAL} is not that of its content'
+      )
+    return value
+
+
+def json_sha256(value: Mapping[str, Any]) -> str:
+  """Returns the hash of JSON values, however they are written."""
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns JSON values with a hash of them, which `read_json` checks."""
+  # As they will be read: a tuple, for one, becomes a list.
+  value = json.loads(json.dumps(value))
+  return {**value, SEAL: json_sha256(value)}
+
+
 @contextlib.contextmanager
-def lock(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
+def lock(
+    folder: str | os.PathLike[str], what: str, name: str = ''
+) -> Iterator[None]:
   """Keeps others from working on a folder at the same time.
 
   Args:
     folder: Made if it is missing.
     what: The work, for the message, e.g. 'musiclm train'.
+    name: Of a part of the work, if processes may share the folder that work on
+      different parts.
 
   Raises:
     UserError: If another process holds the lock; names it.
   """
   folder = pathlib.Path(folder)
-  path = folder / LOCK
+  path = folder / (f'.musiclm-{name}.lock' if name else LOCK)
   holder = path.with_suffix('.holder')
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +239,7 @@ def lock(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
     finally:
       with contextlib.suppress(OSError):
         holder.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # Who waits for it, makes another.
 
 
 def _describe_holder(path: pathlib.Path) -> str:

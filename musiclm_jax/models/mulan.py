@@ -236,9 +236,10 @@ class Embedder:
     """
     module, method = MuLan(self.config), f'embed_{tower}'
     init = functools.partial(module.init, method=method)
-    expected = jax.eval_shape(init, jax.random.key(0), example)['params']
-    params = {name: self._params.get(name, {}) for name in expected}
-    parts.check_variables('mulan', {'params': params}, {'params': expected})
+    with errors.reading("part 'mulan'", 'a trained MuLan', 'Export it again.'):
+      expected = jax.eval_shape(init, jax.random.key(0), example)['params']
+      params = {name: self._params.get(name, {}) for name in expected}
+      parts.check_variables('mulan', {'params': params}, {'params': expected})
     apply = jax.jit(functools.partial(module.apply, method=method))
     return functools.partial(apply, {'params': jax.device_put(params)})
 

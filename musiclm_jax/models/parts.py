@@ -2,11 +2,12 @@
 
 A model is a folder. Each part of it (soundstream, w2v_bert, mulan, semantic,
 coarse, fine) is `<part>.safetensors`, its variables, and `<part>.json`, its
-config, the sha256 of its variables and the hashes of the parts it was trained
-on (its lineage).
+config, the sha256 of its variables, the hashes of the parts it was trained on
+(its lineage), and a hash of all that, which those of older versions lack.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,12 +18,22 @@ from typing import Any
 from flax import traverse_util
 import ml_dtypes
 from musiclm_jax import errors
+from musiclm_jax import files
 import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
 FORMAT = 1
 DTYPES = ('float32', 'bfloat16', 'int8')
+
+_ARITHMETIC = ('float32', 'bfloat16')  # Types that networks compute in.
+_KEYS = ('format', 'config', 'lineage', 'sha256')
+_MAX_BYTES = 1 << 34  # Of the variables of a part.
+# What a config may ask for. Memory and time grow with it, and not all of it
+# shows in the shapes of variables.
+_MAX_SIZE, _MAX_MELS, _MAX_SECONDS = 1 << 20, 1024, 300
+
+Number = int | float
 
 
 def embedded_model() -> pathlib.Path:
@@ -117,16 +128,6 @@ def _read(data: bytes) -> dict[str, np.ndarray]:
   }
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file whole or not at all."""
-  temporary = path.with_suffix(path.suffix + '.tmp')
-  with open(temporary, 'wb') as f:
-    f.write(data)
-    f.flush()
-    os.fsync(f.fileno())
-  temporary.replace(path)
-
-
 def save(
     directory: str | os.PathLike[str],
     name: str,
@@ -152,7 +153,6 @@ def save(
   if dtype not in DTYPES:
     raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
   directory = pathlib.Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
   tensors = {}
   for key, value in traverse_util.flatten_dict(variables, sep='/').items():
     array = np.ascontiguousarray(value)
@@ -168,10 +168,10 @@ def save(
       'lineage': dict(lineage or {}),
       'sha256': sha256,
   }
-  _replace(directory / f'{name}.safetensors', data)
-  _replace(
-      directory / f'{name}.json', json.dumps(description, indent=2).encode()
-  )
+  with files.replacing(directory / f'{name}.safetensors') as unfinished:
+    unfinished.write_bytes(data)
+  text = json.dumps(files.sealed(description), indent=2)
+  files.write_text(directory / f'{name}.json', text)
   return sha256
 
 
@@ -182,7 +182,7 @@ def read_description(
 
   Raises:
     FileNotFoundError: If the model has no such part.
-    ValueError: If the file is of another format.
+    ValueError: If the file is damaged, or of another format.
   """
   path = pathlib.Path(directory) / f'{name}.json'
   if not path.exists():
@@ -191,11 +191,19 @@ def read_description(
         f' holds {sorted(p.name for p in path.parent.glob("*.json"))}. Train'
         f" and export the part '{name}' first."
     )
-  description = json.loads(path.read_text())
+  description = files.read_json(path, 'the description of a part')
   if description.get('format') != FORMAT:
     raise errors.UserError(
         f'{path} must have format {FORMAT}, but has'
         f" {description.get('format')!r}. Export it again with this version."
+    )
+  config, lineage, sha256 = (description.get(key) for key in _KEYS[1:])
+  is_right = set(description) == set(_KEYS) and isinstance(config, dict)
+  is_right &= isinstance(lineage, dict) and isinstance(sha256, str)
+  if not is_right or not all(isinstance(x, str) for x in lineage.values()):
+    raise errors.UserError(
+        f'{path} must hold {_KEYS}: a config, and the hashes of parts, but'
+        f' holds {sorted(description)}. Copy it or export it again.'
     )
   return description
 
@@ -215,20 +223,100 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   path = pathlib.Path(directory) / f'{name}.safetensors'
   if not path.exists():
     raise errors.NotFoundError(f'{path} must exist beside {name}.json.')
-  data = path.read_bytes()
+  data = files.read_bytes(path, 'the variables of a part', _MAX_BYTES)
   sha256 = hashlib.sha256(data).hexdigest()
   if sha256 != description['sha256']:
     raise errors.UserError(
         f"{path} must have sha256 {description['sha256']}, but has {sha256}:"
         ' the file is damaged or belongs to another export. Copy it again.'
     )
+  with errors.reading(path, 'a safetensors file', 'Export it again.'):
+    tensors = _read(data)
+    variables = traverse_util.unflatten_dict(_unpack(tensors), sep='/')
+  with building(directory, name):
+    _check_config(description['config'], len(tensors))
   return Part(
       name=name,
       config=description['config'],
-      variables=traverse_util.unflatten_dict(_unpack(_read(data)), sep='/'),
+      variables=variables,
       lineage=description['lineage'],
       sha256=sha256,
   )
+
+
+@contextlib.contextmanager
+def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
+  """Blames the JSON of a part where its config describes no network.
+
+  Args:
+    directory: Of the model.
+    name: Of the part that the body makes a network of.
+
+  Raises:
+    UserError: If the body raises whatever a network raises at wrong sizes.
+  """
+  path = pathlib.Path(directory) / f'{name}.json'
+  try:
+    with errors.reading(path, 'the description of a part', 'Export it again.'):
+      yield
+  except errors.NotFoundError:
+    raise
+  except errors.UserError as e:
+    if str(path.with_suffix('')) in str(e):
+      raise
+    raise errors.UserError(f'{path}: {e}') from e
+
+
+def _check_config(value: Any, num_tensors: int, name: str = 'config') -> None:
+  """Raises UserError at numbers that no part of so many tensors can have.
+
+  It comes before networks are built, whose time and memory grow with them.
+  """
+  if isinstance(value, dict):
+    for key, item in value.items():
+      _check_config(item, num_tensors, key)
+  elif isinstance(value, list):
+    is_counted = len(value) if not all(map(_is_text, value)) else 0
+    _check_number('the length of ' + name, is_counted, 0, num_tensors)
+    for item in value:
+      _check_config(item, num_tensors, name)
+  elif name == 'dtype' and value not in _ARITHMETIC:
+    raise errors.UserError(
+        f'dtype must be one of {_ARITHMETIC}, but is {value!r:.40}.'
+    )
+  elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    _check_number(name, value, *_bounds(name, value, num_tensors))
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
+
+
+def _bounds(
+    name: str, value: Number, num_tensors: int
+) -> tuple[Number, Number]:
+  """Returns the least and the most that a number in a config may be."""
+  if name.endswith('layers') or name == 'stage_sizes':
+    return 0, num_tensors
+  if name.endswith('seconds'):
+    return 1e-3, _MAX_SECONDS
+  if name == 'num_mels':
+    return 1, _MAX_MELS
+  if name.endswith('std'):
+    return 1e-6, _MAX_SIZE
+  if name.endswith(('mask', 'masks')):
+    return 0, _MAX_SIZE
+  return (1 if isinstance(value, int) else -_MAX_SIZE), _MAX_SIZE
+
+
+def _check_number(
+    name: str, value: Number, least: Number, most: Number
+) -> None:
+  if not least <= value <= most:
+    raise errors.UserError(
+        f'{name} must be in [{least:g}, {most:g}], but is {value}. Export the'
+        ' part again.'
+    )
 
 
 def check_lineage(

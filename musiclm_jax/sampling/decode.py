@@ -97,13 +97,17 @@ class StageDecoder:
       ValueError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, name)
-    stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
-    config = transformer.TransformerConfig(**part.config['transformer'])
-    params = part.variables.get('params', {})
-    expected = transformer.abstract_params(config, stage)
-    parts.check_variables(name, {'params': params}, {'params': expected})
-    knows_absence = part.config.get('conditioning_dropout', 0) > 0
-    return cls(stage, config, params, dict(part.lineage), dtype, knows_absence)
+    lineage = dict(part.lineage)
+    with parts.building(directory, name):
+      stage = stages.get_stage(
+          part.config['stage'], part.config['crop_seconds']
+      )
+      config = transformer.TransformerConfig(**part.config['transformer'])
+      params = part.variables.get('params', {})
+      expected = transformer.abstract_params(config, stage)
+      parts.check_variables(name, {'params': params}, {'params': expected})
+      knows_absence = part.config.get('conditioning_dropout', 0) > 0
+      return cls(stage, config, params, lineage, dtype, knows_absence)
 
   def sample(
       self,

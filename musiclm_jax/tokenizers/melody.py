@@ -52,15 +52,16 @@ class Melody(base.Tokenizer):
       ValueError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, melody.NAME)
-    config = melody.MelodyConfig.from_json(part.config)
-    codebooks = part.variables['codebooks']['codes']
-    shape = (melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE, config.melody_dim)
-    expected = jax.ShapeDtypeStruct(shape, np.float32)
-    parts.check_variables(
-        melody.NAME, part.variables, {'codebooks': {'codes': expected}}
-    )
-    embedder = melody.Embedder(config, part.variables['params'])
-    return cls(embedder, codebooks, part.sha256)
+    with parts.building(directory, melody.NAME):
+      config = melody.MelodyConfig.from_json(part.config)
+      shape = (melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE, config.melody_dim)
+      expected = jax.ShapeDtypeStruct(shape, np.float32)
+      parts.check_variables(
+          melody.NAME, part.variables, {'codebooks': {'codes': expected}}
+      )
+      codebooks = part.variables['codebooks']['codes']
+      embedder = melody.Embedder(config, part.variables['params'])
+      return cls(embedder, codebooks, part.sha256)
 
   def embed_audio(
       self, audio: np.ndarray

@@ -53,17 +53,18 @@ class MuLan(base.Tokenizer):
       ValueError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, 'mulan')
-    config = mulan.MuLanConfig.from_json(part.config['config'])
-    codebooks = part.variables['codebooks']['codes']
-    shape = (mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, config.embed_dim)
-    expected = jax.ShapeDtypeStruct(shape, np.float32)
-    parts.check_variables(
-        'mulan', part.variables, {'codebooks': {'codes': expected}}
-    )
-    embedder = mulan.Embedder(
-        config, part.variables['params'], part.config['vocab']
-    )
-    return cls(embedder, codebooks, part.sha256)
+    with parts.building(directory, 'mulan'):
+      config = mulan.MuLanConfig.from_json(part.config['config'])
+      shape = (mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, config.embed_dim)
+      expected = jax.ShapeDtypeStruct(shape, np.float32)
+      parts.check_variables(
+          'mulan', part.variables, {'codebooks': {'codes': expected}}
+      )
+      codebooks = part.variables['codebooks']['codes']
+      embedder = mulan.Embedder(
+          config, part.variables['params'], part.config['vocab']
+      )
+      return cls(embedder, codebooks, part.sha256)
 
   def embed_audio(
       self, audio: np.ndarray

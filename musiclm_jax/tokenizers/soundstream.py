@@ -89,14 +89,15 @@ class SoundStream(base.Codec):
         writes other streams than MusicLM's.
     """
     part = parts.load(directory, 'soundstream')
-    config = soundstream.SoundStreamConfig.from_json(part.config)
-    _check_streams(config)
-    module = soundstream.SoundStream(config)
-    audio = jax.ShapeDtypeStruct((1, config.hop_length), np.float32)
-    expected = jax.eval_shape(module.init, jax.random.key(0), audio)
-    collections = {name: expected[name] for name in ('params', 'codebooks')}
-    parts.check_variables('soundstream', part.variables, collections)
-    return cls(config, part.variables, part.sha256, dtype=dtype)
+    with parts.building(directory, 'soundstream'):
+      config = soundstream.SoundStreamConfig.from_json(part.config)
+      _check_streams(config)
+      module = soundstream.SoundStream(config)
+      audio = jax.ShapeDtypeStruct((1, config.hop_length), np.float32)
+      expected = jax.eval_shape(module.init, jax.random.key(0), audio)
+      collections = {name: expected[name] for name in ('params', 'codebooks')}
+      parts.check_variables('soundstream', part.variables, collections)
+      return cls(config, part.variables, part.sha256, dtype=dtype)
 
   def tokenize(
       self, audio: np.ndarray, num_quantizers: int | None = None

@@ -55,9 +55,10 @@ class W2vBert(base.Tokenizer):
       ValueError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, 'w2v_bert')
-    config = w2v_bert.W2vBertConfig(**part.config)
-    parts.check_variables('w2v_bert', part.variables, _expected(config))
-    return cls(config, part.variables, part.sha256)
+    with parts.building(directory, 'w2v_bert'):
+      config = w2v_bert.W2vBertConfig(**part.config)
+      parts.check_variables('w2v_bert', part.variables, _expected(config))
+      return cls(config, part.variables, part.sha256)
 
   def tokenize(self, audio: Float[np.ndarray, 'batch samples']) -> base.Tokens:
     """Tokenizes mono audio.

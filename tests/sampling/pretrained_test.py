@@ -10,6 +10,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import huggingface_hub
 import jax
+from musiclm_jax import files
 from musiclm_jax.sampling import musiclm
 from tests import random_model
 
@@ -28,12 +29,17 @@ class FromPretrainedTest(parameterized.TestCase):
     self.directory = pathlib.Path(folder) / 'model'
     shutil.copytree(self.intact, self.directory)
 
+  def write(self, path, description):
+    """Writes a description with a hash of what it says now."""
+    del description[files.SEAL]
+    path.write_text(json.dumps(files.sealed(description)))
+
   @parameterized.parameters('soundstream', 'mulan', 'w2v_bert')
   def test_rejects_other_tokenizers(self, part):
     path = self.directory / 'coarse.json'
     description = json.loads(path.read_text())
     description['lineage'][part] = 'f' * 64
-    path.write_text(json.dumps(description))
+    self.write(path, description)
     with self.assertRaisesRegex(
         ValueError, f"'coarse' must be used with the {part} .* ffffffffffff"
     ):
@@ -48,7 +54,7 @@ class FromPretrainedTest(parameterized.TestCase):
     path = self.directory / 'fine.json'
     description = json.loads(path.read_text())
     description['config']['transformer']['mlp_dim'] = 33
-    path.write_text(json.dumps(description))
+    self.write(path, description)
     with self.assertRaisesRegex(ValueError, "'fine' must hold .* of shape"):
       musiclm.MusicLM.from_pretrained(self.directory)
 
