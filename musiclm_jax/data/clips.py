@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, Float32, Int16
 from musiclm_jax import errors
@@ -14,6 +14,21 @@ MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
 
 _FULL_SCALE = np.float32(32767)
+
+
+class LeftOut(NamedTuple):
+  """What a source holds and its corpus does not.
+
+  What reads a work may yield these among its clips, for parts that are no use.
+
+  Attributes:
+    name: Of the file, or of a part of it, e.g. 'song.wav at 30 s'.
+    kind: Of the reason, in words that things left out for alike reasons share,
+      e.g. 'silent'.
+  """
+
+  name: str
+  kind: str
 
 
 @dataclasses.dataclass(frozen=True)
