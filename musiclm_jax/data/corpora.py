@@ -1,20 +1,19 @@
 """Clips of works become the dataset `music`, split by work."""
 
-import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
 import contextlib
+import dataclasses
 import functools
 import hashlib
-import multiprocessing
 import os
 from typing import Any, TypeVar
 
-from absl import logging
 from musiclm_jax import errors
 from musiclm_jax import machine
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import left_out as accounts
+from musiclm_jax.data import workers
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -24,6 +23,23 @@ HELD_OUT = {'validation': 0.1, 'test': 0.05}  # Shares of the works.
 
 T = TypeVar('T')
 Examples = list[tuple[str, dict[str, Any]]]
+# What reads a work yields (key, example)s of it, and says what it leaves out.
+Read = Iterable[tuple[str, dict[str, Any]] | clips.LeftOut]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+  """What was read of a work.
+
+  Attributes:
+    examples: By their keys.
+    left_out: The work, or parts of it.
+    skipped: Why the whole work was skipped; empty if it was not.
+  """
+
+  examples: Examples
+  left_out: list[clips.LeftOut]
+  skipped: str = ''
 
 
 def features() -> dict[str, Any]:
@@ -72,7 +88,7 @@ def split_works(
       key=lambda name: hashlib.sha256(name.encode()).digest(),
   )
   if len(names) <= len(held_out):
-    raise errors.UserError(
+    raise datasets.TooLittleError(
         f'a corpus must have at least {len(held_out) + 1} works, a different'
         f' one for each of {["train", *held_out]}, but has {len(names)}. Add'
         ' works.'
@@ -90,82 +106,72 @@ def split_works(
 
 
 def _read_clips(
-    work: T, read: Callable[[T], Iterable[clips.Clip]]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    work: T, read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]]
+) -> Iterator[tuple[str, dict[str, Any]] | clips.LeftOut]:
   """Yields the (key, example)s of the clips of a work."""
   for clip in read(work):
-    clips.check_clip(clip)
-    yield clip.id, clip.to_example()
+    if isinstance(clip, clips.LeftOut):
+      yield clip
+    else:
+      clips.check_clip(clip)
+      yield clip.id, clip.to_example()
 
 
-def _read_examples(
-    work: T,
-    read: Callable[[T], Iterable[tuple[str, dict[str, Any]]]],
-    skip_bad: bool,
-) -> tuple[Examples, str]:
-  """Returns the (key, example)s of a work, and why it was skipped."""
+def _read_work(work: T, read: Callable[[T], Read], skip_bad: bool) -> _Result:
+  """Returns what is in a work, or why it was skipped."""
   try:
-    return list(read(work)), ''
+    found = list(read(work))
   except errors.UserError as e:
     if not skip_bad:
-      raise
-    return [], str(e)
-
-
-def _log_skipped(result: tuple[Examples, str]) -> Examples:
-  examples, error = result
-  if error:
-    logging.warning('skipped: %s', error)
-  return examples
-
-
-def _ordered_map(
-    pool: futures.Executor,
-    max_pending: int,
-    function: Callable[[T], Any],
-    items: Sequence[T],
-) -> Iterator[Any]:
-  """Like `pool.map`, but never far ahead: results hold audio."""
-  pending: collections.deque[futures.Future] = collections.deque()
-  for item in items:
-    pending.append(pool.submit(function, item))
-    if len(pending) > max_pending:
-      yield pending.popleft().result()
-  while pending:
-    yield pending.popleft().result()
+      raise type(e)(f'{e} Or leave out what is bad with --skip_bad.') from e
+    name = clips.LeftOut(accounts.work_name(work), accounts.SKIPPED)
+    return _Result([], [name], errors.one_line(e))
+  examples = [item for item in found if not isinstance(item, clips.LeftOut)]
+  left_out = [item for item in found if isinstance(item, clips.LeftOut)]
+  return _Result(examples, left_out)
 
 
 def _in_process(
     splits: Mapping[str, Sequence[T]],
-    read_examples: Callable[[T], tuple[Examples, str]],
+    read_work: Callable[[T], _Result],
     num_workers: int,
+    account: accounts.Account,
     stack: contextlib.ExitStack,
 ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
   """Returns generators of the examples of each split."""
   map_works: Callable[..., Iterator[Any]] = map
   if num_workers > 1:
-    pool = stack.enter_context(
-        futures.ProcessPoolExecutor(
-            num_workers,
-            # A fork of a process with JAX's threads may hang.
-            mp_context=multiprocessing.get_context('spawn'),
-        )
+    pool = stack.enter_context(workers.pool(num_workers))
+    map_works = functools.partial(
+        workers.ordered_map, pool, num_workers, accounts.work_name
     )
-    # What was not started when one fails must not run to the end.
-    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-    map_works = functools.partial(_ordered_map, pool, 2 * num_workers)
 
   def generate(split, works):
-    results = map_works(read_examples, works)
-    for result in tqdm.tqdm(results, split, len(works), unit='work'):
-      yield from _log_skipped(result)
+    results = map_works(read_work, works)
+    bar = stack.enter_context(
+        tqdm.tqdm(results, split, len(works), unit='work')
+    )
+    for work, result in zip(works, bar, strict=True):
+      if result.skipped:
+        accounts.say_skipped(result.skipped)
+      account.add(work, len(result.examples), result.left_out)
+      yield from result.examples
 
   return {split: generate(split, works) for split, works in splits.items()}
 
 
+def _say_and_drop(result: _Result) -> Examples:
+  """Returns the examples of a work, whose account nobody keeps in Beam."""
+  if result.skipped:
+    accounts.say_skipped(result.skipped)
+  else:
+    for name, kind in result.left_out:
+      accounts.say_skipped(f'{name}: {kind}')
+  return result.examples
+
+
 def _in_beam(
-    splits: Mapping[str, Sequence[T]],
-    read_examples: Callable[[T], tuple[Examples, str]],
+    splits: Mapping[str, Sequence[T]], read_work: Callable[[T], _Result]
 ) -> dict[str, Any]:
   """Returns a PTransform that makes the examples of each split."""
   # Only this path needs Beam, which is slow to import.
@@ -174,15 +180,15 @@ def _in_beam(
   return {
       split: beam.Create(list(works))
       | beam.Reshuffle()
-      | beam.Map(read_examples)
-      | beam.FlatMap(_log_skipped)
+      | beam.Map(read_work)
+      | beam.FlatMap(_say_and_drop)
       for split, works in splits.items()
   }
 
 
 def write_corpus(
     splits: Mapping[str, Sequence[T]],
-    read: Callable[[T], Iterable[clips.Clip]],
+    read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
     data_dir: str | os.PathLike[str],
     **options: Any,
 ) -> bool:
@@ -190,8 +196,9 @@ def write_corpus(
 
   Args:
     splits: The works of each split.
-    read: Makes the clips of a work. Runs in worker processes, so that it must
-      be a function of a module, or a `functools.partial` of one.
+    read: Makes the clips of a work, and may yield a `clips.LeftOut` for a part
+      that is no use. Runs in worker processes, so that it must be a function of
+      a module, or a `functools.partial` of one.
     data_dir: Folder of the datasets.
     **options: Of `write_works`.
 
@@ -211,13 +218,14 @@ def write_works(
     name: str,
     features: Mapping[str, Any],
     splits: Mapping[str, Sequence[T]],
-    read: Callable[[T], Iterable[tuple[str, dict[str, Any]]]],
+    read: Callable[[T], Read],
     data_dir: str | os.PathLike[str],
     runner: str | None = None,
     pipeline_options: Sequence[str] = (),
     num_workers: int | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> bool:
   """Writes a dataset from works that are split already.
 
@@ -230,10 +238,12 @@ def write_works(
     runner: Beam runner, e.g. 'FnApiRunner' or 'DataflowRunner'; processes of
       this machine by default.
     pipeline_options: Flags of the Beam pipeline.
-    num_workers: Processes without Beam; one per core by default.
-    skip_bad: Whether a work whose `read` raises a ValueError is skipped with a
-      warning, rather than the end of the build.
+    num_workers: Processes without Beam; one per CPU by default.
+    skip_bad: Whether a work whose `read` raises a UserError is left out, and
+      said to be, rather than the end of the build.
     overwrite: Whether to build a dataset that exists again.
+    left_out: File names, and the kinds of reasons for which they are not among
+      the works; see `clips.LeftOut`.
 
   Returns:
     Whether it was written: False if it exists.
@@ -241,16 +251,21 @@ def write_works(
   Raises:
     ValueError: If a work cannot be read, or all of a split were skipped.
   """
-  read_examples = functools.partial(
-      _read_examples, read=read, skip_bad=skip_bad
+  if num_workers is not None and num_workers < 1:
+    raise errors.UserError(
+        f'num_workers must be at least 1, but is {num_workers}.'
+    )
+  read_work = functools.partial(_read_work, read=read, skip_bad=skip_bad)
+  num_workers = min(
+      num_workers or machine.num_cpus(), max(map(len, splits.values()))
   )
-  num_workers = num_workers or machine.num_cpus()
-  with contextlib.ExitStack() as stack:
+  account = accounts.Account(left_out)
+  with account.told_if_too_little(), contextlib.ExitStack() as stack:
     if runner is None:
-      examples = _in_process(splits, read_examples, num_workers, stack)
+      examples = _in_process(splits, read_work, num_workers, account, stack)
     else:
-      examples = _in_beam(splits, read_examples)
-    return datasets.write_dataset(
+      examples = _in_beam(splits, read_work)
+    written = datasets.write_dataset(
         name,
         data_dir,
         examples,
@@ -259,11 +274,14 @@ def write_works(
         pipeline_options=pipeline_options,
         overwrite=overwrite,
     )
+  if written:
+    account.say(with_read=runner is None)
+  return written
 
 
 def build_corpus(
     works: Sequence[T],
-    read: Callable[[T], Iterable[clips.Clip]],
+    read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
     work_name: Callable[[T], str],
     data_dir: str | os.PathLike[str],
     **options: Any,
@@ -283,5 +301,7 @@ def build_corpus(
   Raises:
     ValueError: If there are fewer than three works, or one cannot be read.
   """
-  splits = split_works(works, work_name, HELD_OUT)
+  account = accounts.Account(options.get('left_out', ()))
+  with account.told_if_too_little():
+    splits = split_works(works, work_name, HELD_OUT)
   return write_corpus(splits, read, data_dir, **options)

@@ -3,23 +3,30 @@
 The one exception: tfds needs it to write a split of more than 1 GB.
 """
 
+import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import io
+import itertools
 import json
 import os
-import tempfile
 from typing import Any, SupportsIndex
 
-from absl import logging
 from etils import epath
 from musiclm_jax import errors
+from musiclm_jax import progress
+from musiclm_jax.data import building
+from musiclm_jax.data import checksums
 import numpy as np
 import tensorflow_datasets as tfds
 
 VERSION = '1.0.0'
 
 Example = Mapping[str, Any]
+
+
+class TooLittleError(errors.UserError):
+  """A corpus that does not have something for each split."""
 
 
 class _Builder(  # type: ignore[call-arg]
@@ -58,8 +65,16 @@ class _Builder(  # type: ignore[call-arg]
 class Dataset(Sequence[dict[str, Any]]):
   """A split of a dataset: random access to its examples."""
 
-  def __init__(self, source: Sequence[Example]):
+  def __init__(self, source: Sequence[Example], shards: Mapping[str, int]):
+    """Initializes.
+
+    Args:
+      source: The examples.
+      shards: How many of them each file holds, in order.
+    """
     self._source = source
+    self._paths = list(shards)
+    self._ends = list(itertools.accumulate(shards.values()))
 
   def __len__(self) -> int:
     return len(self._source)
@@ -67,8 +82,16 @@ class Dataset(Sequence[dict[str, Any]]):
   def __getitem__(  # type: ignore[override]
       self, index: SupportsIndex
   ) -> dict[str, Any]:
-    example = self._source[range(len(self))[index]]  # IndexError at the end.
-    return {name: _decode(value) for name, value in example.items()}
+    """Returns an example.
+
+    Raises:
+      UserError: If its file is damaged.
+    """
+    i = range(len(self))[index]  # IndexError at the end.
+    path = self._paths[bisect.bisect_right(self._ends, i)]
+    with checksums.reading(path):
+      example = self._source[i]
+      return {name: _decode(value) for name, value in example.items()}
 
 
 def _decode(value: Any) -> Any:
@@ -88,16 +111,17 @@ def dataset_dir(name: str, data_dir: str | os.PathLike[str]) -> epath.Path:
 
 def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
   """Returns whether a dataset is there, whole."""
-  return (dataset_dir(name, data_dir) / 'dataset_info.json').exists()
+  return (dataset_dir(name, data_dir) / building.INFO).exists()
 
 
-def _check_exists(name: str, data_dir: str | os.PathLike[str]) -> None:
+def _check_whole(name: str, data_dir: str | os.PathLike[str]) -> None:
   if not dataset_exists(name, data_dir):
     raise errors.NotFoundError(
         f"data_dir '{data_dir}' must hold the dataset '{name}', but does not."
         ' Build it first: `musiclm data` makes music, and melody_pairs,'
         ' `musiclm tokenize` makes music_tokens.'
     )
+  checksums.check(dataset_dir(name, data_dir))
 
 
 def open_dataset(
@@ -115,48 +139,83 @@ def open_dataset(
 
   Raises:
     FileNotFoundError: If the dataset has not been built.
-    ValueError: If it has no such split.
+    ValueError: If it has no such split, or a file of it is damaged.
   """
-  _check_exists(name, data_dir)
-  builder = tfds.builder_from_directory(dataset_dir(name, data_dir))
-  if split not in builder.info.splits:
+  _check_whole(name, data_dir)
+  path = dataset_dir(name, data_dir)
+  with checksums.reading(path / building.INFO):
+    builder = tfds.builder_from_directory(path)
+    splits = builder.info.splits
+  if split not in splits:
     raise errors.UserError(
-        f"split of the dataset '{name}' must be one of"
-        f" {sorted(builder.info.splits)}, but is '{split}'."
+        f"split of the dataset '{name}' must be one of {sorted(splits)}, but is"
+        f" '{split}'."
     )
-  return Dataset(builder.as_data_source(split))
+  with checksums.reading(path / building.INFO):
+    instructions = splits[split].file_instructions
+    shards = {i.filename: i.take for i in instructions}
+    return Dataset(builder.as_data_source(split), shards)
 
 
 def read_metadata(
     name: str, data_dir: str | os.PathLike[str]
 ) -> dict[str, Any]:
   """Returns what was given as `metadata` when the dataset was written."""
-  _check_exists(name, data_dir)
+  _check_whole(name, data_dir)
   path = dataset_dir(name, data_dir) / 'metadata.json'
-  return json.loads(path.read_text())
+  with checksums.reading(path):
+    return json.loads(path.read_text())
 
 
 def read_array(
     name: str, data_dir: str | os.PathLike[str], array: str
 ) -> np.ndarray:
   """Returns one of the `arrays` that the dataset was written with."""
-  _check_exists(name, data_dir)
-  with (dataset_dir(name, data_dir) / f'{array}.npy').open('rb') as file:
+  _check_whole(name, data_dir)
+  path = dataset_dir(name, data_dir) / f'{array}.npy'
+  with checksums.reading(path), path.open('rb') as file:
     return np.load(file)
 
 
-def _check_not_empty(
-    name: str, split: str, examples: Iterable[tuple[str, Example]]
+def _checked(
+    name: str,
+    split: str,
+    examples: Iterable[tuple[str, Example]],
+    doing: contextlib.ExitStack,
+    failures: list[Exception],
 ) -> Iterator[tuple[str, Example]]:
-  empty = True
-  for example in examples:
-    empty = False
-    yield example
-  if empty:
-    raise errors.UserError(
-        f"split '{split}' of the dataset '{name}' must hold examples, but is"
-        ' empty. Add works, or mend those that were skipped.'
-    )
+  """Yields the examples of a split.
+
+  Args:
+    name: Of the dataset.
+    split: Of the dataset.
+    examples: Pairs of a key and an example.
+    doing: Holds what is said of the time between two splits.
+    failures: Is given what `examples` raises.
+
+  Raises:
+    UserError: If there are no examples, or two have the same key.
+  """
+  doing.close()
+  keys: set[str] = set()
+  try:
+    for key, example in examples:
+      if key in keys:
+        raise errors.UserError(
+            f"the ids of the clips of '{name}' must differ, but two are"
+            f" '{key}'. Rename one of the files."
+        )
+      keys.add(key)
+      yield key, example
+    if not keys:
+      raise TooLittleError(
+          f"split '{split}' of the dataset '{name}' must hold examples, but is"
+          ' empty. Add works, or mend those that were skipped.'
+      )
+  except Exception as e:
+    failures.append(e)
+    raise
+  doing.enter_context(progress.telling(f"writing '{split}' of '{name}'"))
 
 
 def write_dataset(
@@ -169,8 +228,11 @@ def write_dataset(
     runner: str | None = None,
     pipeline_options: Sequence[str] = (),
     overwrite: bool = False,
+    verb: str = 'data',
 ) -> bool:
   """Writes a dataset whole or not at all.
+
+  Files that others put beside those of the dataset are left alone.
 
   Args:
     name: Of the dataset.
@@ -184,42 +246,64 @@ def write_dataset(
       process by default.
     pipeline_options: Flags of the Beam pipeline, e.g. '--project=…'.
     overwrite: Whether to build a dataset that exists again.
+    verb: Of the command, for those who find the folder locked.
 
   Returns:
     Whether it was written: False if it exists.
 
   Raises:
-    ValueError: If a split has no examples.
+    ValueError: If a split has no examples, or another process is at work in
+      `data_dir`.
+    WriteError: If the system does not let us write.
   """
   path = dataset_dir(name, data_dir)
-  if dataset_exists(name, data_dir) and not overwrite:
-    logging.warning('%s exists: nothing to do without overwrite.', path)
+  if _is_done(path, overwrite):
     return False
-  if path.parent.exists():  # What a killed build left behind.
-    for incomplete in path.parent.glob('*incomplete*'):
-      incomplete.rmtree()
-  if runner is None:
-    splits = {
-        split: _check_not_empty(name, split, examples)
-        for split, examples in splits.items()
-    }
-  builder = _Builder(
-      name, data_dir, splits, features, metadata or {}, arrays or {}
+  building.check_folders(epath.Path(data_dir), path.parent, path)
+  options = _pipeline_options(runner, pipeline_options)
+  with building.locked(data_dir, verb):
+    if _is_done(path, overwrite):  # By who held the lock until now.
+      return False
+    building.remove_leftovers(path)
+    unfinished = building.unfinished_path(path)
+    try:
+      with building.writing(path) as failures, contextlib.ExitStack() as doing:
+        if runner is None:
+          splits = {
+              split: _checked(name, split, examples, doing, failures)
+              for split, examples in splits.items()
+          }
+        else:
+          doing.enter_context(progress.telling(f'running Beam on {runner}'))
+        builder = _Builder(
+            name, unfinished, splits, features, metadata or {}, arrays or {}
+        )
+        _prepare(builder, unfinished / 'downloads', runner, options)
+        building.publish(unfinished / name / VERSION, path, list(splits))
+    finally:
+      building.remove(unfinished)
+  return True
+
+
+def _is_done(path: epath.Path, overwrite: bool) -> bool:
+  if overwrite or not (path / building.INFO).exists():
+    return False
+  progress.say(
+      f'{path} exists: nothing to do without --overwrite, which makes it anew.'
   )
+  return True
+
+
+def _prepare(
+    builder: _Builder, downloads: epath.Path, runner: str | None, options: Any
+) -> None:
   config = tfds.download.DownloadConfig(
-      download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
-      try_download_gcs=False,
-      beam_runner=runner,
-      beam_options=_pipeline_options(runner, pipeline_options),
+      try_download_gcs=False, beam_runner=runner, beam_options=options
   )
   tfds.disable_progress_bar()
   # tfds makes a folder for downloads and says so, but there are none.
-  with (
-      tempfile.TemporaryDirectory() as downloads,
-      contextlib.redirect_stdout(io.StringIO()),
-  ):
+  with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(download_dir=downloads, download_config=config)
-  return True
 
 
 def _pipeline_options(runner: str | None, flags: Sequence[str]) -> Any:

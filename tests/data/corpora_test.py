@@ -1,10 +1,13 @@
 """Tests for corpora."""
 
+import contextlib
 import functools
+import io
 import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
@@ -20,7 +23,7 @@ def name(work):
 def read(work, bad=()):
   """Yields two clips, whose samples tell the work."""
   if work in bad:
-    raise ValueError(f'{work}.wav is broken')
+    raise errors.UserError(f'{work}.wav is broken')
   for i in range(2):
     level = float(work[1:]) / 100
     yield clips.Clip(
@@ -136,9 +139,14 @@ class BuildCorpusTest(parameterized.TestCase):
     split = corpora.split_works(works(8), name, corpora.HELD_OUT)
     bad = split['train'][0]
     broken = functools.partial(read, bad=(bad,))
-    with self.assertLogs(level='WARNING') as logs:
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
       self.build(broken, skip_bad=True, num_workers=1)
-    self.assertRegex('\n'.join(logs.output), f'skipped: {bad}.wav is broken')
+    self.assertRegex(stderr.getvalue(), f'left out: {bad}.wav is broken')
+    self.assertRegex(
+        stderr.getvalue(),
+        f'read 7, left out 1:\n.*  1 not readable, as said above: {bad}\n',
+    )
     self.assertLen(self.open('train'), 10)
 
   def test_rejects_a_split_of_bad_works_only(self):

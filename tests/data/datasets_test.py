@@ -1,5 +1,7 @@
 """Tests for datasets."""
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
@@ -79,9 +81,12 @@ class DatasetsTest(parameterized.TestCase):
 
   def test_a_dataset_that_exists_is_left_alone(self):
     self.write()
-    with self.assertLogs(level='WARNING') as logs:
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
       self.assertFalse(self.write(indices=[1]))
-    self.assertRegex(logs.output[0], 'pairs/1.0.0 exists: nothing to do')
+    self.assertRegex(
+        stderr.getvalue(), 'pairs/1.0.0 exists: nothing .* without --overwrite'
+    )
     self.assertLen(datasets.open_dataset('pairs', self.dir, 'train'), 5)
 
   def test_overwrite(self):

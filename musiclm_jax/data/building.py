@@ -1,0 +1,129 @@
+"""Folders of datasets that are written whole or not at all.
+
+Nothing is removed but what this program wrote: files that others put beside
+those of a dataset stay there.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import os
+import re
+
+from etils import epath
+from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax.data import checksums
+
+INFO = 'dataset_info.json'  # A dataset is there if this is.
+# What a build of tfds leaves beside the folder of a version if it is killed.
+_TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
+
+
+def check_folders(*paths: epath.Path) -> None:
+  """Raises WriteError if there is something else than a folder at a path."""
+  for path in paths:
+    if path.exists() and not path.is_dir():
+      raise errors.WriteError(
+          f"'{path}' must be a folder, or not there yet, but is a file. Choose"
+          ' another place, or move it away.'
+      )
+
+
+def locked(
+    data_dir: str | os.PathLike[str], verb: str
+) -> contextlib.AbstractContextManager[None]:
+  """Returns a context that keeps others from writing to a data directory.
+
+  Args:
+    data_dir: Folder of the datasets.
+    verb: Of the command, which others are told.
+  """
+  if '://' in os.fspath(data_dir):  # Such storage has no locks.
+    return contextlib.nullcontext()
+  return files.lock(data_dir, f'musiclm {verb}')
+
+
+def unfinished_path(path: epath.Path) -> epath.Path:
+  """Returns where a dataset is written before it takes its place."""
+  return path.with_name(files.temporary(path.name).name)
+
+
+def remove_leftovers(path: epath.Path) -> None:
+  """Removes what killed builds left; nobody else may be building.
+
+  Args:
+    path: Of the dataset; its leftovers are beside it.
+  """
+  tfds_leftover = re.compile(_TFDS_LEFTOVER + re.escape(path.name))
+  for found in path.parent.iterdir() if path.parent.exists() else ():
+    ours = files.is_leftover(found, path) or tfds_leftover.fullmatch(found.name)
+    if ours and found.is_dir() and not os.path.islink(found):
+      remove(found)
+
+
+def remove(unfinished: epath.Path) -> None:
+  """Removes an unfinished dataset, and its folder if nothing else is in it."""
+  with contextlib.suppress(OSError):
+    if unfinished.exists():
+      unfinished.rmtree()
+    if not any(unfinished.parent.iterdir()):
+      unfinished.parent.rmdir()
+
+
+@contextlib.contextmanager
+def writing(path: epath.Path) -> Iterator[list[Exception]]:
+  """Turns what libraries raise where they can't write into a `WriteError`.
+
+  Args:
+    path: Of the dataset.
+
+  Yields:
+    A list for what makes the examples raises, which stays as it is.
+  """
+  failures: list[Exception] = []
+  try:
+    yield failures
+  except errors.UserError:
+    raise
+  except Exception as e:
+    # array_record raises RuntimeErrors, TensorFlow errors of its own.
+    of_system = isinstance(e, (OSError, RuntimeError)) or (
+        type(e).__module__.startswith('tensorflow')
+    )
+    if failures or not of_system:
+      raise
+    reason = getattr(e, 'strerror', None) or errors.one_line(e).split(';')[0]
+    raise errors.WriteError(
+        f"'{path}' must be a folder that can be written, but the system says:"
+        f' {reason}. Free space or get permission, or choose another place.'
+    ) from e
+
+
+def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
+  """Puts a whole dataset in its place, instead of one that was there.
+
+  Args:
+    built: Where it was written.
+    path: Where it belongs, '<name>/<version>'.
+    splits: Of the dataset.
+  """
+  checksums.write(built)
+  written = sorted(built.iterdir(), key=lambda file: file.name == INFO)
+  if '://' not in os.fspath(path):
+    for file in written:
+      with open(file, 'rb+') as opened:
+        os.fsync(opened.fileno())  # Some disks complain only now.
+  if not path.exists():
+    built.rename(path)
+    return
+  # It is there no more from here on, and again with the last of its files.
+  (path / INFO).unlink(missing_ok=True)
+  old = re.compile(
+      f'{path.parent.name}-({"|".join(map(re.escape, splits))})'
+      r'\.array_record-\d{5}-of-\d{5}'
+  )
+  for file in path.iterdir():
+    if old.fullmatch(file.name):
+      file.unlink()
+  for file in written:
+    file.replace(path / file.name)

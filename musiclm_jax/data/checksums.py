@@ -1,0 +1,78 @@
+"""What every file of a dataset must be, kept in a file beside them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from typing import Any
+
+from etils import epath
+from musiclm_jax import errors
+from musiclm_jax import files
+
+NAME = 'checksums.json'
+_KIND = "a file of a dataset that is as 'musiclm' wrote it"
+_ADVICE = 'Copy it again, or make the dataset anew with --overwrite.'
+# Records carry hashes of their own, which are checked whenever they are read;
+# to read all of them first would take minutes where there are many.
+_RECORDS = re.compile(r'.*\.array_record-\d{5}-of-\d{5}')
+
+
+def reading(
+    path: str | os.PathLike[str],
+) -> contextlib.AbstractContextManager[None]:
+  """Returns a context that names a file of a dataset where it is damaged."""
+  return errors.reading(path, _KIND, _ADVICE)
+
+
+def _describe(path: epath.Path) -> dict[str, Any]:
+  if _RECORDS.fullmatch(path.name):
+    return {'bytes': path.stat().length}
+  content = path.read_bytes()
+  return {
+      'bytes': len(content),
+      'sha256': hashlib.sha256(content).hexdigest(),
+  }
+
+
+def write(folder: epath.Path) -> None:
+  """Writes down what the files of a folder are."""
+  described = {path.name: _describe(path) for path in sorted(folder.iterdir())}
+  text = json.dumps(files.sealed({'files': described}), indent=1)
+  (folder / NAME).write_text(text)
+
+
+def read(folder: epath.Path) -> dict[str, Any]:
+  """Returns what was written down of each file of a folder, by its name.
+
+  Returns:
+    Nothing for a folder that was written before there were checksums.
+
+  Raises:
+    UserError: If it was damaged.
+  """
+  path = folder / NAME
+  if not path.exists():
+    return {}
+  with reading(path):
+    value = files.parse_json(path.read_text())
+    seal = value.pop(files.SEAL, None)
+    if seal != files.json_sha256(value):
+      raise ValueError('it is damaged or was edited')
+    return value['files']
+
+
+def check(folder: epath.Path) -> None:
+  """Raises UserError, which names the file, unless all are as written.
+
+  Of records only the size is checked; what reads them checks the rest.
+  """
+  for name, expected in read(folder).items():
+    path = folder / name
+    with reading(path):
+      size = path.stat().length
+      if size != expected['bytes']:
+        raise ValueError(f'it has {size} bytes instead of {expected["bytes"]}')
+      if _describe(path) != expected:
+        raise ValueError('its content has changed')

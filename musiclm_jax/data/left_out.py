@@ -1,0 +1,97 @@
+"""The account of what a corpus was read from, and of what was left out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import sys
+from typing import TypeVar
+
+from musiclm_jax import progress
+from musiclm_jax.data import clips
+from musiclm_jax.data import datasets
+import tqdm
+
+SKIPPED = 'not readable, as said above'
+EMPTY = 'without a part that could be used'
+_NUM_NAMED = 3  # Of each kind.
+
+T = TypeVar('T')
+
+
+def work_name(work: object) -> str:
+  """Returns what a work is called: its `name`, if it has one."""
+  return str(getattr(work, 'name', work))
+
+
+def say_skipped(message: str) -> None:
+  """Says that a work was skipped, above the progress bar if there is one."""
+  with tqdm.tqdm.external_write_mode(file=sys.stderr):
+    progress.say(f'left out: {message}')
+
+
+class Account:
+  """Counts what is read and what is left out.
+
+  Attributes:
+    num_read: Works of which something was read.
+    left_out: Everything else.
+  """
+
+  def __init__(self, left_out: Iterable[tuple[str, str]] = ()):
+    """Begins with what was left out before anything was read."""
+    self.num_read = 0
+    self.left_out = [clips.LeftOut(*pair) for pair in left_out]
+
+  def add(
+      self, work: T, num_examples: int, left_out: Sequence[clips.LeftOut]
+  ) -> None:
+    """Adds a work.
+
+    Args:
+      work: That was read.
+      num_examples: That were made of it.
+      left_out: The work itself, or parts of it.
+    """
+    self.left_out += left_out
+    if num_examples:
+      self.num_read += 1
+    elif not left_out:
+      self.left_out.append(clips.LeftOut(work_name(work), EMPTY))
+
+  def lines(self, with_read: bool = True) -> list[str]:
+    """Returns 'read 8, left out 3:', and a line for each kind of reason.
+
+    Args:
+      with_read: Whether what was read has been counted.
+    """
+    head = f'left out {len(self.left_out)}'
+    if with_read:
+      head = f'read {self.num_read}, {head}'
+    if not self.left_out:
+      return [head]
+    kinds: dict[str, list[str]] = {}
+    for name, kind in self.left_out:
+      kinds.setdefault(kind, []).append(name)
+    return [
+        f'{head}:',
+        *(f'  {len(n)} {kind}: {_few(n)}' for kind, n in kinds.items()),
+    ]
+
+  def say(self, with_read: bool = True) -> None:
+    for line in self.lines(with_read):
+      progress.say(line)
+
+  @contextlib.contextmanager
+  def told_if_too_little(self) -> Iterator[None]:
+    """Says what was left out if that may be what the corpus lacks."""
+    try:
+      yield
+    except datasets.TooLittleError:
+      if self.left_out:
+        self.say()
+      raise
+
+
+def _few(names: Sequence[str]) -> str:
+  more = len(names) - _NUM_NAMED
+  few = ', '.join(names[:_NUM_NAMED])
+  return f'{few} … and {more} more' if more > 0 else few
