@@ -26,6 +26,7 @@ from musiclm_jax.data import instruments
 from musiclm_jax.data import midi
 from musiclm_jax.data import rendering
 from musiclm_jax.data import renditions
+from musiclm_jax.data import score_files
 from musiclm_jax.data import scores
 import numpy as np
 
@@ -77,8 +78,7 @@ def build_melody_pairs(
         f' {phrases_per_score} and {phrase_seconds:g}.'
     )
   rendering.check_renderer(soundfont)
-  sources = [source] if isinstance(source, (str, os.PathLike)) else source
-  files = [file for each in sources for file in scores.list_scores(each)]
+  files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_examples,
       soundfont=os.fspath(soundfont),
@@ -89,20 +89,27 @@ def build_melody_pairs(
   )
   splits = corpora.split_works(files, lambda file: file.work, corpora.HELD_OUT)
   return corpora.write_works(
-      renditions.NAME, renditions.features(), splits, read, data_dir, **options
+      renditions.NAME,
+      renditions.features(),
+      splits,
+      read,
+      data_dir,
+      left_out=left_out,
+      **options,
   )
 
 
 def read_examples(
-    file: scores.ScoreFile, **options: Any
+    file: score_files.ScoreFile, **options: Any
 ) -> Iterator[tuple[str, dict[str, Any]]]:
   """Yields the (key, example)s of a score; see `read_phrases`."""
-  for phrase in read_phrases(file, **options):
-    yield phrase.id, phrase.to_example()
+  with score_files.naming(file):
+    for phrase in read_phrases(file, **options):
+      yield phrase.id, phrase.to_example()
 
 
 def read_phrases(
-    file: scores.ScoreFile,
+    file: score_files.ScoreFile,
     soundfont: str,
     variations: int,
     phrases_per_score: int,

@@ -13,6 +13,7 @@ from musiclm_jax.data import instruments
 from musiclm_jax.data import melody
 from musiclm_jax.data import midi
 from musiclm_jax.data import rendering
+from musiclm_jax.data import score_files
 from musiclm_jax.data import scores
 import numpy as np
 
@@ -107,7 +108,7 @@ class ReadPhrasesTest(parameterized.TestCase):
     return np.full(round(line.seconds * 16000), 0.5, np.float32)
 
   def read(self, song, **options):
-    file = scores.ScoreFile('a.mid', 'a.mid', 'songs/a', 'here', 'MIT')
+    file = score_files.ScoreFile('a.mid', 'a.mid', 'songs/a', 'here', 'MIT')
     options = {
         'soundfont': 'font.sf2',
         'variations': 4,

@@ -19,6 +19,7 @@ from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import instruments
 from musiclm_jax.data import rendering
+from musiclm_jax.data import score_files
 from musiclm_jax.data import scores
 import numpy as np
 
@@ -94,7 +95,7 @@ class ScoresTest(parameterized.TestCase):
     return rng.uniform(-0.1, 0.1, samples).astype(np.float32)
 
   def read(self, **options):
-    (file,) = scores.list_scores(self.folder)
+    (file,), _ = score_files.find_scores(self.folder)
     with mock.patch.object(rendering, 'render', self.render):
       return list(scores.read_score(file, 'font.sf2', **options))
 
@@ -196,7 +197,7 @@ class ScoresTest(parameterized.TestCase):
     if name == 'index.csv':
       text = f'{",".join(row)}\n{",".join(row.values())}\n'
     (self.folder / name).write_text(text)
-    (file,) = scores.list_scores(self.folder, license='CC0')
+    (file,), _ = score_files.find_scores(self.folder, license='CC0')
     self.assertEqual(file.work, 'songs/Opus 1')
     self.assertEqual((file.license, file.source), ('MIT', 'here'))
     self.assertEqual(file.metadata.tempo, 90.0)
@@ -207,31 +208,31 @@ class ScoresTest(parameterized.TestCase):
     archive = self.folder / 'songs.zip'
     with zipfile.ZipFile(archive, 'w') as file:
       file.write(self.folder / 'a.mid', 'deep/a.mid')
-    (file,) = scores.list_scores(archive, license='CC0')
+    (file,), _ = score_files.find_scores(archive, license='CC0')
     self.assertEqual((file.work, file.license), ('songs/deep/a', 'CC0'))
     self.assertLen(scores.load_score(file).start, 96)
 
   def test_musicxml(self):
     (self.folder / 'a.musicxml').write_text(XML)
-    (file,) = scores.list_scores(self.folder)
+    (file,), _ = score_files.find_scores(self.folder)
     np.testing.assert_array_equal(scores.load_score(file).pitch, [69])
 
   def test_music21_corpus(self):
-    (file,) = scores.list_scores('music21:bach/bwv66.6.mxl')
+    (file,), _ = score_files.find_scores('music21:bach/bwv66.6.mxl')
     self.assertEqual(file.work, 'music21/bach/bwv66.6')
     self.assertLen(scores.load_score(file).parts, 4)
 
   def test_rejects_missing_and_empty_sources(self):
     with self.assertRaisesRegex(ValueError, 'must hold MIDI or MusicXML'):
-      scores.list_scores(self.folder)
+      score_files.find_scores(self.folder)
     with self.assertRaisesRegex(FileNotFoundError, 'a folder or a .zip'):
-      scores.list_scores(self.folder / 'nowhere')
+      score_files.find_scores(self.folder / 'nowhere')
 
   def test_rejects_an_index_of_other_files(self):
     write_song(self.folder / 'a.mid')
     (self.folder / 'index.csv').write_text('file\nz.mid\n')
     with self.assertRaisesRegex(ValueError, '1 are not there, e.g. z.mid'):
-      scores.list_scores(self.folder)
+      score_files.find_scores(self.folder)
 
   @parameterized.parameters(
       ('tempo', 'Allegro', "bad row for a.mid: .*'Allegro'"),
@@ -241,7 +242,7 @@ class ScoresTest(parameterized.TestCase):
     write_song(self.folder / 'a.mid')
     (self.folder / 'index.csv').write_text(f'file,{column}\na.mid,{value}\n')
     with self.assertRaisesRegex(ValueError, message):
-      scores.list_scores(self.folder)
+      score_files.find_scores(self.folder)
 
   def test_rejects_a_damaged_score(self):
     (self.folder / 'a.mid').write_bytes(b'MThd')
