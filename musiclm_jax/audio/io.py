@@ -1,117 +1,172 @@
-"""Reads, writes and resamples audio files: wav, flac, ogg and mp3."""
+"""Reads, writes and resamples audio files."""
 
-from collections.abc import Iterator
+import io
+import itertools
 import os
 import pathlib
 import re
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress
+from musiclm_jax.audio import containers
+from musiclm_jax.audio import decoding
+from musiclm_jax.audio import mixing
 import numpy as np
 import soundfile
 import soxr
 
-SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3')
-MAX_SECONDS = 6 * 3600  # Held in memory at once: an hour takes .5 GB.
+SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3')  # That can be written, too.
+READABLE = (
+    *SUFFIXES,
+    *('.aac', '.ac3', '.aif', '.aifc', '.aiff', '.amr', '.ape', '.au', '.avi'),
+    *('.caf', '.dsf', '.m4a', '.m4b', '.m4v', '.mka', '.mkv', '.mov', '.mp2'),
+    *('.mp4', '.mpc', '.mpeg', '.mpg', '.oga', '.opus', '.rf64', '.snd'),
+    *('.spx', '.tta', '.w64', '.wave', '.weba', '.webm', '.wma', '.wv', '.3gp'),
+)
+MAX_SECONDS = decoding.MAX_SECONDS
 MAX_COMMENT = 2000  # What libsndfile reads back of a wav file.
 # What `write_audio` leaves of a file, in its folder, if it is killed.
 LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
 
-_BLOCK = 1 << 16  # Frames read at once.
+_TAGS = {'encoder': 'software', 'track': 'tracknumber', 'tyer': 'date'}
+_KNOWN_TAGS = (
+    *('title', 'artist', 'album', 'genre', 'date', 'comment', 'copyright'),
+    *('license', 'software', 'tracknumber'),
+)
 
 
-def _check_header(path: pathlib.Path, file: soundfile.SoundFile) -> None:
-  """Raises ValueError if the header is not one of a recording."""
-  if file.frames <= 0:
-    raise errors.UserError(f'{path} must hold audio, but has no samples.')
-  if not 1000 <= file.samplerate <= 768000 or not 1 <= file.channels <= 64:
+class _Recording(NamedTuple):
+  """What follows in a file at one rate and layout of channels.
+
+  Attributes:
+    rate: In Hz.
+    mixer: Knows what its channels do.
+    audio: [samples] float32 of the mix.
+  """
+
+  rate: int
+  mixer: mixing.Mixer
+  audio: np.ndarray
+
+
+def _mix(path: pathlib.Path, picks: dict[int, int]) -> list[_Recording]:
+  """Reads a file and mixes its recordings, or picks channels of some."""
+
+  def sound(block):
+    return block.rate, block.layout, block.samples.shape[1]
+
+  recordings = []
+  groups = itertools.groupby(decoding.read_blocks(path), sound)
+  for i, ((rate, layout, channels), blocks) in enumerate(groups):
+    mixer = mixing.Mixer(mixing.weigh(layout, channels))
+    if i in picks:
+      mixed = [block.samples[:, picks[i]] for block in blocks]
+    else:
+      mixed = [mixer.mix(block.samples) for block in blocks]
+    audio = np.concatenate(mixed)
+    if mixer.gain != 1:
+      audio *= np.float32(mixer.gain)
+    recordings.append(_Recording(rate, mixer, audio))
+  return recordings
+
+
+def _read_mono(path: pathlib.Path) -> list[_Recording]:
+  """Reads the recordings of a file, each mixed so that it is heard."""
+  recordings = _mix(path, {})
+  mixers = [recording.mixer for recording in recordings]
+  if not all(mixer.is_finite for mixer in mixers):
     raise errors.UserError(
-        f'{path} must have 1 to 64 channels at 1000 to 768000 Hz, but its'
-        f' header says {file.channels} at {file.samplerate} Hz. Export it'
-        ' again.'
+        f'{path} must be finite, but has NaN or inf samples.'
     )
-  seconds = file.frames / file.samplerate
-  if seconds > MAX_SECONDS:
+  level = max(mixer.level for mixer in mixers)
+  if level < mixing.SILENCE:
+    decibels = 20 * np.log10(max(level, 1e-10))
     raise errors.UserError(
-        f'{path} must last at most {MAX_SECONDS} s, but its header says'
-        f' {seconds:.0f} s. Split it, or export it again if it is shorter.'
+        f'{path} must be heard, but its loudest second is at {decibels:.0f} dB'
+        ' of full scale: it is silent. Replace it or leave it out.'
     )
-
-
-def _mono_blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-  """Yields [frames] blocks; a header that lies costs no memory."""
-  while True:
-    block = file.read(_BLOCK, dtype='float32', always_2d=True)
-    if not len(block):
-      return
-    yield block.mean(axis=1)
+  picks = {i: mixer.pick for i, mixer in enumerate(mixers) if mixer.fault}
+  if not picks:
+    return recordings
+  for i in picks:
+    progress.say(f'{path}: {mixers[i].fault}')
+  del recordings
+  return _mix(path, picks)
 
 
 def read_audio(
     path: str | os.PathLike[str], sample_rate: int
 ) -> Float[np.ndarray, ' samples']:
-  """Reads a file, mixes it to mono and resamples it.
+  """Reads a file whole, mixes it to mono and resamples it.
 
   Args:
-    path: A wav, flac, ogg or mp3 file.
+    path: A wav, flac, ogg or mp3 file, or another that FFmpeg reads.
     sample_rate: Of the result, in Hz.
 
   Returns:
     [samples] float32 audio in [-1, 1]; what is louder is scaled down to peak
-    at 1.
+    at 1. Stereo is the mean of its channels, unless they cancel each other or
+    one is silent: then it is the louder one, and a line says so.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If the file is empty, damaged, cut off or no audio.
+    NotFoundError: If there is no such file.
+    UserError: If the file is empty, damaged, cut off, silent or no audio.
   """
   path = pathlib.Path(path)
-  if not path.is_file():
-    raise errors.NotFoundError(
-        f'{path} must be an audio file, but is not there.'
-    )
-  try:
-    with soundfile.SoundFile(path) as file:
-      _check_header(path, file)
-      audio = np.concatenate([np.zeros(0, np.float32), *_mono_blocks(file)])
-      file_rate, frames = file.samplerate, file.frames
-  except soundfile.LibsndfileError as e:
-    raise errors.UserError(
-        f'{path} must be a wav, flac, ogg or mp3 file, but cannot be read:'
-        f' {e.error_string} Replace it or leave it out.'
-    ) from e
-  # The length in an mp3 header may be an estimate.
-  if len(audio) < 0.9 * frames:
-    raise errors.UserError(
-        f'{path} must last {frames / file_rate:.1f} s as its header says, but'
-        f' breaks off after {len(audio) / file_rate:.1f} s. Copy it again.'
-    )
-  peak = np.max(np.abs(audio))
-  if not np.isfinite(peak):
-    raise errors.UserError(
-        f'{path} must be finite, but has NaN or inf samples.'
-    )
-  return resample(audio / max(peak, 1.0), file_rate, sample_rate)
+  resampled = []
+  for recording in _read_mono(path):
+    audio, mended = mixing.fit(recording.audio)
+    if mended:
+      progress.say(f'{path}: {mended}')
+    resampled.append(resample(audio, recording.rate, sample_rate))
+  return resampled[0] if len(resampled) == 1 else np.concatenate(resampled)
 
 
 def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
   """Returns the tags of a file that are set.
 
   Args:
-    path: A wav, flac, ogg or mp3 file.
+    path: Of an audio file.
 
   Returns:
     Some of: title, artist, album, genre, date, comment, copyright, license,
     software, tracknumber.
 
   Raises:
-    ValueError: If the file is damaged or no audio.
+    UserError: If the file is damaged or no audio.
   """
-  try:
-    with soundfile.SoundFile(path) as file:
-      tags = file.copy_metadata()
-  except soundfile.LibsndfileError as e:
-    raise errors.UserError(f'{path} must be audio: {e.error_string}') from e
+  path = pathlib.Path(path)
+  decoding.check_file(path)
+  with decoding.reading(path):
+    # libsndfile prints what it thinks of the headers of mp3 files.
+    if containers.open_kind(path)[0] == 'mp3':
+      tags = _read_av_tags(path)
+    else:
+      try:
+        with soundfile.SoundFile(path) as file:
+          tags = file.copy_metadata()
+      except soundfile.LibsndfileError as e:
+        tags = _read_av_tags(path, e.error_string)
   return {key: value.strip() for key, value in tags.items() if value.strip()}
+
+
+def _read_av_tags(path: pathlib.Path, reason: str = '') -> dict[str, str]:
+  """Returns the tags of a file that soundfile cannot read for a reason."""
+  found: dict[str, Any] = {}
+  try:
+    with path.open('rb') as file, decoding.open_av(file) as container:
+      # In ogg files they are those of the stream.
+      for source in (*container.streams.audio[:1], container):
+        found |= {key.lower(): value for key, value in source.metadata.items()}
+  except ValueError as e:
+    raise errors.UserError(
+        f'{path} must be audio: {reason or errors.one_line(e)}'
+    ) from e
+  tags = {_TAGS.get(key, key): str(value) for key, value in found.items()}
+  return {key: tags[key] for key in _KNOWN_TAGS if key in tags}
 
 
 def resample(
@@ -160,9 +215,10 @@ def write_audio(
     comment: The tag 'comment', see `read_tags`: up to 2000 ASCII characters.
 
   Raises:
-    ValueError: If the audio is not [samples], finite and in [-1, 1], or if the
+    UserError: If the audio is not [samples], finite and in [-1, 1], or if the
       format is unknown or cannot have this sample rate, or the comment is too
       long.
+    WriteError: If the system refuses, e.g. as the disk is full.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
@@ -183,27 +239,31 @@ def write_audio(
         f'comment must be ASCII of at most {MAX_COMMENT} characters, but has'
         f' {len(comment)}: {comment[:40]!r}…'
     )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+  encoded = _encode(path, audio, sample_rate, comment)
+  with files.replacing(path) as unfinished:
+    unfinished.write_bytes(encoded)
+
+
+def _encode(
+    path: pathlib.Path, audio: np.ndarray, sample_rate: int, comment: str
+) -> memoryview:
+  """Returns the bytes of a file.
+
+  They are made in memory as libsndfile tells nothing of a full disk.
+  """
+  buffer = io.BytesIO()
+  suffix = path.suffix.lower()
   try:
-    _write(temporary, audio, sample_rate, comment)
-    temporary.replace(path)
+    with soundfile.SoundFile(
+        buffer, 'w', sample_rate, channels=1, format=suffix[1:].upper()
+    ) as file:
+      if comment:
+        file.comment = comment
+      # libsndfile overflows its stack when given minutes of ogg in one call.
+      for start in range(0, len(audio), sample_rate):
+        file.write(audio[start : start + sample_rate])
   except soundfile.LibsndfileError as e:
     raise errors.UserError(
         f'{path} cannot be written at {sample_rate} Hz: {e.error_string}'
     ) from e
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _write(
-    path: pathlib.Path, audio: np.ndarray, sample_rate: int, comment: str
-) -> None:
-  with soundfile.SoundFile(path, 'w', sample_rate, channels=1) as file:
-    if comment:
-      file.comment = comment
-    # libsndfile overflows its stack when given minutes of ogg in one call.
-    for start in range(0, len(audio), sample_rate):
-      file.write(audio[start : start + sample_rate])
-  with open(path, 'rb') as file:
-    os.fsync(file.fileno())
+  return buffer.getbuffer()

@@ -1,0 +1,349 @@
+"""Decodes whatever people keep music in: soundfile first, else FFmpeg."""
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import io
+import mmap
+import pathlib
+from typing import Any, NamedTuple
+
+from musiclm_jax import errors
+from musiclm_jax import progress
+from musiclm_jax.audio import containers
+from musiclm_jax.audio import mp3
+from musiclm_jax.audio import ogg
+import numpy as np
+import soundfile
+
+MAX_SECONDS = 6 * 3600  # Held in memory at once: an hour takes .5 GB.
+KIND = 'a wav, flac, ogg or mp3 file, or another that FFmpeg reads'
+
+_BLOCK = 1 << 16  # Samples of a channel at once.
+_MAX_SAMPLES = MAX_SECONDS * 48000
+_MAX_BYTES = 1 << 36
+# What FFmpeg may take a file for: no playlists, which name other files.
+_FORMATS = (
+    'aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,iff,m4v,matroska,'
+    'mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,webm,wv'
+)
+# Of these, their length is no estimate.
+_EXACT = ('flac', 'tta', 'wv', 'ape')
+
+
+class Block(NamedTuple):
+  """A piece of a recording.
+
+  Attributes:
+    rate: In Hz.
+    layout: Names of the channels; empty if unknown.
+    samples: [samples, channels] float32, full scale at 1.
+  """
+
+  rate: int
+  layout: tuple[str, ...]
+  samples: np.ndarray
+
+
+def check_file(path: pathlib.Path) -> None:
+  """Raises UserError unless a path is that of a file of a sane size."""
+  try:
+    is_file, exists = path.is_file(), path.exists()
+  except (OSError, ValueError) as e:
+    raise errors.UserError(
+        f'{path} must be an audio file, but cannot be opened: {e}.'
+    ) from e
+  if not exists:
+    raise errors.NotFoundError(
+        f'{path} must be an audio file, but is not there.'
+    )
+  if not is_file:
+    what = 'a folder' if path.is_dir() else 'a pipe, a socket or a device'
+    raise errors.UserError(f'{path} must be an audio file, but is {what}.')
+  size = path.stat().st_size
+  if not size:
+    raise errors.UserError(f'{path} must hold audio, but is empty.')
+  if size > _MAX_BYTES:
+    raise errors.UserError(
+        f'{path} must be at most {_MAX_BYTES >> 30} GiB large, but is'
+        f' {size >> 30} GiB. Split it.'
+    )
+
+
+def check_header(
+    path: pathlib.Path, frames: int, rate: int, channels: int
+) -> None:
+  """Raises UserError if a header is not one of a recording."""
+  if frames <= 0:
+    raise errors.UserError(f'{path} must hold audio, but has no samples.')
+  if not 1000 <= rate <= 768000 or not 1 <= channels <= 64:
+    raise errors.UserError(
+        f'{path} must have 1 to 64 channels at 1000 to 768000 Hz, but its'
+        f' header says {channels} at {rate} Hz. Export it again.'
+    )
+  most = min(MAX_SECONDS, _MAX_SAMPLES / rate)
+  if frames / rate > most:
+    raise errors.UserError(
+        f'{path} must last at most {most:.0f} s, but its header says'
+        f' {frames / rate:.0f} s. Split it, or export it again if it is'
+        ' shorter.'
+    )
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+  """Turns the errors of both libraries into a UserError."""
+  with errors.reading(path, KIND):
+    try:
+      yield
+    except Exception as e:
+      # FFmpeg has no memory, either, for what a damaged header claims.
+      reason = getattr(e, 'error_string', None) or getattr(e, 'strerror', None)
+      if reason is None or isinstance(e, OSError):
+        raise
+      raise errors.UserError(
+          f'{path} must be {KIND}, but cannot be read: {reason.rstrip(".")}.'
+          ' Replace it or leave it out.'
+      ) from e
+
+
+def read_blocks(path: pathlib.Path) -> Iterator[Block]:
+  """Decodes a file to its end.
+
+  Args:
+    path: Of the file.
+
+  Yields:
+    Pieces of about a second. Files that were joined may change their rate and
+    layout on the way.
+
+  Raises:
+    UserError: If it is no audio, damaged, cut off or too long.
+  """
+  check_file(path)
+  seconds, samples = 0.0, 0
+  with reading(path):
+    for block in _gather(_decode(path)):
+      seconds += len(block.samples) / block.rate
+      samples += len(block.samples)
+      if seconds > MAX_SECONDS or samples > _MAX_SAMPLES:
+        raise errors.UserError(
+            f'{path} must last at most {MAX_SECONDS} s, and have at most'
+            f' {_MAX_SAMPLES} samples, but has more. Split it.'
+        )
+      yield block
+
+
+def _gather(blocks: Iterable[Block]) -> Iterator[Block]:
+  """Joins short blocks of the same rate and layout."""
+  pending: list[Block] = []
+  size = 0
+
+  def join():
+    samples = np.concatenate([block.samples for block in pending])
+    return pending[0]._replace(samples=samples)
+
+  for block in blocks:
+    if len(block.samples) >= _BLOCK and not pending:
+      yield block
+      continue
+    if pending and (
+        size + len(block.samples) > _BLOCK
+        or block[:2] != pending[0][:2]
+        or block.samples.shape[1] != pending[0].samples.shape[1]
+    ):
+      yield join()
+      pending, size = [], 0
+    pending.append(block)
+    size += len(block.samples)
+  if pending:
+    yield join()
+
+
+def _decode(path: pathlib.Path) -> Iterator[Block]:
+  """Decodes a file by what is best for its container."""
+  kind, start = containers.open_kind(path)
+  has_end = containers.check_whole(path, kind, start)
+  if not kind and _is_mp3(path):
+    kind = 'mp3'
+  if kind in ('mp3', 'ogg', 'flac'):
+    with path.open('rb') as file, mmap.mmap(
+        file.fileno(), 0, access=mmap.ACCESS_READ
+    ) as data:
+      if kind == 'ogg':
+        yield from _decode_ogg(path, data, start)
+        return
+      if kind == 'mp3':
+        blocks = mp3.read_blocks(path, data)
+        yield from (Block(rate, (), samples) for rate, samples in blocks)
+        return
+      if not _is_plain_flac(data, start):
+        yield from _read_av(path, path)
+        return
+  yield from _read(path, path, has_end)
+
+
+def _is_mp3(path: pathlib.Path) -> bool:
+  """Whether there are mp3 frames behind something else."""
+  with contextlib.suppress(soundfile.LibsndfileError):
+    return soundfile.info(path).format == 'MP3'
+  return False
+
+
+def _is_plain_flac(data: containers.Data, start: int) -> bool:
+  """Whether a flac file says how long it is, and no other is joined to it."""
+  head = data[start : start + 26]
+  samples = int.from_bytes(head[21:26], 'big') & 0xFFFFFFFFF
+  return samples > 0 and data.find(head[:8], start + 8) < 0
+
+
+def _decode_ogg(
+    path: pathlib.Path, data: containers.Data, start: int
+) -> Iterator[Block]:
+  """Decodes the recordings that are chained in an ogg file."""
+  links = ogg.find_links(path, data, start)
+  for begun, stop, streams in links:
+    is_all = len(links) == 1
+    file = path if is_all else io.BytesIO(data[begun:stop])
+    yield from _read_av(path, file) if streams > 1 else _read(path, file)
+
+
+def _read(
+    path: pathlib.Path,
+    source: pathlib.Path | io.BytesIO,
+    has_end: bool = True,
+) -> Iterator[Block]:
+  """Reads with soundfile, or what it does not know well with FFmpeg.
+
+  Args:
+    path: For messages.
+    source: What is read.
+    has_end: Whether its header says how long it is.
+  """
+  reason = ''
+  try:
+    with soundfile.SoundFile(source) as file:
+      if has_end or 0 < file.frames < _MAX_BYTES:
+        check_header(path, file.frames, file.samplerate, file.channels)
+        # Only FFmpeg says which channel is which.
+        if file.channels <= 2:
+          yield from _read_soundfile(path, file)
+          return
+  except soundfile.LibsndfileError as e:
+    if not e.prefix:  # It could be opened.
+      raise
+    reason = e.error_string
+  if isinstance(source, io.BytesIO):
+    source.seek(0)
+  yield from _read_av(path, source, reason)
+
+
+def _read_soundfile(
+    path: pathlib.Path, file: soundfile.SoundFile
+) -> Iterator[Block]:
+  found = 0
+  while True:
+    samples = file.read(_BLOCK, dtype='float32', always_2d=True)
+    if not len(samples):
+      break
+    found += len(samples)
+    yield Block(file.samplerate, (), samples)
+  _check_length(path, found, file.frames, file.samplerate)
+
+
+def _check_length(
+    path: pathlib.Path, found: int, stated: int, rate: int
+) -> None:
+  if found < stated - 1:
+    raise errors.UserError(
+        f'{path} must last {stated / rate:.1f} s as its header says, but breaks'
+        f' off after {found / rate:.1f} s. Copy it again.'
+    )
+
+
+def _to_float(samples: np.ndarray) -> np.ndarray:
+  """Returns float32 with full scale at 1 of what a decoder gives."""
+  if samples.dtype == np.uint8:
+    return (samples.astype(np.float32) - 128) / 128
+  if samples.dtype.kind == 'i':
+    scale = -float(np.iinfo(samples.dtype).min)
+    return (samples / scale).astype(np.float32)
+  return samples.astype(np.float32)
+
+
+def _read_av(
+    path: pathlib.Path,
+    source: pathlib.Path | io.BytesIO,
+    reason: str = '',
+) -> Iterator[Block]:
+  """Reads the first sound track that FFmpeg finds.
+
+  Args:
+    path: For messages.
+    source: What is read.
+    reason: Why soundfile could not.
+  """
+  with contextlib.ExitStack() as stack:
+    file: Any = source
+    if isinstance(source, pathlib.Path):
+      file = stack.enter_context(source.open('rb'))
+    try:
+      container = stack.enter_context(open_av(file))
+    except ValueError as e:
+      if not reason:
+        raise
+      raise errors.UserError(
+          f'{path} must be {KIND}, but cannot be read: {reason} Replace it or'
+          ' leave it out.'
+      ) from e
+    streams = container.streams.audio
+    if not streams:
+      raise errors.UserError(f'{path} must hold audio, but has none.')
+    if len(streams) > 1:
+      progress.say(
+          f'{path}: the first of its {len(streams)} sound tracks is used'
+      )
+    yield from _decode_av(path, container, streams[0])
+
+
+def open_av(file: Any) -> Any:
+  """Opens a container that FFmpeg knows."""
+  # Slow to import, and needed for few files.
+  import av  # pylint: disable=g-import-not-at-top
+
+  return av.open(
+      file,
+      options={'format_whitelist': _FORMATS, 'err_detect': 'crccheck+explode'},
+  )
+
+
+def _decode_av(
+    path: pathlib.Path, container: Any, stream: Any
+) -> Iterator[Block]:
+  rate, channels = stream.rate, stream.channels
+  check_header(path, 1, rate, channels)
+  packets = found = 0
+  for packet in container.demux(stream):
+    packets += packet.size > 0
+    for frame in packet.decode():
+      rate = frame.sample_rate
+      channels = frame.layout.nb_channels
+      check_header(path, 1, rate, channels)
+      names = tuple(channel.name for channel in frame.layout.channels)
+      samples = _to_float(frame.to_ndarray())
+      samples = (
+          samples.T
+          if frame.format.is_planar
+          else (samples.reshape(-1, channels))
+      )
+      found += frame.samples
+      yield Block(rate, () if 'NONE' in names else names, samples)
+  if container.format.name in _EXACT and stream.duration:
+    stated = int(stream.duration * stream.time_base * rate)
+    _check_length(path, found, stated, rate)
+  if container.format.name.startswith('mov') and packets < stream.frames:
+    raise errors.UserError(
+        f'{path} must have {stream.frames} packets of sound as its header says,'
+        f' but breaks off after {packets}. Copy it again.'
+    )
+  if not found:
+    raise errors.UserError(f'{path} must hold audio, but has no samples.')

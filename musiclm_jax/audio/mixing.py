@@ -1,0 +1,182 @@
+"""Mixes channels to one, so that what is heard of them is kept."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+SILENCE = 10 ** (-65 / 20)  # RMS of the loudest second, 1 at full scale.
+
+_DEAD = 1e-4  # Of the power of the loudest channel.
+_CANCELLED = 0.25  # Of the power that unrelated channels were mixed to.
+_CANCELLED_SHARE = 0.1  # Of the seconds that are heard.
+_BULK = 1e-4  # Share of the samples that damage may have made too loud.
+_WEIGHTS = {'FC': 2**0.5, 'LFE': 0.0, 'LFE2': 0.0}
+_SURROUND = ('B', 'S', 'T')
+_STEREO = ('left', 'right')
+
+
+def weigh(layout: Sequence[str], channels: int) -> np.ndarray:
+  """Returns the weight of each channel in the mix.
+
+  A centre is heard from both sides, so that it weighs more than one of them,
+  and channels from behind less (ITU-R BS.775).
+
+  Args:
+    layout: Names of the channels as FFmpeg has them, e.g. 'FL'; empty if
+      unknown.
+    channels: How many there are.
+  """
+  if channels <= 2:
+    return np.full(channels, 1 / channels)
+  if len(layout) != channels:
+    return np.ones(channels)
+  rear = 2**-0.5
+  return np.array(
+      [
+          _WEIGHTS.get(name, rear if name.startswith(_SURROUND) else 1.0)
+          for name in layout
+      ]
+  )
+
+
+@dataclasses.dataclass
+class Mixer:
+  """Mixes a recording block by block, and notes what its channels do.
+
+  Attributes:
+    weights: Of each channel in the mix.
+    power: Of each channel, without its mean, summed over blocks.
+    mixed: Power of the mix, summed over blocks.
+    loudest: Power of the loudest block of the mix.
+    loudest_of: Power of the loudest block of each channel.
+    heard: Blocks that are no silence.
+    cancelled: Those of them that channels cancel each other in.
+  """
+
+  weights: np.ndarray
+  power: np.ndarray | float = 0.0
+  mixed: float = 0.0
+  loudest: float = 0.0
+  loudest_of: np.ndarray | float = 0.0
+  heard: int = 0
+  cancelled: int = 0
+
+  def mix(self, block: np.ndarray) -> np.ndarray:
+    """Mixes a block.
+
+    Args:
+      block: [samples, channels] float32.
+
+    Returns:
+      [samples] float32, to be multiplied by `gain` at the end.
+    """
+    rows = np.ascontiguousarray(block.T)
+    with np.errstate(invalid='ignore', over='ignore'):
+      self._note(rows)
+      if len(rows) == 1:
+        return rows[0]
+      if len(rows) == 2:
+        return (rows[0] + rows[1]) / 2
+      return self.weights.astype(np.float32) @ rows
+
+  def _note(self, rows: np.ndarray) -> None:
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    gram = (centred @ centred.T).astype(np.float64) / rows.shape[1]
+    power = np.diag(gram)
+    mixed = float(self.weights @ gram @ self.weights)
+    unrelated = float(self.weights**2 @ power)
+    self.power += power
+    self.mixed += mixed
+    self.loudest = max(self.loudest, mixed)
+    self.loudest_of = np.maximum(self.loudest_of, power)
+    if unrelated > SILENCE**2:
+      self.heard += 1
+      self.cancelled += mixed < _CANCELLED * unrelated
+
+  @property
+  def live(self) -> np.ndarray:
+    """Which channels hold more than noise."""
+    return self.power >= _DEAD * np.max(self.power)
+
+  @property
+  def gain(self) -> float:
+    """What the mix is to be multiplied by; 1 for mono and stereo.
+
+    Unrelated channels so keep their mean power, however many are silent.
+    """
+    if len(self.weights) <= 2:
+      return 1.0
+    heard = np.sum(self.weights[self.live] ** 2)
+    return float(heard**-0.5) if heard else 1.0
+
+  @property
+  def is_finite(self) -> bool:
+    """Whether no sample was NaN or inf."""
+    return bool(np.isfinite(self.power).all())
+
+  @property
+  def fault(self) -> str:
+    """Says why one channel must stand for all; empty if it need not."""
+    if len(self.weights) < 2 or not self.is_finite or not np.any(self.power):
+      return ''
+    if len(self.weights) == 2 and np.sum(self.live) == 1:
+      return f'only its {self.name} channel holds sound and is used'
+    unrelated = self.weights**2 @ self.power
+    if (
+        unrelated < _DEAD * np.max(self.power)
+        or self.mixed < _CANCELLED * unrelated
+        or self.cancelled > _CANCELLED_SHARE * self.heard
+    ):
+      return f'its channels cancel each other, so that the {self.name} is used'
+    return ''
+
+  @property
+  def pick(self) -> int:
+    """The channel that is loudest."""
+    return int(np.argmax(self.power))
+
+  @property
+  def level(self) -> float:
+    """RMS of the loudest block of what is used."""
+    if self.fault:
+      return float(np.sqrt(np.max(self.loudest_of)))
+    return self.gain * float(np.sqrt(self.loudest))
+
+  @property
+  def name(self) -> str:
+    """Of the loudest channel."""
+    if len(self.weights) == 2:
+      return _STEREO[self.pick]
+    return f'number {self.pick + 1}'
+
+
+def is_silent(audio: np.ndarray, sample_rate: int) -> bool:
+  """Returns whether no second of [samples] audio can be heard."""
+  seconds = range(0, len(audio), sample_rate)
+  return not any(np.std(audio[s : s + sample_rate]) >= SILENCE for s in seconds)
+
+
+def fit(audio: np.ndarray) -> tuple[np.ndarray, str]:
+  """Scales audio to peak at 1 if it is louder.
+
+  Args:
+    audio: [samples], finite.
+
+  Returns:
+    [samples] in [-1, 1], and a word on what was clipped: some samples of more
+    than twice the level of all others are no music, and would silence it.
+  """
+  peak = max(np.max(np.abs(audio), initial=0.0), 1.0)
+  if peak <= 2:
+    return audio / peak, ''
+  # The first of so many samples, by loudness.
+  place = len(audio) - min(len(audio), max(16, round(_BULK * len(audio))))
+  bulk = max(float(np.partition(np.abs(audio), place)[place]), 1.0)
+  if peak <= 2 * bulk:
+    return audio / peak, ''
+  clipped = int(np.sum(np.abs(audio) > bulk))
+  return np.clip(audio, -bulk, bulk) / np.float32(bulk), (
+      f'{clipped} of its samples peak at {peak:.3g}, far above all others, and'
+      ' are clipped'
+  )
