@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import functools
+import hashlib
 import importlib
+import json
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ import numpy as np
 # Threads: reading and resampling release the interpreter's lock.
 NUM_WORKERS = min(8, machine.num_cpus())
 NUM_PREFETCHED = 4
+NUM_HASHED = 8  # Records that tell a source from others.
 
 Batch = dict[str, np.ndarray]
 
@@ -38,6 +41,18 @@ def _rows_of_process(batch_size: int) -> range:
   return range(start, start + size)
 
 
+def _as_bytes(value: Any) -> bytes:
+  """Returns bytes that tell a record from others."""
+  if isinstance(value, Mapping):
+    return b''.join(
+        name.encode() + _as_bytes(x) for name, x in sorted(value.items())
+    )
+  if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+    return value.tobytes()
+  # Of what is no JSON, only the kind is known to be always the same.
+  return json.dumps(value, default=lambda x: type(x).__name__).encode()
+
+
 class Batches(Iterator[Batch]):
   """Batches of a source with random access.
 
@@ -46,6 +61,7 @@ class Batches(Iterator[Batch]):
 
   Attributes:
     position: Of the next batch; set it to go there.
+    identity: Of the records, wherever they lie.
   """
 
   def __init__(
@@ -94,6 +110,14 @@ class Batches(Iterator[Batch]):
   def position(self, position: int) -> None:
     self._cancel()
     self._position = position
+
+  @functools.cached_property
+  def identity(self) -> str:
+    count = len(self._source)
+    digest = hashlib.sha256()
+    for index in np.unique(np.linspace(0, count - 1, NUM_HASHED, dtype=int)):
+      digest.update(_as_bytes(self._source[int(index)]))
+    return f'{count} records, sha256 {digest.hexdigest()[:12]}'
 
   def batch_at(self, position: int) -> Batch:
     """Returns this process's rows of the batch at `position`."""

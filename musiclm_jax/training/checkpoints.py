@@ -1,76 +1,27 @@
-"""Orbax checkpoints that know when they are whole.
+"""Orbax checkpoints that know when they are whole; see `step_folders`.
 
-<model_dir>/checkpoints/<step>/ holds the variables, the optimizer's state and
-the position in the data. `checksums.json` is written last, once every file is
-on disk: a folder without it was cut off, and is not a checkpoint.
+They hold the variables, the optimizer's state and the position in the data.
 """
 
 from collections.abc import Mapping
 from concurrent import futures
-import hashlib
-import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
 from etils import epath
 import jax
 from musiclm_jax import errors
+from musiclm_jax.training import step_folders
 import numpy as np
 import orbax.checkpoint as ocp
 
-CHECKSUMS = 'checksums.json'
+CHECKSUMS = step_folders.CHECKSUMS
 NUM_KEPT = 2
 
-
-def _directory(model_dir: str | os.PathLike[str]) -> pathlib.Path:
-  return pathlib.Path(model_dir).resolve() / 'checkpoints'
-
-
-def complete_steps(model_dir: str | os.PathLike[str]) -> list[int]:
-  """Returns the step of each whole checkpoint, in order."""
-  paths = _directory(model_dir).glob(f'*/{CHECKSUMS}')
-  return sorted(int(p.parent.name) for p in paths if p.parent.name.isdigit())
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with open(path, 'rb') as f:
-    return hashlib.file_digest(f, 'sha256').hexdigest()
-
-
-def _hash_files(directory: pathlib.Path) -> dict[str, str]:
-  return {
-      str(path.relative_to(directory)): _sha256(path)
-      for path in sorted(directory.rglob('*'))
-      if path.is_file() and path.name != CHECKSUMS
-  }
-
-
-def _write_checksums(directory: pathlib.Path) -> None:
-  checksums = _hash_files(directory)
-  temporary = directory / f'{CHECKSUMS}.tmp'
-  with open(temporary, 'w') as f:
-    json.dump(checksums, f, indent=2)
-    f.flush()
-    os.fsync(f.fileno())
-  temporary.replace(directory / CHECKSUMS)
-
-
-def check(model_dir: str | os.PathLike[str], step: int) -> None:
-  """Raises ValueError if a file of a checkpoint is missing or damaged."""
-  directory = _directory(model_dir) / str(step)
-  for name, expected in json.loads((directory / CHECKSUMS).read_text()).items():
-    path = directory / name
-    came = _sha256(path) if path.exists() else 'nothing'
-    if came != expected:
-      others = [s for s in complete_steps(model_dir) if s != step]
-      from_where = f'step {others[-1]}' if others else 'the start'
-      raise errors.UserError(
-          f'{path} must have sha256 {expected[:12]}, but has {came[:12]}: the'
-          f' checkpoint is damaged. Delete {directory} to go on from'
-          f' {from_where}.'
-      )
+complete_steps = step_folders.complete_steps
 
 
 def _describe(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -89,6 +40,14 @@ def _check_shapes(path: pathlib.Path, saved: Any, expected: Any) -> None:
       )
 
 
+def _reason(error: Exception) -> str:
+  """Returns why something can't be written, in the words of the system."""
+  text = errors.one_line(error)
+  # TensorStore says so after much else, and calls it exhausted resources.
+  known = re.search(r'No space left on device|File too large|Disk quota', text)
+  return known[0] if known else f'{type(error).__name__}: {text:.300}'
+
+
 class Checkpoints:
   """The checkpoints of a run; the last two are kept.
 
@@ -99,21 +58,16 @@ class Checkpoints:
   def __init__(self, model_dir: str | os.PathLike[str]):
     """Removes what a killed run left half-written."""
     self.model_dir = pathlib.Path(model_dir).resolve()
-    directory = _directory(model_dir)
     if jax.process_index() == 0:
-      steps = {str(s) for s in complete_steps(model_dir)}
-      directory.mkdir(parents=True, exist_ok=True)
-      for path in directory.iterdir():
-        if path.name not in steps:
-          shutil.rmtree(path)
-    self._manager = ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(max_to_keep=NUM_KEPT),
-        item_handlers={
-            'variables': ocp.StandardCheckpointHandler(),
-            'optimizer': ocp.StandardCheckpointHandler(),
-            'data': ocp.JsonCheckpointHandler(),
-        },
+      step_folders.directory(model_dir).mkdir(parents=True, exist_ok=True)
+      step_folders.remove_unfinished(model_dir)
+      step_folders.say_what_is_left_alone(model_dir)
+    self._checkpointer = ocp.AsyncCheckpointer(
+        ocp.CompositeCheckpointHandler(
+            variables=ocp.StandardCheckpointHandler(),
+            optimizer=ocp.StandardCheckpointHandler(),
+            data=ocp.JsonCheckpointHandler(),
+        )
     )
     self._committer = futures.ThreadPoolExecutor(1)
     self._commit: futures.Future[None] | None = None
@@ -132,28 +86,70 @@ class Checkpoints:
       variables: Linen collections.
       optimizer: Tree of arrays.
       data: JSON values.
+
+    Raises:
+      WriteError: If this or the last checkpoint can't be written.
     """
     self.wait()
-    self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            variables=ocp.args.StandardSave(dict(variables)),
-            optimizer=ocp.args.StandardSave(optimizer),
-            data=ocp.args.JsonSave(dict(data)),
-        ),
-    )
+    folder = step_folders.directory(self.model_dir) / str(step)
+    if os.path.lexists(folder):
+      raise errors.WriteError(
+          f'{folder} must be free for the checkpoint of step {step}, but is'
+          f' there. Move it. {self._what_is_safe()}'
+      )
+    try:
+      self._checkpointer.save(
+          folder,
+          args=ocp.args.Composite(
+              variables=ocp.args.StandardSave(dict(variables)),
+              optimizer=ocp.args.StandardSave(optimizer),
+              data=ocp.args.JsonSave(dict(data)),
+          ),
+      )
+    except Exception as e:
+      raise self._failure(step, e) from e
     self._commit = self._committer.submit(self._finish, step)
 
   def _finish(self, step: int) -> None:
-    self._manager.wait_until_finished()
+    try:
+      self._checkpointer.wait_until_finished()
+      if jax.process_index() == 0:
+        step_folders.seal(step_folders.directory(self.model_dir) / str(step))
+        step_folders.remove_old(self.model_dir, NUM_KEPT)
+    except Exception as e:
+      raise self._failure(step, e) from e
+
+  def _failure(self, step: int, error: Exception) -> errors.WriteError:
+    """Removes what there is of a checkpoint; returns what to tell."""
     if jax.process_index() == 0:
-      _write_checksums(_directory(self.model_dir) / str(step))
+      folder = step_folders.directory(self.model_dir)
+      for path in (*folder.glob(f'{step}.orbax-*'), folder / str(step)):
+        shutil.rmtree(path, ignore_errors=True)
+    return errors.WriteError(
+        f'the checkpoint of step {step} must be written to {self.model_dir},'
+        f' but the system says: {_reason(error)}. {self._what_is_safe()}'
+    )
+
+  def _what_is_safe(self) -> str:
+    last = max(complete_steps(self.model_dir), default=0)
+    safe = f'Step {last} is safe' if last else 'No step is saved yet'
+    return f'{safe}: mend this, then run the same command to go on.'
+
+  @property
+  def is_saving(self) -> bool:
+    """Whether a checkpoint is being written."""
+    return self._commit is not None and not self._commit.done()
+
+  def raise_failure(self) -> None:
+    """Raises WriteError if the last save is known to have failed."""
+    if not self.is_saving:
+      self.wait()
 
   def wait(self) -> None:
     """Returns once the last save is whole; raises what it failed with."""
-    if self._commit is not None:
-      self._commit.result()
-      self._commit = None
+    commit, self._commit = self._commit, None
+    if commit is not None:
+      commit.result()
 
   def restore(
       self, step: int, variables: Any, optimizer: Any
@@ -169,27 +165,39 @@ class Checkpoints:
       The variables, the optimizer's tree and the data.
 
     Raises:
-      ValueError: If a file is damaged or the shapes differ.
+      UserError: If a file is damaged or the shapes differ.
     """
-    check(self.model_dir, step)
-    path = _directory(self.model_dir) / str(step)
-    metadata = self._manager.item_metadata(step)
-    _check_shapes(path, metadata['variables'].tree, variables)
-    restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-            variables=ocp.args.StandardRestore(variables),
-            optimizer=ocp.args.StandardRestore(optimizer),
-            data=ocp.args.JsonRestore(),
-        ),
-    )
+    path = step_folders.directory(self.model_dir) / str(step)
+    with _reading(self.model_dir, step):
+      metadata = self._checkpointer.metadata(path).item_metadata
+      _check_shapes(path, metadata['variables'].tree, variables)
+      restored = self._checkpointer.restore(
+          path,
+          args=ocp.args.Composite(
+              variables=ocp.args.StandardRestore(variables),
+              optimizer=ocp.args.StandardRestore(optimizer),
+              data=ocp.args.JsonRestore(),
+          ),
+      )
     return restored['variables'], restored['optimizer'], restored['data']
 
   def close(self) -> None:
     """Waits for the last save."""
-    self.wait()
-    self._committer.shutdown()
-    self._manager.close()
+    try:
+      self.wait()
+    finally:
+      self._committer.shutdown()
+      self._checkpointer.close()
+
+
+def _reading(model_dir: str | os.PathLike[str], step: int):
+  """Checks a checkpoint, and turns what is raised by orbax into UserError."""
+  step_folders.check(model_dir, step)
+  return errors.reading(
+      step_folders.directory(model_dir) / str(step),
+      'a checkpoint of this program',
+      step_folders.advice(model_dir, step),
+  )
 
 
 def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -202,18 +210,31 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Linen collections ('params' and mutables) of numpy arrays.
 
   Raises:
-    FileNotFoundError: If there is no whole checkpoint.
-    ValueError: If a file of it is damaged.
+    NotFoundError: If there is no whole checkpoint.
+    UserError: If a file of it is damaged.
   """
-  steps = complete_steps(model_dir)
-  if not steps:
-    raise errors.NotFoundError(
-        f'{_directory(model_dir)} must hold a checkpoint, but holds none.'
-        ' Train the part first.'
-    )
-  check(model_dir, steps[-1])
-  path = epath.Path(_directory(model_dir) / str(steps[-1]) / 'variables')
-  handler = ocp.StandardCheckpointHandler()
-  metadata = handler.metadata(path).tree
-  empty = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), metadata)
-  return dict(handler.restore(path, args=ocp.args.StandardRestore(empty)))
+  while True:
+    steps = complete_steps(model_dir)
+    if not steps:
+      raise errors.NotFoundError(
+          f'{step_folders.directory(model_dir)} must hold a checkpoint, but'
+          ' holds none. Train the part first.'
+      )
+    try:
+      return _read_variables(model_dir, steps[-1])
+    except errors.UserError:
+      # A run that goes on may have replaced it meanwhile.
+      if max(complete_steps(model_dir), default=steps[-1]) == steps[-1]:
+        raise
+
+
+def _read_variables(
+    model_dir: str | os.PathLike[str], step: int
+) -> dict[str, Any]:
+  with _reading(model_dir, step):
+    folder = step_folders.directory(model_dir) / str(step)
+    path = epath.Path(folder / 'variables')
+    handler = ocp.StandardCheckpointHandler()
+    metadata = handler.metadata(path).tree
+    empty = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), metadata)
+    return dict(handler.restore(path, args=ocp.args.StandardRestore(empty)))

@@ -96,8 +96,11 @@ def chance_ratio(record: Record) -> float | None:
     return record['chance_ratio']
   if 'loss_over_margin' in record:
     return record['loss_over_margin']
-  if 'contrastive_chance' in record:
+  # Without distractors there is one choice, and no chance.
+  if record.get('contrastive_chance') and 'contrastive_loss' in record:
     return record['contrastive_loss'] / record['contrastive_chance']
-  if 'accuracy' in record:  # A stage: all have codebooks of one size.
+  if (
+      'accuracy' in record and 'loss' in record
+  ):  # A stage: all have codebooks of one size.
     return record['loss'] / math.log(base.COARSE.codebook_size)
   return None

@@ -107,11 +107,14 @@ def _mismatch(run: findings.Run) -> findings.Finding | None:
   record = run.evals[-1] if run.evals else {'step': 0}
   if record['step'] < GRACE or any(way not in record for way in ways):
     return None
-  ratio, trained = record['chance_ratio'], run.recent_chance_ratio()
+  ratio, trained = record.get('chance_ratio'), run.recent_chance_ratio()
+  # Repeated captions are no negatives: held-out chance may be below 1, and it
+  # is 0 where there is one clip alone.
+  if ratio is None or not ratio >= 0.95:
+    return None
   chance = math.exp(-record['loss'] / ratio)  # One of the batch.
   accuracy = statistics.fmean(record[way] for way in ways)
-  # Repeated captions are no negatives: held-out chance may be below 1.
-  if accuracy >= 2.5 * chance or ratio < 0.95:
+  if accuracy >= 2.5 * chance:
     return None
   return findings.Finding(
       'captions that do not match the audio',
@@ -172,8 +175,26 @@ def _overfitting(run: findings.Run) -> findings.Finding | None:
   )
 
 
+def _nothing_to_tell_apart(run: findings.Run) -> findings.Finding | None:
+  """No example of any batch is another's negative."""
+  is_contrastive = any(
+      findings.chance_ratio(r) is not None for r in run.train[-1:]
+  )
+  losses = run.series('loss')
+  if not is_contrastive or len(losses) < 2 or any(losses):
+    return None
+  return findings.Finding(
+      'nothing to tell apart',
+      f'the loss has been 0 in all steps up to {run.step}',
+      'over 0 at first',
+      'all examples of a batch have the same caption, or are of the same work',
+      'add works, or captions that differ',
+  )
+
+
 SYMPTOMS: tuple[Callable[[findings.Run], findings.Finding | None], ...] = (
     _divergence,
+    _nothing_to_tell_apart,
     codec_symptoms.collapsed_codebooks,
     codec_symptoms.dead_codes,
     codec_symptoms.discriminators_given_up,

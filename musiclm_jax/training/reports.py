@@ -1,10 +1,9 @@
 """What a run says: metrics.jsonl, TensorBoard, a progress bar, log lines."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import datetime
-import json
 import os
-import pathlib
 import re
 import sys
 import time
@@ -13,34 +12,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.audio import dsp
 from musiclm_jax.training import costs
 from musiclm_jax.training import health
+from musiclm_jax.training import run_files
 import numpy as np
 import tqdm
 
-METRICS = 'metrics.jsonl'
+METRICS = run_files.METRICS
 SAMPLE_RATE = 24000  # Of summaries.
+SILENCE = 30.0  # Seconds until a step is said that no report is due at.
+
+read_metrics = run_files.read_metrics
+final_metrics = run_files.final_metrics
 
 
-def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns the records of a run: 'step', 'split' and a float per metric."""
-  path = pathlib.Path(model_dir) / METRICS
-  if not path.exists():
-    return []
-  # A killed run may leave half a line at the end.
-  lines = path.read_text().splitlines(keepends=True)
-  return [json.loads(line) for line in lines if line.endswith('}\n')]
+@contextlib.contextmanager
+def diagnosing(
+    what: str, say: Callable[[str], Any] = progress.say
+) -> Iterator[None]:
+  """Lets the body fail with a line: no diagnosis may end a run.
 
-
-def final_metrics(model_dir: str | os.PathLike[str]) -> dict[str, float]:
-  """Returns the last value of each metric, e.g. {'eval/loss': 3.1}."""
-  return {
-      f"{record['split']}/{name}": value
-      for record in read_metrics(model_dir)
-      for name, value in record.items()
-      if name not in ('step', 'split')
-  }
+  Args:
+    what: The body does, in words.
+    say: Is told the line.
+  """
+  try:
+    yield
+  except Exception as e:
+    kind = '' if isinstance(e, errors.UserError) else f'{type(e).__name__}: '
+    say(f'{what} failed, training goes on: {kind}{errors.one_line(e):.300}')
 
 
 def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -77,7 +79,8 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
 class Reporter:
   """Tells how a run goes; only the first process says anything.
 
-  What `health` finds is told when it appears, not as long as it lasts.
+  What `health` finds is told when it appears, not as long as it lasts. What
+  can't be told does not end the run.
   """
 
   def __init__(
@@ -100,25 +103,28 @@ class Reporter:
       tensorboard: Whether to write TensorBoard files.
       config: Text to keep in config.gin.
       rates: What steps per second amount to; None to tell those alone.
+
+    Raises:
+      WriteError: If the folder can't be written to.
     """
     self._rates = rates
-    self._path = pathlib.Path(model_dir) / METRICS
+    self._model_dir = model_dir
     self._speaks = jax.process_index() == 0
     self._train_steps = train_steps
     self._step, self._time = first_step, time.monotonic()
+    self._said = self._time
     self._writer: Any = None
     if not self._speaks:
       return
-    kept = [r for r in read_metrics(model_dir) if r['step'] <= first_step]
-    temporary = self._path.with_suffix('.tmp')
-    temporary.write_text(''.join(json.dumps(r) + '\n' for r in kept))
-    temporary.replace(self._path)
-    self._records = kept
+    records = run_files.read_metrics(model_dir)
+    self._records = [r for r in records if r['step'] <= first_step]
+    run_files.write_metrics(model_dir, self._records)
     self._warned: set[str] = set()
     if config:
-      (pathlib.Path(model_dir) / 'config.gin').write_text(config)
+      run_files.write_config(model_dir, config)
     if tensorboard:
-      self._writer = _tensorboard_writer(model_dir)
+      with progress.telling('importing TensorFlow for TensorBoard files'):
+        self._writer = _tensorboard_writer(model_dir)
       self._writer.write_texts(first_step, {'config': f'```\n{config}\n```'})
     self._bar = tqdm.tqdm(
         desc=name, total=train_steps, initial=first_step, disable=None
@@ -128,10 +134,14 @@ class Reporter:
     """Leaves out what came before `step`, e.g. compilation, from the speed."""
     self._step, self._time = step, time.monotonic()
 
-  def advance(self) -> None:
-    """Counts a step on the progress bar."""
-    if self._speaks:
+  def advance(self, step: int) -> None:
+    """Counts a step on the progress bar, or says it where there is none."""
+    if not self._speaks:
+      return
+    with self._diagnosing('the progress bar'):
       self._bar.update()
+    if self._bar.disable and time.monotonic() - self._said > SILENCE:
+      self.say(f'step {step}/{self._train_steps}')
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Tells the metrics of the steps up to `step`, the speed and the ETA."""
@@ -141,14 +151,13 @@ class Reporter:
       metrics['steps_per_second'] = speed
       if self._rates is not None:
         metrics |= self._rates.at(speed)
-      left = datetime.timedelta(
-          seconds=round((self._train_steps - step) / speed)
-      )
+      left = _duration((self._train_steps - step) / speed)
       self._tell(step, 'train', metrics, f' eta {left}')
     else:
       self._tell(step, 'train', metrics)
     if self._speaks and 'loss' in metrics:
-      self._bar.set_postfix(loss=f"{metrics['loss']:.4g}")
+      with self._diagnosing('the progress bar'):
+        self._bar.set_postfix(loss=f"{metrics['loss']:.4g}")
 
   def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
     """Tells the metrics of the validation split."""
@@ -157,7 +166,10 @@ class Reporter:
   def say(self, line: str) -> None:
     """Writes a line above the progress bar."""
     if self._speaks:
-      self._bar.write(line, file=sys.stderr)
+      self._said = time.monotonic()
+      # A terminal that is gone is no reason to stop.
+      with contextlib.suppress(OSError):
+        self._bar.write(line, file=sys.stderr)
 
   @property
   def shows_audio(self) -> bool:
@@ -179,15 +191,19 @@ class Reporter:
     if self._speaks:
       self._bar.close()
     if self._writer is not None:
-      self._writer.close()
+      with self._diagnosing('writing TensorBoard files'):
+        self._writer.close()
+
+  def _diagnosing(self, what):
+    return diagnosing(what, self.say)
 
   def _tell(self, step, split, metrics, suffix=''):
     if not self._speaks:
       return
     record = {'step': step, 'split': split, **metrics}
-    with open(self._path, 'a') as f:
-      f.write(json.dumps(record) + '\n')
     self._records.append(record)
+    with self._diagnosing(f'writing {METRICS}'):
+      run_files.append_metrics(self._model_dir, record)
     values = ' '.join(
         f'{name} {value:.4g}'
         for name, value in metrics.items()
@@ -195,10 +211,12 @@ class Reporter:
     )
     self.say(f'step {step}/{self._train_steps} {split}: {values}{suffix}')
     if self._writer is not None:
-      self._writer.write_scalars(
-          step, {f'{split}/{name}': value for name, value in metrics.items()}
-      )
-    self._warn(step)
+      with self._diagnosing('writing TensorBoard files'):
+        self._writer.write_scalars(
+            step, {f'{split}/{name}': value for name, value in metrics.items()}
+        )
+    with self._diagnosing('looking for what is wrong'):
+      self._warn(step)
 
   def _warn(self, step):
     found = health.examine(self._records)
@@ -209,3 +227,10 @@ class Reporter:
         if self._writer is not None:
           self._writer.write_texts(step, {'warning': line})
     self._warned = {finding.name for finding in found}
+
+
+def _duration(seconds: float) -> str:
+  try:
+    return str(datetime.timedelta(seconds=round(seconds)))
+  except OverflowError:
+    return 'unknown'

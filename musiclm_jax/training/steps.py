@@ -1,9 +1,8 @@
 """The train and eval steps: what is compiled."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from clu import metrics as clu_metrics
 from flax import core
 from flax import linen as nn
 from flax import struct
@@ -235,11 +234,22 @@ def with_rules(
   return run
 
 
-def merge(metrics: list[model_lib.Metrics]) -> dict[str, float]:
-  """Returns the value of each metric over several steps, the loss first."""
-  merged: dict[str, clu_metrics.Metric] = {}
+def combine(metrics: Sequence[model_lib.Metrics]) -> model_lib.Metrics:
+  """Returns each metric over several steps."""
+  combined: model_lib.Metrics = {}
   for step in metrics:
     for name, metric in step.items():
-      merged[name] = merged[name].merge(metric) if name in merged else metric
-  names = sorted(merged, key=lambda name: (name != 'loss', name))
-  return {name: float(merged[name].compute()) for name in names}
+      before = combined.get(name)
+      combined[name] = metric if before is None else before.merge(metric)
+  return combined
+
+
+def compute(metrics: model_lib.Metrics) -> dict[str, float]:
+  """Returns the value of each metric, the loss first."""
+  names = sorted(metrics, key=lambda name: (name != 'loss', name))
+  return {name: float(metrics[name].compute()) for name in names}
+
+
+def merge(metrics: Sequence[model_lib.Metrics]) -> dict[str, float]:
+  """Returns the value of each metric over several steps, the loss first."""
+  return compute(combine(metrics))

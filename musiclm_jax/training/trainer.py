@@ -2,25 +2,26 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
-import itertools
 import os
-import pathlib
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import reports
+from musiclm_jax.training import resuming
+from musiclm_jax.training import run as run_lib
+from musiclm_jax.training import run_files
 from musiclm_jax.training import sharding
+from musiclm_jax.training import step_folders
 from musiclm_jax.training import steps
 import numpy as np
-
-# Steps that wait on the device, so that it never waits for the host.
-NUM_IN_FLIGHT = 2
 
 
 @runtime_checkable
@@ -37,28 +38,6 @@ class Batches(Protocol):
 
   def close(self) -> None:
     """Ends what runs in the background."""
-
-
-class _Window:
-  """The metrics of the steps since the last report, still on the device."""
-
-  def __init__(self):
-    self._outputs: list[tuple[model_lib.Metrics, jax.Array]] = []
-
-  def add(self, metrics: model_lib.Metrics, skipped_in_a_row: jax.Array):
-    self._outputs.append((metrics, skipped_in_a_row))
-    if len(self._outputs) >= NUM_IN_FLIGHT:
-      jax.block_until_ready(self._outputs[-NUM_IN_FLIGHT])
-
-  def flush(self) -> tuple[dict[str, float], int]:
-    """Returns the metrics, and the most steps in a row that were skipped.
-
-    The metrics are those of steps that were not.
-    """
-    outputs, self._outputs = jax.device_get(self._outputs), []
-    metrics = steps.merge([m for m, in_a_row in outputs if not in_a_row])
-    metrics['skipped_steps'] = float(sum(int(n) > 0 for _, n in outputs))
-    return metrics, max(int(in_a_row) for _, in_a_row in outputs)
 
 
 def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
@@ -91,46 +70,92 @@ def _check(
     )
 
 
-def _save(saved, step, state, position, config):
-  counts = (state.step, state.num_skipped, state.num_skipped_in_a_row)
-  saved.save(
-      step,
-      state.variables,
-      {'state': state.opt_state, 'counts': counts},
-      {'position': position, 'config': config},
+def _check_positive(**counts: Any) -> None:
+  for name, count in counts.items():
+    if not isinstance(count, int) or count < 1:
+      raise errors.UserError(
+          f'{name} must be a whole number from 1 on, but is {count!r}.'
+      )
+
+
+def _check_free(model_dir, first_step, periods) -> None:
+  """Raises UserError if what the run writes would meet what is not its own."""
+  if not first_step:
+    run_files.check_unused(model_dir)
+  for step in step_folders.foreign_steps(model_dir):
+    if first_step < step <= periods.last and periods.saves(step):
+      raise errors.UserError(
+          f'{step_folders.directory(model_dir) / str(step)} must be free for a'
+          ' checkpoint, but is there and is none of this program. Move it, or'
+          ' choose another MODEL_DIR.'
+      )
+
+
+def _is_evaluated(model_dir, step) -> bool:
+  return any(
+      record['step'] == step and record['split'] == 'eval'
+      for record in reports.read_metrics(model_dir)
   )
 
 
-def _restore(saved, step, abstract_state):
-  counts = (
-      abstract_state.step,
-      abstract_state.num_skipped,
-      abstract_state.num_skipped_in_a_row,
-  )
-  variables, optimizer, data = saved.restore(
-      step,
-      abstract_state.variables,
-      {'state': abstract_state.opt_state, 'counts': counts},
-  )
-  params = variables.pop('params')
-  state = steps.TrainState(
-      optimizer['counts'][0],
-      params,
-      variables,
-      optimizer['state'],
-      *optimizer['counts'][1:],
-  )
-  return state, data['position']
+def _finished(model_dir, step, describe_config) -> dict[str, float]:
+  """Says that there is nothing left to do; returns the last metrics."""
+  try:
+    run_files.check_config(model_dir)
+  except errors.UserError:
+    if describe_config:
+      run_files.write_config(model_dir, describe_config())
+  print(f'{model_dir}: done at step {step}')
+  return reports.final_metrics(model_dir)
 
 
-def _evaluate(model, program, state, batches, eval_steps, step, reporter):
-  batches.position = 0
-  metrics = []
-  for batch in itertools.islice(batches, eval_steps):
-    if not metrics and reporter.shows_audio:
-      reporter.audio(step, model.summaries(state.variables, batch))
-    metrics.append(jax.device_get(program.eval_step(state, batch)))
-  reporter.evaluation(step, steps.merge(metrics))
+def _make_program(model, train_batches, num_model_partitions, *args):
+  mesh = sharding.make_mesh(num_model_partitions)
+  train_batches.position = 0
+  with progress.telling('reading the first batch'):
+    batch = next(train_batches)
+  with progress.telling('making the model'):
+    return programs.Program(model, mesh, batch, *args)
+
+
+def _rates(model, program) -> costs.Rates | None:
+  with reports.diagnosing('counting operations'):
+    with progress.telling('counting operations'):
+      return costs.rates(model, program.specs)
+  return None
+
+
+def _take_steps(
+    run, first_step, periods, train_batches, eval_batches, eval_steps, limit
+) -> None:
+  """Trains to the end, or until a signal comes."""
+  step = first_step
+  evaluates = lambda: eval_batches is not None and periods.evaluates(step)
+  try:
+    # A run that was killed between its checkpoint and the evaluation.
+    if step and evaluates() and not _is_evaluated(run.model_dir, step):
+      run.evaluate(step, eval_batches, eval_steps)
+    while step < periods.last:
+      with run.interrupts.raising():
+        batch = next(train_batches)
+      step += 1
+      run.step(step, batch)
+      # What comes after a checkpoint can fail, and loses nothing then.
+      saves = periods.saves(step) or evaluates()
+      # The first step shows what training starts from.
+      if step == 1 or periods.logs(step) or saves:
+        _check_skipped(run.report(step), limit, step)
+        if saves:
+          run.save(step, train_batches.position)
+        if evaluates():
+          run.evaluate(step, eval_batches, eval_steps)
+        run.reporter.restart_clock(step)
+    with run.interrupts.raising():
+      pass
+  except errors.Interrupted as e:
+    if run.interrupts.signum is None:  # Of a job of several processes.
+      raise
+    raise run.stop(step, train_batches.position) from e
 
 
 def train(
@@ -187,35 +212,51 @@ def train(
       checkpoint, or if the checkpoint is damaged.
     FloatingPointError: If too many steps in a row were not finite.
   """
-  first_step = max(checkpoints.complete_steps(model_dir), default=0)
-  _check(model, num_microbatches, train_steps, first_step)
-  if first_step == train_steps:
-    print(f'{model_dir}: done at step {train_steps}')
-    return reports.final_metrics(model_dir)
-  pathlib.Path(model_dir).mkdir(parents=True, exist_ok=True)
-  mesh = sharding.make_mesh(num_model_partitions)
-  train_batches.position = 0
-  program = programs.Program(
-      model,
-      mesh,
-      next(train_batches),
-      num_microbatches,
-      random_seed,
-      sharding.rules(fsdp),
+  run_files.check_local('MODEL_DIR', model_dir)
+  _check_positive(
+      train_steps=train_steps,
+      eval_period=eval_period,
+      checkpoint_period=checkpoint_period,
+      log_period=log_period,
+      eval_steps=eval_steps,
+      num_microbatches=num_microbatches,
+      max_skipped_steps=max_skipped_steps,
   )
-  config = describe_config() if describe_config else ''
+  periods = run_lib.Periods(
+      train_steps, log_period, eval_period, checkpoint_period
+  )
+  run = run_lib.Run(model_dir)
   with contextlib.ExitStack() as stack:
     closing = lambda x: stack.enter_context(contextlib.closing(x))
+    if jax.process_index() == 0:
+      stack.enter_context(files.lock(model_dir, 'musiclm train'))
+    first_step = max(checkpoints.complete_steps(model_dir), default=0)
+    _check(model, num_microbatches, train_steps, first_step)
+    if first_step == train_steps and (
+        eval_batches is None or _is_evaluated(model_dir, train_steps)
+    ):
+      return _finished(model_dir, train_steps, describe_config)
+    _check_free(model_dir, first_step, periods)
+    stack.enter_context(run.interrupts.listening())
     closing(train_batches)
-    saved = closing(checkpoints.Checkpoints(model_dir))
-    if first_step:
-      state, train_batches.position = _restore(
-          saved, first_step, program.abstract_state
-      )
-    else:
-      state = begin(model, program.initial_state())
-      train_batches.position = 0
-    reporter = closing(
+    program = _make_program(
+        model,
+        train_batches,
+        num_model_partitions,
+        num_microbatches,
+        random_seed,
+        sharding.rules(fsdp),
+    )
+    config = describe_config() if describe_config else ''
+    batch_size = next(iter(program.specs.values())).shape[0]
+    origin = resuming.origin(train_batches, batch_size, random_seed)
+    run.open(model, program, config, origin)
+    closing(run.saved)
+    train_batches.position = run.restore(first_step) if first_step else 0
+    if not first_step:
+      with progress.telling('making the first parameters'):
+        run.state = begin(model, program.initial_state())
+    run.reporter = closing(
         reports.Reporter(
             model_dir,
             model.name,
@@ -223,32 +264,16 @@ def train(
             train_steps,
             tensorboard,
             config,
-            costs.rates(model, program.specs),
+            _rates(model, program),
         )
     )
-    window = _Window()
-    for step in range(first_step + 1, train_steps + 1):
-      state, metrics, skipped = program.train_step(state, next(train_batches))
-      window.add(metrics, skipped)
-      reporter.advance()
-      if step == first_step + 1:  # Compilation does not count as speed.
-        jax.block_until_ready(metrics)
-        reporter.restart_clock(step)
-      is_last = step == train_steps
-      logs, evaluates, saves = (
-          is_last or step % period == 0
-          for period in (log_period, eval_period, checkpoint_period)
-      )
-      # The first step shows what training starts from.
-      if step == 1 or logs or evaluates or saves:
-        merged, most_skipped = window.flush()
-        reporter.train(step, merged)
-        _check_skipped(most_skipped, max_skipped_steps, step)
-        if evaluates and eval_batches is not None:
-          _evaluate(
-              model, program, state, eval_batches, eval_steps, step, reporter
-          )
-        if saves:
-          _save(saved, step, state, train_batches.position, config)
-        reporter.restart_clock(step)
+    _take_steps(
+        run,
+        first_step,
+        periods,
+        train_batches,
+        eval_batches,
+        eval_steps,
+        max_skipped_steps,
+    )
   return reports.final_metrics(model_dir)

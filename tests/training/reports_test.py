@@ -74,7 +74,7 @@ class ReporterTest(absltest.TestCase):
     self.assertIn('original/log_mel', found)
     self.assertIn('config', found)
     path = pathlib.Path(self.model_dir) / 'config.gin'
-    self.assertEqual(path.read_text(), 'a = 1')
+    self.assertRegex(path.read_text(), '^a = 1\n# sha256 of the above: .*\n$')
 
   def test_warns_when_a_symptom_appears_and_no_longer(self):
     from tensorboard.backend.event_processing import event_accumulator

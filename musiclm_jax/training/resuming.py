@@ -1,0 +1,100 @@
+"""What a run that goes on may change, and what has to stay as it was."""
+
+from collections.abc import Mapping
+import os
+import re
+from typing import Any
+
+from musiclm_jax import errors
+
+_MOST_TOLD = 8
+
+
+def origin(batches: Any, batch_size: int, random_seed: int) -> dict[str, Any]:
+  """Returns what gives a position in the data its meaning; JSON values.
+
+  Args:
+    batches: May have an `identity`, that of its records.
+    batch_size: Over all processes.
+    random_seed: Of the run.
+  """
+  return {
+      'batch_size': batch_size,
+      'random_seed': random_seed,
+      'source': getattr(batches, 'identity', None),
+  }
+
+
+def position(
+    saved: Mapping[str, Any],
+    now: Mapping[str, Any],
+    model_dir: str | os.PathLike[str],
+) -> int:
+  """Returns the batch at which a run goes on.
+
+  Args:
+    saved: 'position', and the `origin` it was saved with; older checkpoints
+      hold the position alone.
+    now: The `origin` of this process.
+    model_dir: Of the run, for the message.
+
+  Raises:
+    UserError: If it could not go on exactly.
+  """
+  before = {name: saved.get(name) for name in now}
+  for name, what in (
+      ('random_seed', 'RANDOM_SEED must stay as it was, {}, as'),
+      ('source', 'the data must be those the run began with ({}), since'),
+  ):
+    if None not in (before[name], now[name]) and before[name] != now[name]:
+      raise errors.UserError(
+          f'{what.format(before[name])} the order of the examples depends on'
+          f' it, but is now {now[name]}. Give what the run began with, or'
+          f' another MODEL_DIR than {model_dir}.'
+      )
+  size = before['batch_size'] or now['batch_size']
+  seen = saved['position'] * size
+  if seen % now['batch_size']:
+    raise errors.UserError(
+        f'BATCH_SIZE must divide the {seen} examples that the run has seen, in'
+        f' batches of {size}, but is {now["batch_size"]}: none would begin at'
+        f' the next example. Set it to {size}, or choose another MODEL_DIR than'
+        f' {model_dir}.'
+    )
+  return seen // now['batch_size']
+
+
+def changes(before: str, after: str) -> str:
+  """Returns what differs between two configs, in a line; '' if nothing does.
+
+  Args:
+    before: A config as gin writes it.
+    after: Likewise. What only one of them has is of no account: gin leaves out
+      what was not used.
+  """
+  old, new = _bindings(before), _bindings(after)
+  told = [
+      f'{name} {old[name]} -> {new[name]}'
+      for name in new
+      if name in old and old[name] != new[name]
+  ]
+  if len(told) > _MOST_TOLD:
+    told[_MOST_TOLD:] = [f'and {len(told) - _MOST_TOLD} more']
+  return ', '.join(told)
+
+
+def _bindings(config: str) -> dict[str, str]:
+  """Returns the text of each value; of a macro, what it stands for."""
+  config = re.sub(r'\\?\n\s+', ' ', config)  # Long values take several lines.
+  found = dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
+
+  def resolve(value, depth=0):
+    macro = value.removeprefix('%')
+    if value != macro and macro in found and depth < len(found):
+      return resolve(found[macro], depth + 1)
+    return value
+
+  return {
+      name: value if '.' in name else resolve(value)
+      for name, value in found.items()
+  }

@@ -1,0 +1,209 @@
+"""A run at work: its state, and what of it is saved and told."""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import itertools
+import os
+from typing import Any
+
+import jax
+from musiclm_jax import errors
+from musiclm_jax import progress
+from musiclm_jax.training import checkpoints
+from musiclm_jax.training import interrupts as interrupts_lib
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import programs
+from musiclm_jax.training import reports
+from musiclm_jax.training import resuming
+from musiclm_jax.training import steps
+from musiclm_jax.training import windows
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Periods:
+  """At which steps what is due; after the last step, all of it.
+
+  Attributes:
+    last: Step.
+    log: Steps between reports.
+    evaluation: Steps between evaluations.
+    checkpoint: Steps between checkpoints.
+  """
+
+  last: int
+  log: int
+  evaluation: int
+  checkpoint: int
+
+  def logs(self, step: int) -> bool:
+    return step == self.last or step % self.log == 0
+
+  def evaluates(self, step: int) -> bool:
+    return step == self.last or step % self.evaluation == 0
+
+  def saves(self, step: int) -> bool:
+    return step == self.last or step % self.checkpoint == 0
+
+
+class Run:
+  """Takes steps, saves and evaluates.
+
+  Attributes:
+    model_dir: Of the run.
+    interrupts: Signals that ask it to end.
+    saved: Its checkpoints; None before `open`.
+    reporter: Tells of it; None before the first step.
+    state: None before `restore`, or until it is set.
+  """
+
+  def __init__(self, model_dir: str | os.PathLike[str]):
+    self.model_dir = model_dir
+    self.interrupts = interrupts_lib.Interrupts(self.describe, self._is_saving)
+    self.saved: Any = None
+    self.reporter: Any = None
+    self.state: Any = None
+    self._window = windows.Window()
+    self._steps_taken = 0
+
+  def open(
+      self,
+      model: model_lib.TrainableModel,
+      program: programs.Program,
+      config: str,
+      origin: Mapping[str, Any],
+  ) -> None:
+    """Opens the checkpoints.
+
+    Args:
+      model: What is trained.
+      program: Its steps.
+      config: A text to keep with checkpoints.
+      origin: Of `resuming.origin`.
+    """
+    self._model, self._program = model, program
+    self._config, self._origin = config, origin
+    self.saved = checkpoints.Checkpoints(self.model_dir)
+
+  def describe(self) -> str:
+    """Returns what is saved, and how to go on."""
+    last = max(checkpoints.complete_steps(self.model_dir), default=0)
+    if not last:
+      return 'nothing was learned yet; run the same command to begin again'
+    return (
+        f'saved step {last} in {self.model_dir}; run the same command to go on'
+    )
+
+  def _is_saving(self) -> bool:
+    return self.saved is not None and self.saved.is_saving
+
+  def restore(self, step: int) -> int:
+    """Reads a checkpoint; returns the position in the data."""
+    abstract = self._program.abstract_state
+    with progress.telling(f'reading the checkpoint of step {step}'):
+      variables, optimizer, data = self.saved.restore(
+          step,
+          abstract.variables,
+          {'state': abstract.opt_state, 'counts': _counts(abstract)},
+      )
+    position = resuming.position(data, self._origin, self.model_dir)
+    changed = resuming.changes(data.get('config', ''), self._config)
+    if changed and jax.process_index() == 0:
+      progress.say(f'config changed on resume: {changed}')
+    params = variables.pop('params')
+    step_count, *skipped = optimizer['counts']
+    self.state = steps.TrainState(
+        step_count, params, variables, optimizer['state'], *skipped
+    )
+    self._window = windows.Window(data.get('window'))
+    return position
+
+  def step(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
+    """Takes a step; returns before its end, but for the first."""
+    is_first = not self._steps_taken
+    with _telling_if(is_first, 'compiling the training step'):
+      self.state, metrics, skipped = self._program.train_step(self.state, batch)
+      if is_first:
+        jax.block_until_ready(metrics)
+    self._steps_taken += 1
+    self.interrupts.has_unsaved = True
+    self._window.add(metrics, skipped)
+    self.reporter.advance(step)
+    if is_first:  # Compilation does not count as speed.
+      self.reporter.restart_clock(step)
+    self.saved.raise_failure()
+
+  def report(self, step: int) -> int:
+    """Tells of the steps since the last report.
+
+    Returns:
+      The most of them in a row that were skipped.
+    """
+    metrics, most_skipped = self._window.flush()
+    self.reporter.train(step, metrics)
+    return most_skipped
+
+  def save(self, step: int, position: int) -> None:
+    """Starts to save, what is not told yet included.
+
+    Args:
+      step: The last that was taken.
+      position: Of the next batch.
+    """
+    with progress.telling(f'saving the checkpoint of step {step}'):
+      self.saved.save(
+          step,
+          self.state.variables,
+          {'state': self.state.opt_state, 'counts': _counts(self.state)},
+          {
+              'position': position,
+              'config': self._config,
+              'window': self._window.keep(),
+              **self._origin,
+          },
+      )
+    self.interrupts.has_unsaved = False
+
+  def stop(self, step: int, position: int) -> errors.Interrupted:
+    """Saves what is not saved yet; returns the error that ends the run."""
+    if self.interrupts.has_unsaved:
+      self.save(step, position)
+    with progress.telling('writing the checkpoint'):
+      self.saved.wait()
+    return errors.Interrupted(self.interrupts.signum or 0, self.describe())
+
+  def evaluate(self, step: int, batches: Any, most_batches: int) -> None:
+    """Tells of held-out batches; what this fails at does not end the run.
+
+    In a job of several processes it does: the others would wait for what this
+    one does not compute.
+
+    Args:
+      step: The last that was taken.
+      batches: Of one epoch.
+      most_batches: To evaluate.
+    """
+    guard: Callable[..., Any] = reports.diagnosing
+    if jax.process_count() > 1:
+      guard = contextlib.nullcontext
+    with guard('evaluation'), progress.telling('evaluating'):
+      metrics: list[model_lib.Metrics] = []
+      batches.position = 0
+      for batch in itertools.islice(batches, most_batches):
+        self.interrupts.check()
+        if not metrics and self.reporter.shows_audio:
+          with reports.diagnosing('writing audio'):
+            clips = self._model.summaries(self.state.variables, batch)
+            self.reporter.audio(step, clips)
+        outputs = self._program.eval_step(self.state, batch)
+        metrics.append(jax.device_get(outputs))
+      self.reporter.evaluation(step, steps.merge(metrics))
+
+
+def _counts(state: steps.TrainState) -> tuple[Any, Any, Any]:
+  return state.step, state.num_skipped, state.num_skipped_in_a_row
+
+
+def _telling_if(condition: bool, what: str) -> Any:
+  return progress.telling(what) if condition else contextlib.nullcontext()

@@ -1,0 +1,86 @@
+"""The metrics of the steps since the last report."""
+
+from collections.abc import Mapping
+import time
+from typing import Any
+
+import jax
+from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import steps
+import numpy as np
+
+# Steps that wait on the device, so that it never waits for the host.
+NUM_IN_FLIGHT = 2
+# Seconds of a step from which on none waits: a signal shall not wait for two.
+SLOW = 1.0
+
+
+class Window:
+  """Steps since the last report; their metrics are still on the device.
+
+  What it holds can be kept in a checkpoint, so that a run that stops between
+  two reports tells the same as one that does not.
+  """
+
+  def __init__(self, kept: Mapping[str, Any] | None = None):
+    """Starts empty, or with what `keep` returned in an earlier process."""
+    self._outputs: list[tuple[model_lib.Metrics, jax.Array]] = []
+    self._kept = dict(kept or {})
+    self._time = time.monotonic()
+
+  def add(self, metrics: model_lib.Metrics, skipped_in_a_row: jax.Array):
+    """Adds a step, and waits for one so that few are in flight."""
+    self._outputs.append((metrics, skipped_in_a_row))
+    is_slow = time.monotonic() - self._time > SLOW
+    waited = 1 if is_slow else NUM_IN_FLIGHT
+    if len(self._outputs) >= waited:
+      jax.block_until_ready(self._outputs[-waited])
+    self._time = time.monotonic()
+
+  def flush(self) -> tuple[dict[str, float], int]:
+    """Returns the metrics, and the most steps in a row that were skipped.
+
+    The metrics are those of steps that were not.
+    """
+    merged, skipped, most = self._merge()
+    self._outputs, self._kept = [], {}
+    metrics = steps.compute(merged)
+    metrics['skipped_steps'] = float(skipped)
+    return metrics, most
+
+  def keep(self) -> dict[str, Any]:
+    """Returns JSON values that hold what `flush` would tell."""
+    if not self._outputs:
+      return self._kept
+    merged, skipped, most = self._merge()
+    sums = {
+        name: [np.asarray(x).tolist() for x in jax.tree.leaves(metric)]
+        for name, metric in merged.items()
+    }
+    return {'metrics': sums, 'skipped': skipped, 'most': most}
+
+  def _merge(self) -> tuple[model_lib.Metrics, int, int]:
+    outputs = jax.device_get(self._outputs)
+    in_a_row = [int(count) for _, count in outputs]
+    metrics = [metrics for metrics, count in outputs if not int(count)]
+    if outputs and (sums := self._kept.get('metrics')):
+      metrics.insert(0, _restore(sums, outputs[0][0]))
+    skipped = self._kept.get('skipped', 0) + sum(n > 0 for n in in_a_row)
+    most = max([self._kept.get('most', 0), *in_a_row])
+    return steps.combine(metrics), skipped, most
+
+
+def _restore(
+    sums: Mapping[str, list[Any]], like: model_lib.Metrics
+) -> model_lib.Metrics:
+  """Returns the metrics that were kept, of the classes of those of a step."""
+  restored = {}
+  for name, metric in like.items():
+    leaves, structure = jax.tree.flatten(metric)
+    if len(sums.get(name, ())) == len(leaves):
+      values = [
+          np.asarray(x, np.asarray(leaf).dtype)
+          for x, leaf in zip(sums[name], leaves, strict=True)
+      ]
+      restored[name] = jax.tree.unflatten(structure, values)
+  return restored
