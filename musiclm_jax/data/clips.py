@@ -12,6 +12,9 @@ SAMPLE_RATE = 24000
 MELODY_RATE = 50  # Frames of the melody per second.
 MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
+# Kinds of reasons to leave out a part of a work.
+SILENT = 'silent'
+SHORT = f'shorter than {MIN_SECONDS:g} s'
 
 _FULL_SCALE = np.float32(32767)
 

@@ -1,18 +1,20 @@
 """A corpus from a folder of audio files, with captions or without."""
 
+import collections
 from collections.abc import Iterator, Sequence
-import csv
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import re
 from typing import Any
 
-from absl import logging
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.audio import io
+from musiclm_jax.audio import mixing
+from musiclm_jax.data import audio_files
+from musiclm_jax.data import caption_files
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 
@@ -33,6 +35,8 @@ class AudioFile:
     title: Empty to take it from the tags, or else from the name.
     source: Where it is from.
     license: Empty to take it from the tags.
+    sidecar: Name in the folder of the text that captions are from; empty if
+      they are not from one.
   """
 
   path: str
@@ -43,94 +47,16 @@ class AudioFile:
   title: str = ''
   source: str = ''
   license: str = ''
+  sidecar: str = ''
 
 
 def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads a caption file.
-
-  Args:
-    path: A .csv with a header, or a .jsonl of one object per line, of: file
-      (or path), caption (or captions, in JSON a list), and if known weight,
-      work, title, source and license. A file may have several rows; the weight,
-      1 by default, says how often a caption of a row is drawn in training,
-      relative to the others of the file.
-
-  Returns:
-    A dict of 'file', 'captions' (a list), 'weight' (a float) and the rest for
-    each row.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If a row has no file or no caption, or a weight that is none,
-      or cannot be parsed.
-  """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise errors.NotFoundError(
-        f'{path} must be a caption file: it is not there.'
-    )
-  if path.suffix.lower() not in ('.csv', '.jsonl'):
-    raise errors.UserError(f'{path} must end in .csv or .jsonl.')
-  with path.open(encoding='utf-8-sig', newline='') as file:
-    if path.suffix.lower() == '.csv':
-      rows = list(csv.DictReader(file))
-    else:
-      rows = [_parse_json(path, i, line) for i, line in enumerate(file, 1)]
-  return [_normalize(path, i, row) for i, row in enumerate(rows, 1)]
-
-
-def _parse_json(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
-  try:
-    row = json.loads(line)
-  except json.JSONDecodeError as e:
-    raise errors.UserError(f'{path} line {number} must be JSON: {e}.') from e
-  if not isinstance(row, dict):
-    raise errors.UserError(
-        f'{path} line {number} must be a JSON object: {line!r}.'
-    )
-  return row
-
-
-def _normalize(
-    path: pathlib.Path, number: int, row: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns a row with one spelling of its keys."""
-  file = row.get('file') or row.get('path')
-  captions = row.get('captions') or row.get('caption') or []
-  if isinstance(captions, str):
-    captions = [captions]
-  captions = [str(text).strip() for text in captions if str(text).strip()]
-  if not file or not captions:
-    raise errors.UserError(
-        f"{path} row {number} must have 'file' and 'caption', but has"
-        f' {({k: v for k, v in row.items() if v})}.'
-    )
-  rest = {
-      key: str(row.get(key) or '')
-      for key in ('work', 'title', 'source', 'license')
-  }
-  weight = _parse_weight(path, number, row.get('weight'))
-  return {'file': str(file), 'captions': captions, 'weight': weight, **rest}
-
-
-def _parse_weight(path: pathlib.Path, number: int, value: Any) -> float:
-  """Returns the weight of a row; 1 if it gives none."""
-  if value in (None, ''):
-    return 1.0
-  try:
-    weight = float(value)
-  except (TypeError, ValueError):
-    weight = float('nan')
-  if not 0 <= weight < float('inf'):
-    raise errors.UserError(
-        f'{path} row {number} must have a weight of at least 0, but has'
-        f' {value!r}. Leave it empty for 1.'
-    )
-  return weight
+  """Reads a caption file; see `caption_files.read_caption_file`."""
+  return caption_files.read_caption_file(path)
 
 
 def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
-  found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.is_file()]
+  found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.exists()]
   if len(found) > 1:
     raise errors.UserError(
         f'audio_dir {audio_dir} must hold at most one of {CAPTION_FILES}, but'
@@ -143,57 +69,88 @@ def find_files(
     audio_dir: str | os.PathLike[str],
     captions: str | os.PathLike[str] | None = None,
 ) -> list[AudioFile]:
-  """Lists the audio files of a folder and the folders in it.
+  """Lists the audio files of a folder and the folders in it; see `survey`."""
+  return survey(audio_dir, captions)[0]
+
+
+def survey(
+    audio_dir: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+) -> tuple[list[AudioFile], list[tuple[str, str]]]:
+  """Lists the audio files of a folder, and what else is in it.
 
   Args:
-    audio_dir: The folder.
+    audio_dir: The folder. Links in it are followed.
     captions: The caption file; its files are relative to the folder. By default
       the folder's `captions.csv` or `captions.jsonl`, if there is one.
 
   Returns:
-    The files by name. Those the caption file does not name have the captions
-    of a text file beside them, one to a line, or none.
+    The files by name, and the (name, kind of reason) of what is left out. Files
+    that the caption file does not name have the captions of a text file beside
+    them, one to a line, or none.
 
   Raises:
-    FileNotFoundError: If there is no such folder.
-    ValueError: If it has no audio files, or not all that captions are for.
+    NotFoundError: If there is no such folder.
+    UserError: If it has no audio files, or not all that captions are for.
   """
   audio_dir = pathlib.Path(audio_dir)
-  if not audio_dir.is_dir():
-    raise errors.NotFoundError(f'audio_dir {audio_dir} must be a folder.')
+  paths, left_out = audio_files.walk(audio_dir)
   captions = captions or _find_caption_file(audio_dir)
-  paths = {
-      path.relative_to(audio_dir).as_posix(): path
-      for path in sorted(audio_dir.rglob('[!.]*'))
-      if path.suffix.lower() in io.SUFFIXES and path.is_file()
-  }
+  rows = _rows_by_file(audio_dir, captions, paths) if captions else {}
   if not paths:
     raise errors.UserError(
-        f'audio_dir {audio_dir} must hold {", ".join(io.SUFFIXES)} files, but'
-        ' holds none.'
+        f'audio_dir {audio_dir} must hold {", ".join(io.SUFFIXES)} files, or'
+        f' others of sound, but holds none{_count(left_out)}.'
     )
+  if captions and len(rows) < len(paths):
+    progress.say(
+        f'{len(paths) - len(rows)} of {len(paths)} files are not in {captions}:'
+        ' their captions come from text files beside them, tags and names'
+    )
+  files = [
+      _describe_file(audio_dir, name, path, rows.get(name, []))
+      for name, path in sorted(paths.items())
+  ]
+  used = {*paths, *(file.sidecar for file in files)}
+  if captions:
+    # Walked or not, it is known by its place.
+    used.add(os.path.relpath(captions, audio_dir).replace(os.sep, '/'))
+  return files, [item for item in left_out if item[0] not in used]
+
+
+def _count(left_out: Sequence[tuple[str, str]]) -> str:
+  counts = collections.Counter(kind for _, kind in left_out)
+  words = ', '.join(f'{count} {kind}' for kind, count in counts.items())
+  return f' ({words})' if words else ''
+
+
+def _rows_by_file(
+    audio_dir: pathlib.Path,
+    captions: str | os.PathLike[str],
+    paths: dict[str, pathlib.Path],
+) -> dict[str, list[dict[str, Any]]]:
+  """Returns the rows of a caption file by the name of their file."""
+  finder = audio_files.Finder(audio_dir, paths)
   rows: dict[str, list[dict[str, Any]]] = {}
-  for row in read_caption_file(captions) if captions else []:
-    rows.setdefault(pathlib.PurePath(row['file']).as_posix(), []).append(row)
-  missing = [name for name in rows if name not in paths]
+  missing: dict[str, int] = {}
+  for row in read_caption_file(captions):
+    name = finder.find(row['file'])
+    if name is None:
+      missing.setdefault(row['file'], row['line'])
+    else:
+      rows.setdefault(name, []).append(row)
   if missing:
+    few = list(missing)[:_NUM_NAMED]
+    near = [(name, finder.near(name)) for name in few]
+    hints = [
+        f" Is '{name}' (line {missing[name]}) '{n}'?" for name, n in near if n
+    ]
     raise errors.UserError(
         f'{captions} must name files of {audio_dir}, but {len(missing)} of'
-        f' {len(rows)} are not there, e.g. {missing[:_NUM_NAMED]}. Add them or'
-        ' remove their rows.'
+        f' {len(missing) + len(rows)} are not there, e.g. {few}. Add them or'
+        f' remove their rows.{"".join(hints)}'
     )
-  if rows and len(rows) < len(paths):
-    logging.warning(
-        '%d of %d files are not in %s: their captions come from text files'
-        ' beside them, tags and names.',
-        len(paths) - len(rows),
-        len(paths),
-        captions,
-    )
-  return [
-      _describe_file(audio_dir, name, path, rows.get(name, []))
-      for name, path in paths.items()
-  ]
+  return rows
 
 
 def _describe_file(
@@ -205,23 +162,32 @@ def _describe_file(
   """Puts together what the rows of a file say of it."""
   captions = [text for row in rows for text in row['captions']]
   weights = [row['weight'] for row in rows for _ in row['captions']]
-  sidecar = path.with_suffix('.txt')
-  if not captions and sidecar.is_file():
-    lines = sidecar.read_text(encoding='utf-8-sig').splitlines()
-    captions = [line.strip() for line in lines if line.strip()]
+  sidecar = ''
+  beside = path.with_suffix('.txt')
+  if not captions and beside.is_file():
+    captions = caption_files.read_sidecar(beside)
+    sidecar = os.path.splitext(name)[0] + '.txt'
 
-  def first(key, default=''):
-    return next((row[key] for row in rows if row[key]), default)
+  def only(key, default=''):
+    values = list(dict.fromkeys(row[key] for row in rows if row[key]))
+    if len(values) > 1:
+      lines = [row['line'] for row in rows if row[key]]
+      raise errors.UserError(
+          f"rows of one file must have one {key}, but those of '{name}' (lines"
+          f' {lines}) have {values[:_NUM_NAMED]}.'
+      )
+    return values[0] if values else default
 
   return AudioFile(
       path=str(path),
       name=name,
-      work=first('work', os.path.splitext(name)[0]),
+      work=only('work', os.path.splitext(name)[0]),
       captions=tuple(captions),
       weights=tuple(weights),
-      title=first('title'),
-      source=first('source', audio_dir.resolve().name),
-      license=first('license'),
+      title=only('title'),
+      source=only('source', audio_dir.resolve().name),
+      license=only('license'),
+      sidecar=sidecar,
   )
 
 
@@ -232,7 +198,15 @@ def _words(name: str) -> str:
 
 
 def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
-  """Returns the title of a file, and a caption of no more than is known."""
+  """Returns the title of a file, and a caption of no more than is known.
+
+  The caption is empty if nothing is.
+  """
+  tags = {
+      key: value
+      for key, value in tags.items()
+      if caption_files.says_something(value)
+  }
   folder, _, stem = os.path.splitext(file.name)[0].rpartition('/')
   title = file.title or tags.get('title') or _words(stem)
   caption = title
@@ -246,15 +220,17 @@ def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
   return title, caption
 
 
-def read_clips(file: AudioFile, clip_seconds: float) -> Iterator[clips.Clip]:
-  """Yields the clips of a file.
+def read_clips(
+    file: AudioFile, clip_seconds: float
+) -> Iterator[clips.Clip | clips.LeftOut]:
+  """Yields the clips of a file, and says which are left out as silent.
 
   Args:
     file: To read.
     clip_seconds: Length of a clip; the last one is shorter.
 
   Raises:
-    ValueError: If the file is damaged or shorter than a second.
+    UserError: If the file is damaged, silent or shorter than a second.
   """
   audio = io.read_audio(file.path, clips.SAMPLE_RATE)
   if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
@@ -264,8 +240,17 @@ def read_clips(file: AudioFile, clip_seconds: float) -> Iterator[clips.Clip]:
     )
   tags = io.read_tags(file.path)
   title, caption = describe(file, tags)
+  if not file.captions and not caption_files.says_something(caption):
+    raise errors.UserError(
+        f'{file.path} must have a caption, but has none, and its name and tags'
+        f' say nothing: {caption!r:.60}. Write one to'
+        f" '{os.path.splitext(file.name)[0]}.txt'."
+    )
   split = clips.split_audio(audio, clip_seconds)
   for i, (start, clip_audio) in enumerate(split):
+    if mixing.is_silent(clip_audio, clips.SAMPLE_RATE):
+      yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SILENT)
+      continue
     yield clips.Clip(
         audio=clip_audio,
         captions=file.captions or (caption,),
@@ -277,6 +262,10 @@ def read_clips(file: AudioFile, clip_seconds: float) -> Iterator[clips.Clip]:
         license=file.license or tags.get('license', ''),
         start=start,
     )
+  tail = len(audio) % round(clip_seconds * clips.SAMPLE_RATE)
+  if 0 < tail < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+    start = (len(audio) - tail) / clips.SAMPLE_RATE
+    yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SHORT)
 
 
 def _work_name(file: AudioFile) -> str:
@@ -298,25 +287,26 @@ def build_folder(
     captions: Caption file; see `find_files`. Without one, captions come from
       text files beside the audio, tags, and names.
     clip_seconds: Length of a clip, 1 to 30.
-    **options: Of `corpora.write_corpus`: runner, pipeline_options,
-      num_workers, skip_bad, overwrite.
+    **options: Of `corpora.build_corpus`, but left_out.
 
   Returns:
     Whether it was written: False if it exists.
 
   Raises:
-    FileNotFoundError: If the folder or the caption file is not there.
-    ValueError: If the folder, the caption file or an audio file is bad.
+    NotFoundError: If the folder or the caption file is not there.
+    UserError: If the folder, the caption file or an audio file is bad.
   """
   if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
     raise errors.UserError(
         f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
         f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
     )
+  found, left_out = survey(audio_dir, captions)
   return corpora.build_corpus(
-      find_files(audio_dir, captions),
+      found,
       functools.partial(read_clips, clip_seconds=clip_seconds),
       _work_name,
       data_dir,
+      left_out=left_out,
       **options,
   )
