@@ -22,6 +22,7 @@ from musiclm_jax import cli_batch
 from musiclm_jax import cli_data
 from musiclm_jax import cli_generate
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import progress
 
 # Set to show the traceback of every error, and what libraries log.
@@ -58,9 +59,12 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _vocab(args: argparse.Namespace, rest: Sequence[str]) -> None:
   cli_data.no_more(rest)
-  from musiclm_jax.training import mulan
+  with progress.telling(cli_data.STARTING):
+    from musiclm_jax.training import mulan
 
-  size = mulan.build_corpus_vocab(args.data, args.output)
+  files.check_writable(args.output)
+  with progress.telling('learning word pieces from the captions'):
+    size = mulan.build_corpus_vocab(args.data, args.output)
   print(f'{args.output}: {size} word pieces')
 
 
@@ -71,11 +75,11 @@ def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _tokenize(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import records
+  options = cli_data.writing_options(args, rest)
+  with progress.telling(cli_data.STARTING):
+    from musiclm_jax.data import records
 
-  records.tokenize_corpus(
-      args.data, args.model, runner=args.runner, pipeline_options=rest
-  )
+  records.tokenize_corpus(args.data, args.model, **options)
 
 
 def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -87,6 +91,7 @@ def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
       output=args.output,
       soundfont=args.soundfont,
       melody=args.melody,
+      skip_bad=args.skip_bad,
   )
 
 
@@ -151,7 +156,7 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
   tokenize = verbs.add_parser('tokenize', help='write token records')
   tokenize.add_argument('--data', required=True, help='tfds data directory')
   tokenize.add_argument('--model', required=True, help='model directory')
-  cli_data.add_runner(tokenize)
+  cli_data.add_writing(tokenize)
   tokenize.set_defaults(run=_tokenize)
 
   recipe = verbs.add_parser(
@@ -168,6 +173,11 @@ def _add_training(verbs: argparse._SubParsersAction) -> None:
       '--melody',
       action='store_true',
       help='train a model that can follow a melody; needs scores',
+  )
+  recipe.add_argument(
+      '--skip_bad',
+      action='store_true',
+      help="leave out files that can't be used, and say so",
   )
   recipe.set_defaults(run=_recipe)
 
@@ -217,6 +227,7 @@ def _quiet() -> None:
   # CUDA that is not there, slow compilation, and the like, from C++.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
+  os.environ.setdefault('PYTHONWARNINGS', 'ignore')  # Of processes it starts.
   logging.disable(logging.WARNING)
   warnings.simplefilter('ignore')
 

@@ -1,18 +1,42 @@
 """The verb `data` of the command `musiclm`, and what verbs have in common."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import progress
+
+STARTING = 'starting'
 
 
 def positive(text: str) -> float:
-  value = float(text)
+  try:
+    value = float(text)
+  except ValueError:
+    value = float('nan')
   if not 0 < value < float('inf'):
     raise argparse.ArgumentTypeError(
         f'must be a number of seconds greater than 0, but is {text}.'
     )
   return value
+
+
+def at_least(least: int) -> Callable[[str], int]:
+  """Returns the type of a flag that must be such an integer."""
+
+  def parse(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      value = least - 1
+    if value < least:
+      raise argparse.ArgumentTypeError(
+          f'must be a whole number of at least {least}, but is {text}.'
+      )
+    return value
+
+  return parse
 
 
 def no_more(rest: Sequence[str]) -> None:
@@ -36,30 +60,61 @@ def join_job() -> None:
     ) from e
 
 
-def add_runner(parser: argparse.ArgumentParser) -> None:
+def add_writing(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of every verb that writes a dataset."""
   parser.add_argument(
       '--runner',
       help='Beam runner, e.g. FnApiRunner or DataflowRunner; further --flags'
       ' are its pipeline options. Default: this machine, without Beam',
   )
+  parser.add_argument(
+      '--overwrite',
+      action='store_true',
+      help='make a dataset anew that exists; default: leave it as it is',
+  )
+
+
+def writing_options(
+    args: argparse.Namespace, rest: Sequence[str]
+) -> dict[str, Any]:
+  """Returns what those flags say, as arguments of a function."""
+  if args.runner is None:
+    no_more(rest)
+  return {
+      'runner': args.runner,
+      'pipeline_options': rest,
+      'overwrite': args.overwrite,
+  }
+
+
+def _corpus_options(
+    args: argparse.Namespace, rest: Sequence[str]
+) -> dict[str, Any]:
+  return {
+      **writing_options(args, rest),
+      'num_workers': args.num_workers,
+      'skip_bad': args.skip_bad,
+  }
 
 
 def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import folder
+  options = _corpus_options(args, rest)
+  with progress.telling(STARTING):
+    from musiclm_jax.data import folder
 
   folder.build_folder(
       args.audio_dir,
       args.output,
       captions=args.captions,
       clip_seconds=args.clip_seconds,
-      runner=args.runner,
-      pipeline_options=rest,
-      skip_bad=args.skip_bad,
+      **options,
   )
 
 
 def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import scores
+  options = _corpus_options(args, rest)
+  with progress.telling(STARTING):
+    from musiclm_jax.data import scores
 
   scores.build_scores(
       args.source,
@@ -69,14 +124,14 @@ def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
       clip_seconds=args.clip_seconds,
       max_seconds_per_score=args.max_seconds_per_score,
       seed=args.seed,
-      skip_bad=args.skip_bad,
-      runner=args.runner,
-      pipeline_options=rest,
+      **options,
   )
 
 
 def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import melody
+  options = _corpus_options(args, rest)
+  with progress.telling(STARTING):
+    from musiclm_jax.data import melody
 
   melody.build_melody_pairs(
       args.source,
@@ -86,22 +141,16 @@ def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
       phrases_per_score=args.phrases_per_score,
       phrase_seconds=args.phrase_seconds,
       seed=args.seed,
-      skip_bad=args.skip_bad,
-      runner=args.runner,
-      pipeline_options=rest,
+      **options,
   )
 
 
 def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.data import musiccaps
+  options = _corpus_options(args, rest)
+  with progress.telling(STARTING):
+    from musiclm_jax.data import musiccaps
 
-  musiccaps.build_musiccaps(
-      args.csv,
-      args.audio_dir,
-      args.output,
-      runner=args.runner,
-      pipeline_options=rest,
-  )
+  musiccaps.build_musiccaps(args.csv, args.audio_dir, args.output, **options)
 
 
 def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -123,16 +172,14 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
       help='CSV or JSONL: path, caption, …; default: captions.csv or .jsonl in'
       ' the folder',
   )
-  folder.add_argument(
-      '--skip_bad',
-      action='store_true',
-      help="leave out files that can't be read, and say so",
-  )
   folder.set_defaults(run=_data_folder)
 
   scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')
   scores.add_argument(
-      '--variations', type=int, default=2, help='instrumentations of each score'
+      '--variations',
+      type=at_least(1),
+      default=2,
+      help='instrumentations of each score',
   )
   scores.add_argument('--max_seconds_per_score', type=positive)
   scores.set_defaults(run=_data_scores)
@@ -141,9 +188,12 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
       'melody', help='phrases of scores, played and hummed: melody_pairs'
   )
   melody.add_argument(
-      '--variations', type=int, default=4, help='renditions of each phrase'
+      '--variations',
+      type=at_least(2),
+      default=4,
+      help='renditions of each phrase',
   )
-  melody.add_argument('--phrases_per_score', type=int, default=4)
+  melody.add_argument('--phrases_per_score', type=at_least(1), default=4)
   melody.add_argument('--phrase_seconds', type=positive, default=8.0)
   melody.set_defaults(run=_data_melody)
 
@@ -155,11 +205,6 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--skip_bad',
-        action='store_true',
-        help="leave out scores that can't be rendered, and say so",
-    )
 
   musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')
   musiccaps.add_argument('csv')
@@ -168,7 +213,17 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
 
   for parser in (folder, scores, melody, musiccaps):
     parser.add_argument('--output', required=True, help='tfds data directory')
-    add_runner(parser)
+    parser.add_argument(
+        '--skip_bad',
+        action='store_true',
+        help="leave out what can't be read, and say so",
+    )
+    parser.add_argument(
+        '--num_workers',
+        type=at_least(1),
+        help='processes that read at once; default: one per CPU',
+    )
+    add_writing(parser)
   for parser in (folder, scores):
     parser.add_argument('--clip_seconds', type=positive, default=30.0)
 
@@ -177,5 +232,7 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
   )
   mutopia.add_argument('source', help='folder or zip of LilyPond sources')
   mutopia.add_argument('--output', required=True, help='folder of MIDI')
-  mutopia.add_argument('--limit', type=int, help='stop after so many pieces')
+  mutopia.add_argument(
+      '--limit', type=at_least(1), help='stop after so many pieces'
+  )
   mutopia.set_defaults(run=_data_mutopia)

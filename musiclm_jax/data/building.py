@@ -19,28 +19,47 @@ INFO = 'dataset_info.json'  # A dataset is there if this is.
 _TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
 
 
-def check_folders(*paths: epath.Path) -> None:
-  """Raises WriteError if there is something else than a folder at a path."""
-  for path in paths:
-    if path.exists() and not path.is_dir():
-      raise errors.WriteError(
-          f"'{path}' must be a folder, or not there yet, but is a file. Choose"
-          ' another place, or move it away.'
-      )
+def check_folders(path: epath.Path) -> None:
+  """Raises WriteError if a folder could not be made, as there is a file."""
+  there = next(p for p in (path, *path.parents) if p.exists())
+  if not there.is_dir():
+    raise errors.WriteError(
+        f"'{there}' must be a folder, or not there yet, but is a file. Choose"
+        ' another place, or move it away.'
+    )
 
 
-def locked(
-    data_dir: str | os.PathLike[str], verb: str
-) -> contextlib.AbstractContextManager[None]:
-  """Returns a context that keeps others from writing to a data directory.
+def _refusal(
+    path: str | os.PathLike[str], error: BaseException
+) -> errors.WriteError:
+  reason = getattr(error, 'strerror', None)
+  # What follows are the names of unfinished files.
+  reason = reason or errors.one_line(error).split(';')[0]
+  return errors.WriteError(
+      f"'{path}' must be a folder that can be written, but the system says:"
+      f' {reason}. Free space or get permission, or choose another place.'
+  )
+
+
+@contextlib.contextmanager
+def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
+  """Keeps others from writing to a data directory.
 
   Args:
     data_dir: Folder of the datasets.
     verb: Of the command, which others are told.
+
+  Raises:
+    UserError: If another process is writing to it; names it.
+    WriteError: If it can't be written.
   """
-  if '://' in os.fspath(data_dir):  # Such storage has no locks.
-    return contextlib.nullcontext()
-  return files.lock(data_dir, f'musiclm {verb}')
+  with contextlib.ExitStack() as stack:
+    if '://' not in os.fspath(data_dir):  # Other storage has no locks.
+      try:
+        stack.enter_context(files.lock(data_dir, f'musiclm {verb}'))
+      except errors.WriteError as e:
+        raise _refusal(data_dir, e.__cause__ or e) from e
+    yield
 
 
 def unfinished_path(path: epath.Path) -> epath.Path:
@@ -92,11 +111,7 @@ def writing(path: epath.Path) -> Iterator[list[Exception]]:
     )
     if failures or not of_system:
       raise
-    reason = getattr(e, 'strerror', None) or errors.one_line(e).split(';')[0]
-    raise errors.WriteError(
-        f"'{path}' must be a folder that can be written, but the system says:"
-        f' {reason}. Free space or get permission, or choose another place.'
-    ) from e
+    raise _refusal(path, e) from e
 
 
 def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:

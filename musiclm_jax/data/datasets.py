@@ -259,7 +259,7 @@ def write_dataset(
   path = dataset_dir(name, data_dir)
   if _is_done(path, overwrite):
     return False
-  building.check_folders(epath.Path(data_dir), path.parent, path)
+  building.check_folders(path)
   options = _pipeline_options(runner, pipeline_options)
   with building.locked(data_dir, verb):
     if _is_done(path, overwrite):  # By who held the lock until now.
@@ -310,6 +310,13 @@ def _pipeline_options(runner: str | None, flags: Sequence[str]) -> Any:
   if runner is None:
     return None
   # Only this path needs Beam, which is slow to import.
+  from apache_beam import runners  # pylint: disable=g-import-not-at-top
   from apache_beam.options import pipeline_options  # pylint: disable=g-import-not-at-top
 
+  try:
+    runners.create_runner(runner)
+  except (ValueError, ImportError) as e:
+    raise errors.UserError(
+        f"--runner must be one of Beam, but is '{runner}': {e}"
+    ) from e
   return pipeline_options.PipelineOptions(flags=list(flags))

@@ -3,15 +3,17 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
+import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from typing import Any
 import zlib
 
-from absl import logging
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -66,14 +68,15 @@ def load_tokenizers(model_dir: str) -> Tokenizers:
   Raises:
     FileNotFoundError: If the model lacks one of them.
   """
-  return Tokenizers(
-      soundstream.SoundStream.from_dir(model_dir),
-      w2v_bert.W2vBert.from_dir(model_dir),
-      mulan.MuLan.from_dir(model_dir),
-      melody.Melody.from_dir(model_dir)
-      if (pathlib.Path(model_dir) / 'melody.json').exists()
-      else None,
-  )
+  with progress.telling('loading the tokenizers'):
+    return Tokenizers(
+        soundstream.SoundStream.from_dir(model_dir),
+        w2v_bert.W2vBert.from_dir(model_dir),
+        mulan.MuLan.from_dir(model_dir),
+        melody.Melody.from_dir(model_dir)
+        if (pathlib.Path(model_dir) / 'melody.json').exists()
+        else None,
+    )
 
 
 def features(embed_dim: int) -> dict[str, Any]:
@@ -224,22 +227,39 @@ def _tokenize_range(
   tokenize = functools.partial(
       tokenize_clips, tokenizers=load_tokenizers(model_dir)
   )
-  with futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
-    pending: deque[futures.Future[list[dict[str, Any]]]] = deque()
+  pool = futures.ThreadPoolExecutor(_NUM_THREADS)
+  pending: deque[futures.Future[list[dict[str, Any]]]] = deque()
+  try:
     for group in equal_lengths(records, batch_size):
       pending.append(pool.submit(tokenize, group))
       if len(pending) > _NUM_THREADS:
         yield from _keyed(pending.popleft().result())
     for future in pending:
       yield from _keyed(future.result())
+  finally:
+    # An interrupt does not wait for networks that are being compiled.
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _keyed(examples: Sequence[dict[str, Any]]) -> Examples:
   return ((example['id'], example) for example in examples)
 
 
-def _with_progress(examples: Examples, split: str, num_clips: int) -> Examples:
-  yield from tqdm.tqdm(examples, split, num_clips, unit='clip')
+def _with_progress(
+    examples: Examples,
+    split: str,
+    num_clips: int,
+    stack: contextlib.ExitStack,
+) -> Examples:
+  """Yields the same, beside a bar that begins once there is a first one."""
+  with progress.telling(
+      f"compiling the tokenizers and tokenizing the first clips of '{split}'"
+  ):
+    first = list(itertools.islice(examples, 1))
+  examples = itertools.chain(first, examples)
+  yield from stack.enter_context(
+      tqdm.tqdm(examples, split, num_clips, unit='clip')
+  )
 
 
 def _in_beam(
@@ -264,6 +284,7 @@ def tokenize_corpus(
     pipeline_options: Sequence[str] = (),
     batch_size: int = 8,
     splits: Sequence[str] = SPLITS,
+    overwrite: bool = False,
 ) -> bool:
   """Writes the dataset `music_tokens` of the dataset `music`.
 
@@ -275,6 +296,7 @@ def tokenize_corpus(
     pipeline_options: Flags of the Beam pipeline.
     batch_size: Clips tokenized at once.
     splits: Which ones to tokenize.
+    overwrite: Whether to tokenize again what has been tokenized.
 
   Returns:
     Whether it was written: False if these tokenizers already did.
@@ -290,10 +312,11 @@ def tokenize_corpus(
   }
   load_tokenizers.cache_clear()  # The folder may hold another model by now.
   tokenizers = load_tokenizers(model_dir)
-  if datasets.dataset_exists(NAME, data_dir):
-    check_lineage(data_dir, tokenizers.lineage)
-    logging.info('%s of %s exists: nothing to do.', NAME, data_dir)
-    return False
+  if datasets.dataset_exists(NAME, data_dir) and not overwrite:
+    # What this model has not, is not to be there either.
+    absent = dict.fromkeys(lineage(data_dir))
+    check_lineage(data_dir, {**absent, **tokenizers.lineage})
+  stack = contextlib.ExitStack()
 
   def examples(split, num_clips):
     tokenize = functools.partial(
@@ -305,21 +328,24 @@ def tokenize_corpus(
     )
     if runner is not None:
       return _in_beam(num_clips, tokenize, batch_size)
-    return _with_progress(tokenize(range(num_clips)), split, num_clips)
+    return _with_progress(tokenize(range(num_clips)), split, num_clips, stack)
 
-  return datasets.write_dataset(
-      NAME,
-      data_dir,
-      {split: examples(split, size) for split, size in sizes.items()},
-      features(tokenizers.mulan.codebooks.shape[-1]),
-      metadata={
-          'lineage': tokenizers.lineage,
-          'mulan_window_seconds': tokenizers.mulan.window_seconds,
-      },
-      arrays={'mulan_codebooks': tokenizers.mulan.codebooks},
-      runner=runner,
-      pipeline_options=pipeline_options,
-  )
+  with stack:
+    return datasets.write_dataset(
+        NAME,
+        data_dir,
+        {split: examples(split, size) for split, size in sizes.items()},
+        features(tokenizers.mulan.codebooks.shape[-1]),
+        metadata={
+            'lineage': tokenizers.lineage,
+            'mulan_window_seconds': tokenizers.mulan.window_seconds,
+        },
+        arrays={'mulan_codebooks': tokenizers.mulan.codebooks},
+        runner=runner,
+        pipeline_options=pipeline_options,
+        overwrite=overwrite,
+        verb='tokenize',
+    )
 
 
 def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
@@ -328,19 +354,26 @@ def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def check_lineage(
-    data_dir: str | os.PathLike[str], expected: Mapping[str, str]
+    data_dir: str | os.PathLike[str], expected: Mapping[str, str | None]
 ) -> None:
   """Raises ValueError unless the tokens are of the expected tokenizers.
 
   Args:
     data_dir: Folder of the dataset.
-    expected: The sha256 of each tokenizer.
+    expected: The sha256 of each tokenizer, None for one that must have written
+      none; the others are not asked for.
   """
-  for name, sha256 in lineage(data_dir).items():
-    if expected[name] != sha256:
+  found = lineage(data_dir)
+  for name, sha256 in expected.items():
+    if found.get(name) != sha256:
       path = datasets.dataset_dir(NAME, data_dir).parent
       raise errors.UserError(
-          f'{path} must be tokens of the {name} of this model, sha256'
-          f' {expected[name][:12]}, but is of {sha256[:12]}. Use the model that'
-          ' wrote it, or remove it and tokenize again.'
+          f'{path} must be tokens of the {name} of this model,'
+          f' {_short(sha256)}, but is of {_short(found.get(name))}. Use the'
+          ' model that wrote it, or make it anew with `musiclm tokenize'
+          ' --overwrite`.'
       )
+
+
+def _short(sha256: str | None) -> str:
+  return f'sha256 {sha256[:12]}' if sha256 else 'which there is none'
