@@ -289,7 +289,7 @@ def run_of_flags(argv: Sequence[str]) -> Run:
     ValueError: If they are wrong, or the task is none of ours.
   """
   # Neither is read.
-  unused = ('--gin.MODEL_DIR=None', '--gin.DATA_DIR=None')
+  unused = ('--gin.MODEL_DIR="unused"', '--gin.DATA_DIR="unused"')
   gin_flags.parse([*unused, *argv])
   task = gin_flags.value_of('MIXTURE_OR_TASK_NAME')
   if task not in examples.TASKS:

@@ -12,6 +12,7 @@ import difflib
 import functools
 import inspect
 import logging
+import math
 import os
 import pathlib
 import re
@@ -20,6 +21,8 @@ from typing import Any
 import gin
 from musiclm_jax import errors
 from musiclm_jax.models import compiled
+from musiclm_jax.training import gin_values
+from musiclm_jax.training import run_files
 from musiclm_jax.training import trainer
 
 RUN_FILE = 'runs/train.gin'
@@ -113,6 +116,14 @@ def _one_line() -> Iterator[None]:
   except TypeError as e:
     missing = re.search(r'missing .*required .*: (.*)', str(e))
     where = re.search(r"In call to configurable '(\w+)'", str(e))
+    unknown = re.search(
+        r"(\w+)\(\) got an unexpected keyword .*'(\w+)'", str(e)
+    )
+    if unknown is not None:
+      raise errors.UserError(
+          f"options must be what {unknown[1]} takes, but '{unknown[2]}' is none"
+          ' of them. Check the names in the gin files.'
+      ) from e
     if missing is None or where is None:
       raise
     raise errors.UserError(
@@ -128,11 +139,6 @@ def _one_line() -> Iterator[None]:
     )
     kind = next(kind for kind in kinds if isinstance(e, kind))
     raise kind(str(e).partition('\n  In call to configurable')[0]) from e
-
-
-def _bindings() -> dict[str, str]:
-  """Returns the text of the value of each macro and parameter."""
-  return dict(re.findall(r'^(\S+) = (.*)$', gin.config_str(), re.MULTILINE))
 
 
 @functools.cache  # gin never forgets a path.
@@ -156,7 +162,7 @@ def _parse_file(path: pathlib.Path) -> None:
 
 
 def _parse_binding(name: str, value: str) -> None:
-  known = list(_bindings())
+  known = list(gin_values.bindings())
   if '.' not in name and name not in known:
     raise errors.UserError(
         '--gin.NAME must be a name that the gin files bind, but is'
@@ -175,11 +181,22 @@ def _parse_binding(name: str, value: str) -> None:
         f'--gin.{name} must be a parameter that gin knows: {reason}'
         f' {_suggest(name, known)}'
     ) from e
+  number = _query(name)
+  if isinstance(number, float) and not math.isfinite(number):
+    raise errors.UserError(f'--gin.{name} must be finite, but is {value}.')
+
+
+def _query(name: str) -> Any:
+  """Returns the value of a macro or parameter."""
+  is_macro = '.' not in name
+  return gin.query_parameter(f'{name}/gin.macro.value' if is_macro else name)
 
 
 def _check_required() -> None:
   missing = [
-      name for name, value in _bindings().items() if value == '%gin.REQUIRED'
+      name
+      for name, value in gin_values.bindings().items()
+      if value == '%gin.REQUIRED'
   ]
   if 'MODEL' in missing:
     raise errors.UserError(
@@ -220,6 +237,8 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
   for name, value in flags.bindings:
     _parse_binding(name, value)
   _check_required()
+  gin_values.check()
+  run_files.check_local('MODEL_DIR', value_of('MODEL_DIR'))
 
 
 def parse_run(
@@ -236,14 +255,11 @@ def parse_run(
     FileNotFoundError: If the run has no config.gin.
     ValueError: If it needs a module that is not there.
   """
-  path = pathlib.Path(model_dir).resolve() / 'config.gin'
-  if not path.exists():
-    raise errors.NotFoundError(
-        f'{path} must be there to make the model of the run again, but is not.'
-        ' `musiclm train` writes it.'
-    )
+  run_files.check_local('the folder of a run', model_dir)
+  run_files.check_config(model_dir)
+  path = pathlib.Path(model_dir).resolve() / run_files.CONFIG
   parse([], run_file=str(path))
-  for name in _bindings():
+  for name in gin_values.bindings():
     for end, value in replacements.items():
       if name == end or (end.startswith('.') and name.endswith(end)):
         _parse_binding(name, repr(value))
@@ -251,7 +267,7 @@ def parse_run(
 
 def train_argument(name: str) -> Any:
   """Returns an argument of `trainer.train`, made afresh."""
-  if f'trainer.train.{name}' not in _bindings():
+  if f'trainer.train.{name}' not in gin_values.bindings():
     return inspect.signature(trainer.train).parameters[name].default
   with _one_line():
     return copy.deepcopy(gin.query_parameter(f'trainer.train.{name}'))
@@ -260,7 +276,7 @@ def train_argument(name: str) -> Any:
 def value_of(macro: str) -> Any:
   """Returns what a macro stands for, made afresh, e.g. value_of('MODEL')."""
   with _one_line():
-    return copy.deepcopy(gin.query_parameter(f'{macro}/gin.macro.value'))
+    return copy.deepcopy(_query(macro))
 
 
 def train_main(argv: Sequence[str]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Where arrays live: a (data, model) mesh and rules from axis names to it."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,42 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
   num_devices = jax.device_count()
   check_partitions(num_model_partitions, num_devices)
   shape = (num_devices // num_model_partitions, num_model_partitions)
-  return Mesh(mesh_utils.create_device_mesh(shape), ('data', 'model'))
+  devices = mesh_utils.create_device_mesh(shape)
+  check_processes(devices)
+  return Mesh(devices, ('data', 'model'))
+
+
+def check_processes(devices: np.ndarray) -> None:
+  """Raises UserError unless each process holds the rows that it makes.
+
+  Which of them lie on which device does not matter, as no row knows its place.
+
+  Args:
+    devices: [data, model], of all processes.
+  """
+  processes = [{d.process_index for d in replica} for replica in devices]
+  if any(len(of_replica) > 1 for of_replica in processes):
+    least = min(_counts(devices))
+    raise errors.UserError(
+        'num_model_partitions must leave each copy of the parameters to the'
+        f' devices of one process, {least} at most, but'
+        f' {devices.shape[1]} devices of several processes would share one, and'
+        ' read different rows. Set it to a divisor of the devices of a process;'
+        ' where memory is short, set FSDP = True.'
+    )
+  rows = collections.Counter(next(iter(found)) for found in processes)
+  if len(set(rows.values())) > 1:
+    raise errors.UserError(
+        'every process must have as many devices as any other, as it makes as'
+        f' many rows of a batch, but they have {sorted(_counts(devices))}.'
+        ' Start the same number of devices on every host.'
+    )
+
+
+def _counts(devices: np.ndarray) -> list[int]:
+  """Returns the devices of each process."""
+  owners = [device.process_index for device in devices.flat]
+  return list(collections.Counter(owners).values())
 
 
 def check_partitions(num_model_partitions: int, num_devices: int) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 from typing import Any, Protocol, runtime_checkable
 
+from flax import errors as flax_errors
 import jax
 from musiclm_jax import errors
 from musiclm_jax import files
@@ -114,14 +115,33 @@ def _make_program(model, train_batches, num_model_partitions, *args):
   train_batches.position = 0
   with progress.telling('reading the first batch'):
     batch = next(train_batches)
-  with progress.telling('making the model'):
+  with progress.telling('making the model'), _made_of_config():
     return programs.Program(model, mesh, batch, *args)
 
 
+@contextlib.contextmanager
+def _made_of_config() -> Iterator[None]:
+  """Takes what keeps a model from being made for a config that can't be."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except (ArithmeticError, TypeError, ValueError, flax_errors.FlaxError) as e:
+    raise errors.UserError(
+        'the values of a config must fit each other and the data, but no model'
+        f' can be made of them: {errors.one_line(e):.300}. Compare them to'
+        ' those of the packaged sizes.'
+    ) from e
+
+
 def _rates(model, program) -> costs.Rates | None:
-  with reports.diagnosing('counting operations'):
-    with progress.telling('counting operations'):
+  with progress.telling('counting operations'):
+    try:
       return costs.rates(model, program.specs)
+    except errors.UserError:  # The loss refuses its batches.
+      raise
+    except Exception as e:
+      progress.say(f'speed is told in steps alone: {errors.one_line(e):.300}')
   return None
 
 

@@ -1,0 +1,164 @@
+"""Checks the values that gin binds, before they reach what computes with them.
+
+What a parameter may be follows from its annotation and its name.
+"""
+
+from collections import abc
+from collections.abc import Callable, Iterator
+import importlib
+import inspect
+import math
+import os
+import re
+import sys
+import types
+import typing
+from typing import Any
+
+import gin
+from musiclm_jax import errors
+
+MOST = 2**31 - 1  # Steps and seeds are counted in 32 bits.
+_POSITIVE = re.compile(
+    r'.*(_dim|_size|_period|_rate|_seconds|channels|_layers|_hop|_scales)'
+    r'|num_(layers|heads|mels|groups|quantizers|buckets|segments|distractors)'
+    r'|num_(microbatches|model_partitions)|tower_microbatches|max_skipped_steps'
+    r'|(train|eval)_steps|stft_window|width|stride|max_length|max_distance'
+    r'|frames_per_patch|mask_span|margin|.*temperature|clip_norm'
+)
+_SHARE = re.compile(r'.*(dropout|probability).*|b1|b2|decay')
+_NEGATIVE = re.compile(r'log_mel_mean')
+_LITERALS = (int, float, str, bool, list, tuple, dict, type(None))
+
+
+def bindings() -> dict[str, str]:
+  """Returns the text of the value of each macro and parameter."""
+  return dict(re.findall(r'^(\S+) = (.*)$', gin.config_str(), re.MULTILINE))
+
+
+def _modules() -> dict[str, types.ModuleType]:
+  """Returns the modules that gin files import, by the name they have there."""
+  statement = r'^(?:from (\S+) )?import (\S+)(?: as (\S+))?$'
+  found = {}
+  for package, name, alias in re.findall(
+      statement, gin.config_str(), re.MULTILINE
+  ):
+    if package != '__gin__':
+      path = f'{package}.{name}' if package else name
+      found[alias or name] = importlib.import_module(path)
+  return found
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+  try:
+    return typing.get_type_hints(
+        function.__init__ if inspect.isclass(function) else function
+    )
+  except (NameError, TypeError):  # Of others, who annotate as they like.
+    return {}
+
+
+def _macro(value: Any) -> str | None:
+  """Returns the name of a macro, if it is what a value refers to."""
+  found = re.fullmatch(r'%([\w.]+)', repr(value))
+  return found[1] if found else None
+
+
+def _resolve(name: str, value: Any) -> tuple[str, Any]:
+  """Follows macros; returns the last name on the way, and the value."""
+  while (macro := _macro(value)) is not None:
+    try:
+      name, value = macro, gin.query_parameter(f'{macro}/gin.macro.value')
+    except ValueError:  # A constant of gin.
+      break
+  return name, value
+
+
+def _parameters() -> Iterator[tuple[str, Any, Any]]:
+  """Yields the name, annotation and value of each parameter that is bound."""
+  modules = _modules()
+  for name in bindings():
+    if '.' not in name and _SHARE.fullmatch(name.lower()):
+      # It may be used where there is no annotation.
+      yield name, float, gin.query_parameter(f'{name}/gin.macro.value')
+    path, _, parameter = name.rpartition('.')
+    module, _, attribute = path.rpartition('/')[2].partition('.')
+    if module not in modules or not attribute:
+      continue
+    function: Any = modules[module]
+    for part in attribute.split('.'):
+      function = getattr(function, part, None)
+    hint = _hints(function).get(parameter) if callable(function) else None
+    if hint is not None:
+      yield name, hint, gin.query_parameter(name)
+
+
+def check() -> None:
+  """Raises UserError for a value that can't be what its parameter means."""
+  for name, hint, value in _parameters():
+    parameter = name.rpartition('.')[2]
+    shown, value = _resolve(name, value)
+    wanted = _mismatch(parameter.lower(), hint, value)
+    if wanted is not None:
+      raise errors.UserError(f'{shown} must be {wanted}, but is {value!r}.')
+
+
+def _mismatch(name: str, hint: Any, value: Any) -> str | None:
+  """Returns what a value of a parameter must be, if it is not."""
+  _, value = _resolve(name, value)
+  if hint is Any or not isinstance(value, _LITERALS):
+    return None  # What configurables return, is known once they are called.
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    found = [_mismatch(name, arg, value) for arg in args]
+    return (
+        None if None in found else ' or '.join(dict.fromkeys(map(str, found)))
+    )
+  if hint in (int, float):
+    return _number_mismatch(name, hint, value)
+  if origin in _COLLECTIONS:
+    return _COLLECTIONS[origin](name, args, value)
+  hint = origin or hint
+  if hint is type(None):
+    return None if value is None else 'None'
+  if not inspect.isclass(hint) or isinstance(value, hint):
+    return None
+  names = {bool: 'True or False', str: 'text in quotes', os.PathLike: 'a path'}
+  return names.get(hint, f'@ and what makes a {hint.__name__}')
+
+
+def _number_mismatch(name: str, hint: type, value: Any) -> str | None:
+  kind = 'a whole number' if hint is int else 'a number'
+  least, most, wanted = 0.0, math.inf, f'{kind} from 0 on'
+  if hint is int:
+    most, wanted = MOST, f'{kind} from 0 to {MOST}'
+  if _SHARE.fullmatch(name):
+    most, wanted = 1, f'{kind} from 0 to 1'
+  elif _POSITIVE.fullmatch(name):
+    least, wanted = sys.float_info.min, f'{kind} greater than 0'
+  elif _NEGATIVE.fullmatch(name):
+    least, wanted = -math.inf, kind
+  is_number = isinstance(value, int if hint is int else (int, float))
+  if is_number and not isinstance(value, bool) and least <= value <= most:
+    return None
+  return wanted
+
+
+def _tuple_mismatch(name: str, args: Any, value: Any) -> str | None:
+  if not isinstance(value, (tuple, list)):
+    return 'a tuple'
+  found = (_mismatch(name, args[0], x) for x in value)
+  wanted = next((x for x in found if x is not None), None)
+  return wanted and f'a tuple, each of them {wanted}'
+
+
+def _mapping_mismatch(name: str, args: Any, value: Any) -> str | None:
+  if not isinstance(value, dict):
+    return 'a dictionary'
+  # A length of something, if it is a number.
+  found = (_mismatch(f'{name}_size', args[1], x) for x in value.values())
+  wanted = next((x for x in found if x is not None), None)
+  return wanted and f'a dictionary, each value {wanted}'
+
+
+_COLLECTIONS = {tuple: _tuple_mismatch, abc.Mapping: _mapping_mismatch}
