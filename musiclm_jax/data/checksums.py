@@ -56,7 +56,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
   if not path.exists():
     return {}
   with reading(path):
-    value = files.parse_json(path.read_text())
+    value = json.loads(path.read_text())
     seal = value.pop(files.SEAL, None)
     if seal != files.json_sha256(value):
       raise ValueError('it is damaged or was edited')
