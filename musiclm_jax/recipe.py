@@ -5,17 +5,39 @@ Each step runs what its own command would. A step that ended leaves a record in
 and resumes from its last checkpoint if it trains.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import functools
+import hashlib
 import json
 import os
 import pathlib
+import signal
+import time
 from typing import Any
 
 from musiclm_jax import errors
-from musiclm_jax.data import datasets
+from musiclm_jax import files
+from musiclm_jax import progress
 
-SCORE_SUFFIXES = ('.mid', '.midi', '.xml', '.musicxml', '.mxl')
+# What each step does, in words for its output.
+STEPS = {
+    'corpus': 'makes clips with captions',
+    'vocab': 'learns word pieces from the captions',
+    'soundstream': 'trains the codec',
+    'w2v_bert': 'trains what semantic tokens are made of',
+    'mulan': 'trains what compares texts with sound',
+    'melody_pairs': 'renders melodies in many ways',
+    'melody': 'trains what hears melodies',
+    'tokens': 'tokenizes the clips',
+    'semantic': 'trains the semantic stage',
+    'semantic_melody': 'trains the semantic stage',
+    'coarse': 'trains the coarse stage',
+    'coarse_melody': 'trains the coarse stage',
+    'fine': 'trains the fine stage',
+    'sample': 'makes music for a caption',
+    'evaluation': 'measures every part on held-out works',
+}
 
 Result = Mapping[str, Any]
 
@@ -24,12 +46,13 @@ class Recipe:
   """Steps that share an output folder.
 
   Attributes:
-    data: Folder of audio or of scores, or a data directory.
+    data: Folder of audio or of scores, a .zip of scores, or a data directory.
     output: Folder of everything that is made.
     gin_flags: Of every training step, e.g. ['--gin_file=sizes/tiny.gin'].
     soundfont: Renders scores.
     dtype: Storage of the model.
     melody: Whether the model shall be able to follow a melody.
+    skip_bad: Whether files that can't be used are left out.
   """
 
   def __init__(
@@ -40,6 +63,7 @@ class Recipe:
       soundfont: str | None = None,
       dtype: str = 'float32',
       melody: bool = False,
+      skip_bad: bool = False,
   ):
     self.data = pathlib.Path(data)
     self.output = pathlib.Path(output)
@@ -47,13 +71,21 @@ class Recipe:
     self.soundfont = soundfont
     self.dtype = dtype
     self.melody = melody
+    self.skip_bad = skip_bad
     self.data_dir = self.output / 'data'
     self.model_dir = self.output / 'model'
     self.vocab = self.output / 'vocab.txt'
+    self.source: Any = None  # What `data` is, once it is known.
 
   def run(self) -> None:
     """Runs every step that has not ended yet, and prints the table."""
-    self._check()
+    with progress.telling('looking at what is there'):
+      self._check()
+    with files.lock(self.output, 'musiclm recipe'):
+      self._begin()
+      self._run()
+
+  def _run(self) -> None:
     self._step('corpus', self._make_corpus)
     self._step('vocab', self._make_vocab)
     for name in ('soundstream', 'w2v_bert', 'mulan'):
@@ -65,85 +97,155 @@ class Recipe:
     suffix = '_melody' if self.melody else ''
     for name in (f'semantic{suffix}', f'coarse{suffix}', 'fine'):
       self._step(name, functools.partial(self._train, 'stages', name))
-    self._step('sample', self._sample)
+    try:
+      self._step('sample', self._sample)
+    except errors.UserError as e:  # The model is made, with or without it.
+      progress.say(f'no sample: {errors.one_line(e)}')
     table = self._step('evaluation', self._evaluate)
     from musiclm_jax.metrics import report
 
     print(report.render(table['rows']))
 
   def _check(self) -> None:
-    """Raises ValueError, before anything is written, if input is wrong."""
+    """Raises UserError, before anything is written, if input is wrong."""
+    from musiclm_jax.data import rendering
+    from musiclm_jax.data import sources
     from musiclm_jax.training import gin_flags
 
     # A wrong flag should not cost a corpus.
     gin_flags.parse(self._flags('models', 'soundstream'))
-    if not self.data.exists():
-      raise errors.NotFoundError(
-          f"--data must be a folder that exists, but is '{self.data}'."
-      )
-    if self.soundfont is None and self._is_scores():
+    self.source = sources.survey(self.data)
+    is_scores = self.source.kind == sources.Kind.SCORES
+    if is_scores and self.soundfont is None:
       raise errors.UserError(
           f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
           ' scores, which have to be rendered.'
       )
-    if self.melody and not self._is_scores():
+    if self.melody and not is_scores:
       raise errors.UserError(
           '--melody must go with scores, which the same melody is rendered of'
           f' in many ways, but {self.data} holds none. Leave it out.'
       )
+    if self.soundfont is not None and not is_scores:
+      raise errors.UserError(
+          '--soundfont must go with scores, which it renders, but'
+          f' {self.data} holds {self.source}. Leave it out.'
+      )
+    if is_scores:
+      rendering.check_renderer(str(self.soundfont))
+    self._check_output()
+
+  def _check_output(self) -> None:
+    if self.output.exists() and not self.output.is_dir():
+      raise errors.WriteError(
+          f"--output must be a folder, but '{self.output}' is a file. Choose"
+          ' another name.'
+      )
+    output, data = self.output.resolve(), self.data.resolve()
+    # What is made would be taken for what it is made of.
+    if output == data or data in output.parents:
+      raise errors.UserError(
+          f"--output must be outside of --data, but '{self.output}' is in"
+          f" '{self.data}'. Choose a folder beside it."
+      )
+
+  def _begin(self) -> None:
+    """Raises UserError if the folder is of another recipe, or damaged."""
+    path = self._record('recipe')
     settings = {
         'data': str(self.data.resolve()),
         'gin_flags': self.gin_flags,
         'dtype': self.dtype,
         'melody': self.melody,
+        'soundfont': _sha256(self.soundfont),
     }
-    path = self.output / 'steps' / 'recipe.json'
-    if path.exists() and (before := json.loads(path.read_text())) != settings:
-      raise errors.UserError(
-          f'--output must be new, or of the same recipe, but {self.output} is'
-          f' of {before}. Choose another folder.'
+    # Until something is made, anything may be set right.
+    is_begun = any(self._record(name).exists() for name in STEPS)
+    if path.exists() and (is_begun or self.data_dir.exists()):
+      before = _read_record(path)
+      changed = [
+          name for name in settings if before.get(name) != settings[name]
+      ]
+      if changed:
+        raise errors.UserError(
+            f'--output must be new, or of the same recipe, but {self.output} is'
+            f' of {before}, which differs in {", ".join(changed)}. Choose'
+            ' another folder.'
+        )
+    link = self.data_dir / 'music'
+    if link.is_symlink() and not link.exists():
+      raise errors.NotFoundError(
+          f"'{link}' must lead to a dataset, but '{os.readlink(link)}' is not"
+          ' there. Put it back, or begin again in another --output.'
       )
-    _write_json(path, settings)
+    _write_record(path, settings)
+    print(f'recipe: {self.data}: {self.source}', flush=True)
+    self._tell_changes()
+
+  def _tell_changes(self) -> None:
+    """Says if the data are others than the corpus was made of."""
+    path = self._record('corpus')
+    before = _read_record(path).get('source') if path.exists() else None
+    if before and before != self.source.sha256:
+      progress.say(
+          f'{self.data} has changed since the corpus was made; the recipe goes'
+          ' on with the corpus as it is. Choose another --output for one of'
+          ' what is there now.'
+      )
+
+  def _record(self, name: str) -> pathlib.Path:
+    return self.output / 'steps' / f'{name}.json'
 
   def _step(self, name: str, make: Callable[[], Result | None]) -> Result:
     """Runs a step, unless it has ended before; returns its record."""
-    path = self.output / 'steps' / f'{name}.json'
+    path = self._record(name)
     if path.exists():
-      print(f'{name}: done before', flush=True)
-      return json.loads(path.read_text())
-    print(f'{name}: …', flush=True)
-    result = make() or {}
-    _write_json(path, result)
-    print(f'{name}: done', flush=True)
-    return result
+      record = _read_record(path)
+      print(f'{name}: done before, in {_duration(record)}', flush=True)
+      return record
+    print(f'{name}: {STEPS[name]} …', flush=True)
+    start = time.monotonic()
+    with _saying_how_to_go_on(name):
+      result = make() or {}
+      seconds = round(time.monotonic() - start, 1)
+      _write_record(path, {**result, 'seconds': seconds})
+    record = _read_record(path)
+    print(f'{name}: done in {_duration(record)}', flush=True)
+    return record
 
-  def _make_corpus(self) -> None:
-    if datasets.dataset_exists('music', self.data):
-      self.data_dir.mkdir(parents=True, exist_ok=True)
-      link = self.data_dir / 'music'
-      if not link.is_symlink():
-        link.symlink_to((self.data / 'music').resolve())
-    elif self._is_scores():
-      from musiclm_jax.data import scores
+  def _make_corpus(self) -> Result:
+    from musiclm_jax.data import folder
+    from musiclm_jax.data import scores
+    from musiclm_jax.data import sources
 
-      scores.build_scores([str(self.data)], self.data_dir, str(self.soundfont))
+    if self.source.kind == sources.Kind.DATASET:
+      self._link_corpus()
+    elif self.source.kind == sources.Kind.SCORES:
+      scores.build_scores(
+          [str(self.data)],
+          self.data_dir,
+          str(self.soundfont),
+          skip_bad=self.skip_bad,
+      )
     else:
-      from musiclm_jax.data import folder
+      folder.build_folder(self.data, self.data_dir, skip_bad=self.skip_bad)
+    return {'source': self.source.sha256}
 
-      folder.build_folder(self.data, self.data_dir)
+  def _link_corpus(self) -> None:
+    link = self.data_dir / 'music'
+    self.data_dir.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+      link.symlink_to((self.data / 'music').resolve())
 
   def _make_melody_pairs(self) -> None:
     from musiclm_jax.data import melody
 
     melody.build_melody_pairs(
-        [str(self.data)], self.data_dir, str(self.soundfont)
+        [str(self.data)],
+        self.data_dir,
+        str(self.soundfont),
+        skip_bad=self.skip_bad,
     )
-
-  def _is_scores(self) -> bool:
-    """Returns whether the data has to be rendered first."""
-    if datasets.dataset_exists('music', self.data):
-      return False
-    return any(p.suffix.lower() in SCORE_SUFFIXES for p in self.data.rglob('*'))
 
   def _make_vocab(self) -> None:
     from musiclm_jax.training import mulan
@@ -166,6 +268,7 @@ class Recipe:
 
     argv = self._flags(folder, name)
     metrics = gin_flags.train_main(argv)
+    print(f'{name}: exports it …', flush=True)
     export.export_main(argv, output=str(self.model_dir), dtype=self.dtype)
     return {'metrics': metrics}
 
@@ -176,6 +279,7 @@ class Recipe:
 
   def _sample(self) -> Result:
     from musiclm_jax.audio import io
+    from musiclm_jax.data import datasets
     from musiclm_jax.sampling import musiclm
 
     prompt = datasets.open_dataset('music', self.data_dir, 'test')[0]
@@ -191,12 +295,42 @@ class Recipe:
     return {'rows': report.evaluate(self.data_dir, self.model_dir, 'test')}
 
 
-def _write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a file whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(value, indent=2))
-  temporary.replace(path)
+def _write_record(path: pathlib.Path, value: Result) -> None:
+  """Writes JSON that says whether it was damaged."""
+  # NaN and infinities, of a metric, are no JSON.
+  value = json.loads(json.dumps(value), parse_constant=lambda _: None)
+  files.write_text(path, json.dumps(files.sealed(value), indent=2))
+
+
+def _read_record(path: pathlib.Path) -> Result:
+  return files.read_json(path, 'the record of a step')
+
+
+def _sha256(path: str | None) -> str | None:
+  """Returns the hash of a file, if there is one."""
+  if path is None:
+    return None
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _duration(record: Result) -> str:
+  seconds = record.get('seconds')
+  return 'unknown time' if seconds is None else f'{seconds:.0f} s'
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(name: str) -> Iterator[None]:
+  """Adds to an interrupt in which step it came, and what to do next."""
+  try:
+    yield
+  except KeyboardInterrupt as e:
+    said = f'{e} ' if str(e) else ''
+    raise errors.Interrupted(
+        getattr(e, 'signum', signal.SIGINT),
+        f"{said}The recipe was interrupted in its step '{name}'; run the same"
+        ' command again to go on there.',
+    ) from e
 
 
 def recipe_main(
@@ -206,6 +340,7 @@ def recipe_main(
     soundfont: str | None = None,
     dtype: str = 'float32',
     melody: bool = False,
+    skip_bad: bool = False,
 ) -> None:
   """Runs the recipe that a command line asks for; see `Recipe`."""
-  Recipe(data, output, argv, soundfont, dtype, melody).run()
+  Recipe(data, output, argv, soundfont, dtype, melody, skip_bad).run()
