@@ -26,8 +26,9 @@ _FORMATS = (
     'aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,iff,m4v,matroska,'
     'mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,webm,wv'
 )
-# Of these, their length is no estimate.
-_EXACT = ('flac', 'tta', 'wv', 'ape')
+# Those that state a length, and how much of it may be padding, in seconds.
+_STATED = {'flac': 0.0, 'tta': 0.0, 'wv': 0.0, 'ape': 0.0}
+_STATED |= {'matroska,webm': 0.25, 'asf': 0.25}
 
 
 class Block(NamedTuple):
@@ -337,9 +338,7 @@ def _decode_av(
       )
       found += frame.samples
       yield Block(rate, () if 'NONE' in names else names, samples)
-  if container.format.name in _EXACT and stream.duration:
-    stated = int(stream.duration * stream.time_base * rate)
-    _check_length(path, found, stated, rate)
+  _check_stated(path, container, stream, found / rate)
   if container.format.name.startswith('mov') and packets < stream.frames:
     raise errors.UserError(
         f'{path} must have {stream.frames} packets of sound as its header says,'
@@ -347,3 +346,27 @@ def _decode_av(
     )
   if not found:
     raise errors.UserError(f'{path} must hold audio, but has no samples.')
+
+
+def _check_stated(
+    path: pathlib.Path, container: Any, stream: Any, seconds: float
+) -> None:
+  """Refuses less sound than a container states, if it has nothing else."""
+  slack = _STATED.get(container.format.name)
+  if slack is None or any(not _is_cover(s) for s in container.streams.video):
+    return
+  if stream.duration:
+    stated = float(stream.duration * stream.time_base)
+  else:
+    stated = (container.duration or 0) / 1e6
+  if seconds < stated - slack - 0.001:
+    raise errors.UserError(
+        f'{path} must last {stated:.1f} s as its header says, but holds'
+        f' {seconds:.1f} s that can be read. Copy it again.'
+    )
+
+
+def _is_cover(stream: Any) -> bool:
+  """Whether a video is but the picture of an album."""
+  flags = stream.disposition
+  return bool(flags & type(flags).attached_pic)

@@ -1,5 +1,6 @@
 """Reads, writes and resamples audio files."""
 
+from collections.abc import Callable
 import io
 import itertools
 import os
@@ -24,7 +25,18 @@ READABLE = (
     *('.aac', '.ac3', '.aif', '.aifc', '.aiff', '.amr', '.ape', '.au', '.avi'),
     *('.caf', '.dsf', '.m4a', '.m4b', '.m4v', '.mka', '.mkv', '.mov', '.mp2'),
     *('.mp4', '.mpc', '.mpeg', '.mpg', '.oga', '.opus', '.rf64', '.snd'),
-    *('.spx', '.tta', '.w64', '.wave', '.weba', '.webm', '.wma', '.wv', '.3gp'),
+    *(
+        '.spx',
+        '.tta',
+        '.voc',
+        '.w64',
+        '.wave',
+        '.weba',
+        '.webm',
+        '.wma',
+        '.wv',
+        '.3gp',
+    ),
 )
 MAX_SECONDS = decoding.MAX_SECONDS
 MAX_COMMENT = 2000  # What libsndfile reads back of a wav file.
@@ -63,12 +75,12 @@ def _mix(path: pathlib.Path, picks: dict[int, int]) -> list[_Recording]:
   for i, ((rate, layout, channels), blocks) in enumerate(groups):
     mixer = mixing.Mixer(mixing.weigh(layout, channels))
     if i in picks:
-      mixed = [block.samples[:, picks[i]] for block in blocks]
+      picked = [block.samples[:, picks[i]] for block in blocks]
+      audio = np.concatenate(picked)
     else:
-      mixed = [mixer.mix(block.samples) for block in blocks]
-    audio = np.concatenate(mixed)
-    if mixer.gain != 1:
-      audio *= np.float32(mixer.gain)
+      audio = np.concatenate([mixer.mix(block.samples) for block in blocks])
+      if mixer.gain != 1:
+        audio *= np.float32(mixer.gain)
     recordings.append(_Recording(rate, mixer, audio))
   return recordings
 
@@ -85,8 +97,8 @@ def _read_mono(path: pathlib.Path) -> list[_Recording]:
   if level < mixing.SILENCE:
     decibels = 20 * np.log10(max(level, 1e-10))
     raise errors.UserError(
-        f'{path} must be heard, but its loudest second is at {decibels:.0f} dB'
-        ' of full scale: it is silent. Replace it or leave it out.'
+        f'{path} must be heard, but is silent: its loudest part is at'
+        f' {decibels:.0f} dB of full scale. Replace it or leave it out.'
     )
   picks = {i: mixer.pick for i, mixer in enumerate(mixers) if mixer.fault}
   if not picks:
@@ -202,6 +214,7 @@ def write_audio(
     audio: np.ndarray,
     sample_rate: int,
     comment: str = '',
+    finish: Callable[[bytes], bytes] = bytes,
 ) -> None:
   """Writes a file whole or not at all.
 
@@ -213,6 +226,7 @@ def write_audio(
     audio: [samples] floats in [-1, 1].
     sample_rate: Of the audio, in Hz.
     comment: The tag 'comment', see `read_tags`: up to 2000 ASCII characters.
+    finish: Of the bytes of the file before they are written.
 
   Raises:
     UserError: If the audio is not [samples], finite and in [-1, 1], or if the
@@ -241,12 +255,12 @@ def write_audio(
     )
   encoded = _encode(path, audio, sample_rate, comment)
   with files.replacing(path) as unfinished:
-    unfinished.write_bytes(encoded)
+    unfinished.write_bytes(finish(encoded))
 
 
 def _encode(
     path: pathlib.Path, audio: np.ndarray, sample_rate: int, comment: str
-) -> memoryview:
+) -> bytes:
   """Returns the bytes of a file.
 
   They are made in memory as libsndfile tells nothing of a full disk.
@@ -266,4 +280,4 @@ def _encode(
     raise errors.UserError(
         f'{path} cannot be written at {sample_rate} Hz: {e.error_string}'
     ) from e
-  return buffer.getbuffer()
+  return buffer.getvalue()

@@ -5,11 +5,12 @@ import dataclasses
 
 import numpy as np
 
-SILENCE = 10 ** (-65 / 20)  # RMS of the loudest second, 1 at full scale.
+SILENCE = 10 ** (-65 / 20)  # RMS of the loudest part, 1 at full scale.
 
 _DEAD = 1e-4  # Of the power of the loudest channel.
 _CANCELLED = 0.25  # Of the power that unrelated channels were mixed to.
-_CANCELLED_SHARE = 0.1  # Of the seconds that are heard.
+_CANCELLED_SHARE = 0.2  # Of the parts that are heard.
+_PART = 1 << 13  # Samples that are looked at together.
 _BULK = 1e-4  # Share of the samples that damage may have made too loud.
 _WEIGHTS = {'FC': 2**0.5, 'LFE': 0.0, 'LFE2': 0.0}
 _SURROUND = ('B', 'S', 'T')
@@ -46,11 +47,11 @@ class Mixer:
 
   Attributes:
     weights: Of each channel in the mix.
-    power: Of each channel, without its mean, summed over blocks.
-    mixed: Power of the mix, summed over blocks.
-    loudest: Power of the loudest block of the mix.
-    loudest_of: Power of the loudest block of each channel.
-    heard: Blocks that are no silence.
+    power: Of each channel, without its mean, summed over parts.
+    mixed: Power of the mix, summed over parts.
+    loudest: Power of the loudest part of the mix.
+    loudest_of: Power of the loudest part of each channel.
+    heard: Parts that are no silence.
     cancelled: Those of them that channels cancel each other in.
   """
 
@@ -73,7 +74,8 @@ class Mixer:
     """
     rows = np.ascontiguousarray(block.T)
     with np.errstate(invalid='ignore', over='ignore'):
-      self._note(rows)
+      for start in range(0, rows.shape[1], _PART):
+        self._note(rows[:, start : start + _PART])
       if len(rows) == 1:
         return rows[0]
       if len(rows) == 2:
@@ -138,7 +140,7 @@ class Mixer:
 
   @property
   def level(self) -> float:
-    """RMS of the loudest block of what is used."""
+    """RMS of the loudest part of what is used."""
     if self.fault:
       return float(np.sqrt(np.max(self.loudest_of)))
     return self.gain * float(np.sqrt(self.loudest))
@@ -151,10 +153,10 @@ class Mixer:
     return f'number {self.pick + 1}'
 
 
-def is_silent(audio: np.ndarray, sample_rate: int) -> bool:
-  """Returns whether no second of [samples] audio can be heard."""
-  seconds = range(0, len(audio), sample_rate)
-  return not any(np.std(audio[s : s + sample_rate]) >= SILENCE for s in seconds)
+def is_silent(audio: np.ndarray) -> bool:
+  """Returns whether no part of [samples] audio can be heard."""
+  parts = range(0, len(audio), _PART)
+  return not any(np.std(audio[p : p + _PART]) >= SILENCE for p in parts)
 
 
 def fit(audio: np.ndarray) -> tuple[np.ndarray, str]:

@@ -155,8 +155,8 @@ def find_segments(data: containers.Data) -> tuple[list[Segment], int]:
     data: What is in the file, or a memory map of that.
 
   Returns:
-    The recordings that follow each other in it, and how many bytes behind its
-    first frame are neither frames nor tags.
+    The recordings that follow each other in it, and how many bytes are neither
+    frames nor tags.
   """
   segments: list[Segment] = []
   position = junk = 0
@@ -175,7 +175,7 @@ def find_segments(data: containers.Data) -> tuple[list[Segment], int]:
         or (frame.sound != sound and not _is_followed(data, position, frame))
     ):
       found = _find_frame(data, position + 1)
-      if segments and any(data[position : min(found, position + 4096)]):
+      if any(data[position : min(found, position + 4096)]):
         junk += found - position
       position = found
       continue
@@ -216,8 +216,8 @@ def _check(path: pathlib.Path, segments: list[Segment], junk: int) -> None:
       )
   if junk:
     progress.say(
-        f'{path}: {junk} bytes behind its first frame are no whole frame and'
-        ' left out'
+        f'{path}: {junk} of its bytes are neither tags nor whole frames of'
+        ' sound, and are left out'
     )
 
 

@@ -151,8 +151,9 @@ class Finder:
 
   def near(self, name: str) -> str | None:
     """Returns the name of a file that is spelled nearly so, if there is one."""
-    keys = {_key(other): other for other in self._paths}
-    close = difflib.get_close_matches(_key(name), keys, 1, cutoff=0.8)
-    stem = os.path.splitext(_key(name))[0]
-    same = [k for k in keys if os.path.splitext(k)[0] in (stem, _key(name))]
-    return next((keys[key] for key in (*same, *close)), None)
+    stems = {os.path.splitext(_key(other))[0]: other for other in self._paths}
+    # It may have no suffix, or that of another format.
+    for stem in (os.path.splitext(_key(name))[0], _key(name)):
+      for close in difflib.get_close_matches(stem, stems, 1, cutoff=0.8):
+        return stems[close]
+    return None

@@ -293,7 +293,7 @@ def _normalize(where: str, row: dict[str, Any]) -> dict[str, Any]:
     _check_caption(where, text)
   rest = {}
   for key in _REST:
-    value = row.get(key) or ''
+    value = '' if row.get(key) is None else row[key]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
       raise errors.UserError(
           f'{where} must have a text for {key}, but has {value!r:.60}.'

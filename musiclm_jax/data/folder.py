@@ -248,7 +248,7 @@ def read_clips(
     )
   split = clips.split_audio(audio, clip_seconds)
   for i, (start, clip_audio) in enumerate(split):
-    if mixing.is_silent(clip_audio, clips.SAMPLE_RATE):
+    if mixing.is_silent(clip_audio):
       yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SILENT)
       continue
     yield clips.Clip(

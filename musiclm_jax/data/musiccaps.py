@@ -175,7 +175,7 @@ def read_clips(row: Row) -> Iterator[clips.Clip | clips.LeftOut]:
         f' {row.ytid}, but holds {len(audio) / clips.SAMPLE_RATE:.2f} s of'
         ' them. Download it again.'
     )
-  if mixing.is_silent(audio, clips.SAMPLE_RATE):
+  if mixing.is_silent(audio):
     yield clips.LeftOut(f'{row.path} at {row.start:g} s', clips.SILENT)
     return
   yield clips.Clip(

@@ -1,0 +1,575 @@
+"""Drills: what a user gives is read whole, or refused by name and reason."""
+
+import contextlib
+import io
+import os
+import pathlib
+import socket
+import struct
+import tempfile
+import unicodedata
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax import errors
+from musiclm_jax.audio import io as audio_io
+from musiclm_jax.audio import mp3
+from musiclm_jax.data import clips
+from musiclm_jax.data import datasets
+from musiclm_jax.data import folder
+from musiclm_jax.data import musiccaps
+import numpy as np
+import soundfile
+from tests.campaigns import mutated_audio
+
+RATE = 24000
+
+
+def tone(seconds=2.0, hz=440, level=0.5, rate=RATE):
+  """Returns [samples] of a tone."""
+  time = np.arange(round(seconds * rate)) / rate
+  return (level * np.sin(2 * np.pi * hz * time)).astype(np.float32)
+
+
+def rms(audio):
+  return float(np.sqrt(np.mean(np.square(audio))))
+
+
+def encode(name, *channels, rate=RATE):
+  return mutated_audio.encode(name, np.stack(channels, axis=-1), rate)
+
+
+class Drill(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.said = self.enterContext(contextlib.redirect_stderr(io.StringIO()))
+
+  def read(self, data, name='x.wav'):
+    path = self.dir / name
+    path.write_bytes(data)
+    return audio_io.read_audio(path, RATE)
+
+  def refused(self, data, name='x.wav', reason=''):
+    with self.assertRaisesRegex(errors.UserError, f'{name} .*{reason}') as e:
+      self.read(data, name)
+    self.assertNotIn('\n', str(e.exception))
+
+
+class WholeTest(Drill):
+  """Files are read to their end, whatever their headers say.
+
+  Siblings: mp3 without a header of its length, loud or silent first, joined,
+  with tags before, between and after; ogg and flac joined; lengths that
+  recorders and pipes leave unknown; other chunks around the sound.
+  """
+
+  @parameterized.parameters('loud first', 'silent first')
+  def test_mp3_of_varying_bitrate_without_its_length(self, order):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 5 * RATE)
+    parts = [noise, np.zeros(5 * RATE)]
+    data = encode('mp3', np.concatenate(parts[:: 1 if order[0] == 'l' else -1]))
+    first = mp3.parse_frame(data[:4])
+    audio = self.read(data[first.length :], 'vbr.mp3')
+    self.assertBetween(len(audio) / RATE, 10.0, 10.1)
+
+  @parameterized.parameters(
+      ('mp3', b''),
+      ('mp3', b'ID3\x04\0\0\0\0\x40\0' + b'\xff\xfb\x90\x64' * 2048),
+      ('mp3', b'TAG' + bytes(125)),
+      ('ogg', b''),
+      ('opus', b''),
+      ('flac', b''),
+      ('aac', b''),
+  )
+  def test_joined_files(self, name, between):
+    one, two = encode(name, tone(2)), encode(name, tone(3, 880))
+    audio = self.read(one + between + two, f'a.{mutated_audio.suffix(name)}')
+    self.assertAlmostEqual(len(audio) / RATE, 5.0, delta=0.2)
+    self.assertAlmostEqual(rms(audio[-RATE:-4000]), 0.354, delta=0.02)
+
+  def test_joined_files_of_different_rates_and_channels(self):
+    one = encode('ogg', tone(2))
+    two = encode('ogg', *[tone(3, rate=16000)] * 2, rate=16000)
+    self.assertLen(self.read(one + two, 'a.ogg'), 5 * RATE)
+
+  @parameterized.parameters('wav', 'm4a', 'webm')
+  def test_joined_files_that_cannot_be_read_on(self, name):
+    data = encode(name, tone(2))
+    self.refused(2 * data, f'a.{name}', 'one recording.*Split it')
+
+  @parameterized.parameters(0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000)
+  def test_wav_of_unknown_length(self, length):
+    data = bytearray(encode('wav', tone(2)))
+    struct.pack_into('<I', data, 4, length)
+    struct.pack_into('<I', data, data.index(b'data') + 4, length)
+    np.testing.assert_allclose(self.read(data), tone(2), atol=1e-4)
+
+  def test_flac_of_unknown_length(self):
+    data = bytearray(encode('flac', tone(2)))
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    np.testing.assert_allclose(self.read(data, 'a.flac'), tone(2), atol=1e-4)
+
+  def test_chunks_around_the_sound(self):
+    data = encode('wav', tone(2))
+    odd = b'junk' + struct.pack('<I', 5) + b'12345\0'
+    between = data[:12] + odd + data[12:] + odd + b'\0' * 9999
+    np.testing.assert_allclose(self.read(between), tone(2), atol=1e-4)
+
+  def test_a_picture_and_other_tags_around_mp3(self):
+    data = encode('mp3', tone(2))
+    size = 300_000
+    head = b'ID3\x03\0\0' + bytes((size >> s) & 127 for s in (21, 14, 7, 0))
+    picture = np.random.default_rng(0).bytes(size)
+    ape = b'APETAGEX' + struct.pack('<IIII', 2000, 64, 1, 1 << 31) + bytes(8)
+    audio = self.read(head + picture + data + ape + bytes(64), 'a.mp3')
+    self.assertLen(audio, 2 * RATE)
+
+  @parameterized.parameters('flac', 'ogg', 'mp3', 'm4a', 'aiff')
+  def test_the_suffix_does_not_matter(self, name):
+    audio = self.read(encode(name, tone(2)), 'lie.wav')
+    self.assertAlmostEqual(len(audio) / RATE, 2, delta=0.1)
+
+  @parameterized.parameters(*mutated_audio.FORMATS)
+  def test_reads(self, name):
+    audio = self.read(encode(name, tone(2)), f'x.{mutated_audio.suffix(name)}')
+    self.assertAlmostEqual(len(audio) / RATE, 2, delta=0.1)
+    self.assertAlmostEqual(rms(audio), 0.354, delta=0.02)
+
+
+class CutTest(Drill):
+  """Files that lack their end are refused.
+
+  Siblings: each format, cut in the middle and near the end, and in the middle
+  of what was joined.
+  """
+
+  @parameterized.product(
+      name=sorted(set(mutated_audio.FORMATS) - {'aac'}), share=(0.5, 0.9)
+  )
+  def test_cut(self, name, share):
+    data = encode(name, tone(2))
+    cut = data[: round(share * len(data))]
+    self.refused(cut, f'x.{mutated_audio.suffix(name)}', '(again|leave it out)')
+
+  @parameterized.parameters('mp3', 'ogg')
+  def test_the_first_of_joined_files(self, name):
+    data = encode(name, tone(2))
+    self.refused(data[: len(data) // 2] + data, f'x.{name}')
+
+  @parameterized.parameters('mp3', 'ogg')
+  def test_the_second_of_joined_files(self, name):
+    data = encode(name, tone(2))
+    self.refused(data + data[: len(data) // 2], f'x.{name}')
+
+  def test_a_page_of_ogg_that_is_damaged(self):
+    data = bytearray(encode('ogg', tone(10)))
+    data[len(data) // 2] ^= 1
+    self.refused(data, 'x.ogg', 'checksum of its page.*Copy it again')
+
+  def test_sound_behind_the_end_that_the_header_names(self):
+    data = bytearray(
+        encode('wav', np.random.default_rng(0).normal(0, 0.1, RATE))
+    )
+    struct.pack_into('<I', data, data.index(b'data') + 4, RATE)
+    self.refused(data, reason='its header ends the sound at byte')
+
+
+class CarriesNothingTest(Drill):
+  """Sound that carries nothing is refused, or mended with a word.
+
+  Siblings: stereo and 5.1, channels that cancel each other wholly or in part,
+  dead channels, silence, an offset only, single samples far too loud.
+  """
+
+  def wav(self, *channels, name='x.wav'):
+    data = encode('wav float', *channels)
+    return self.read(data, name)
+
+  @parameterized.parameters(
+      (lambda x: -x, 'cancel each other'),
+      (lambda x: -0.8 * x, 'cancel each other'),
+      (
+          lambda x: np.where(np.arange(len(x)) < RATE, -x, x),
+          'cancel each other',
+      ),
+      (np.zeros_like, 'only its left channel'),
+      (lambda x: 0 * x + 0.1, 'only its left channel'),
+  )
+  def test_the_left_channel_is_used(self, make_right, word):
+    left = tone(3)
+    np.testing.assert_allclose(
+        self.wav(left, make_right(left).astype(np.float32)), left, atol=1e-4
+    )
+    self.assertIn('x.wav: ', self.said.getvalue())
+    self.assertIn(word, self.said.getvalue())
+
+  def test_stereo_is_the_mean_of_its_channels(self):
+    left, right = tone(), tone(hz=550)
+    np.testing.assert_allclose(
+        self.wav(left, right), (left + right) / 2, atol=1e-6
+    )
+    self.assertEmpty(self.said.getvalue())
+
+  @parameterized.product(name=('wav float', 'm4a', 'flac'), place=[*range(6)])
+  def test_one_channel_of_six(self, name, place):
+    channels = [np.zeros(2 * RATE, np.float32)] * 6
+    channels[place] = tone()
+    audio = self.read(encode(name, *channels), 'six.wav')
+    if name != 'm4a' or place != 3:  # A codec may take the LFE for bass.
+      self.assertAlmostEqual(rms(audio), 0.354, delta=0.03)
+
+  @parameterized.parameters(
+      (np.zeros(2 * RATE),),
+      (np.full(2 * RATE, 0.5),),
+      (tone(level=10 ** (-70 / 20)),),
+      (np.random.default_rng(0).normal(0, 1e-4, 2 * RATE),),
+  )
+  def test_silence(self, audio):
+    data = encode('wav float', audio.astype(np.float32))
+    self.refused(data, reason='must be heard.*silent')
+
+  def test_one_peak(self):
+    audio = tone()
+    audio[1000] = 50
+    read = self.wav(audio)
+    np.testing.assert_allclose(read[2000:], audio[2000:], atol=1e-6)
+    self.assertRegex(self.said.getvalue(), r'x.wav: .*peak at 50.*clipped')
+
+  @parameterized.parameters(1.2, 8.0)
+  def test_what_is_loud_throughout_is_scaled(self, level):
+    np.testing.assert_allclose(
+        self.wav(tone(level=level)), tone(level=1), atol=1e-5
+    )
+    self.assertEmpty(self.said.getvalue())
+
+  @parameterized.parameters(np.nan, np.inf, 1e30)
+  def test_what_is_no_number(self, value):
+    left = tone()
+    left[99] = value
+    data = encode('wav float', left, tone())
+    self.refused(data, reason='must be finite')
+
+
+class BoundsTest(Drill):
+  """What is no file, or claims to be huge, is refused in a line at once.
+
+  Siblings: headers of terabytes, many hours, pipes, folders, devices, sockets.
+  """
+
+  def refuses_path(self, path, reason):
+    with self.assertRaisesRegex(errors.UserError, reason):
+      audio_io.read_audio(path, RATE)
+    with self.assertRaisesRegex(errors.UserError, reason):
+      audio_io.read_tags(path)
+
+  def test_no_files(self):
+    pipe = self.dir / 'pipe.wav'
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as server:
+      server.bind(str(self.dir / 's.wav'))
+      for path in (pipe, '/dev/zero', self.dir / 's.wav'):
+        self.refuses_path(path, f'{path} must be .* a pipe, a socket or a dev')
+    self.refuses_path(self.dir, 'but is a folder')
+    self.refuses_path(self.dir / ('x' * 300), 'x must be an audio file')
+
+  def test_no_caption_files(self):
+    pipe = self.dir / 'captions.csv'
+    os.mkfifo(pipe)
+    (self.dir / 'a.wav').write_bytes(encode('wav', tone()))
+    with self.assertRaisesRegex(errors.UserError, 'captions.csv .* is a pipe'):
+      folder.find_files(self.dir)
+
+  def test_terabytes(self):
+    data = bytearray(encode('w64', tone()))
+    struct.pack_into('<Q', data, data.index(b'data') + 16, 1 << 42)
+    self.refused(data, 'x.w64', 'breaks off')
+    path = self.dir / 'sparse.wav'
+    path.write_bytes(encode('wav', tone()))
+    os.truncate(path, 1 << 40)
+    self.refuses_path_read(path, 'GiB')
+
+  def refuses_path_read(self, path, reason):
+    with self.assertRaisesRegex(errors.UserError, reason):
+      audio_io.read_audio(path, RATE)
+
+  def test_hours(self):
+    data = bytearray(encode('flac', tone()))
+    data[21] |= 0x0F
+    self.refused(data, 'x.flac', 'must last at most')
+
+
+class WritingTest(Drill):
+  """A file that cannot be written says why, in the system's words.
+
+  Siblings: long names, a full disk, folders that are files.
+  """
+
+  def test_a_name_of_250_characters(self):
+    path = self.dir / ('x' * 246 + '.wav')
+    audio_io.write_audio(path, tone(), RATE)
+    np.testing.assert_allclose(
+        audio_io.read_audio(path, RATE), tone(), atol=1e-4
+    )
+
+  @parameterized.parameters('wav', 'flac', 'ogg', 'mp3')
+  def test_a_full_disk(self, suffix):
+    def write_bytes(self, data):
+      del self, data
+      raise OSError(28, 'No space left on device')
+
+    with absltest.mock.patch.object(pathlib.Path, 'write_bytes', write_bytes):
+      with self.assertRaisesRegex(errors.WriteError, f'x.{suffix}.*No space'):
+        audio_io.write_audio(self.dir / f'x.{suffix}', tone(), RATE)
+    self.assertEmpty(list(self.dir.iterdir()))
+
+  def test_a_folder_that_is_a_file(self):
+    (self.dir / 'a').write_text('')
+    with self.assertRaisesRegex(errors.WriteError, 'system says'):
+      audio_io.write_audio(self.dir / 'a' / 'x.wav', tone(), RATE)
+
+
+class FolderTest(Drill):
+  """A folder is read with all that is in it, and says what it left out.
+
+  Siblings: formats, links to folders and files, loops, hidden things, what is
+  not audio, names in other spellings, quiet parts of works.
+  """
+
+  def setUp(self):
+    super().setUp()
+    self.album = self.dir / 'album'
+    self.album.mkdir()
+
+  def add(self, *names):
+    for name in names:
+      path = self.album / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(encode('wav', tone()))
+
+  def names(self, **options):
+    files, left_out = folder.survey(self.album, **options)
+    return [file.name for file in files], left_out
+
+  def test_formats(self):
+    names = [
+        f'a.{suffix}'
+        for suffix in (
+            'm4a',
+            'MP4',
+            'aac',
+            'opus',
+            'aiff',
+            'aif',
+            'aifc',
+            'wma',
+            'webm',
+            'mka',
+            'caf',
+            'w64',
+            'au',
+            'oga',
+            'wv',
+        )
+    ]
+    self.add(*names)
+    self.assertEqual(self.names(), (sorted(names), []))
+
+  def test_links_are_followed_once(self):
+    self.add('b/1.wav', '../other/2.wav')
+    (self.album / 'a').symlink_to('b')
+    (self.album / 'other').symlink_to(self.dir / 'other')
+    (self.album / 'b' / 'loop').symlink_to(self.album)
+    (self.album / 'self').symlink_to('self')
+    (self.album / 'nowhere.wav').symlink_to('none')
+    names, left_out = self.names()
+    self.assertEqual(names, ['b/1.wav', 'other/2.wav'])
+    kinds = dict(left_out)
+    self.assertCountEqual(kinds, ['a', 'b/loop', 'self', 'nowhere.wav'])
+    self.assertIn('another name', kinds['a'])
+
+  def test_what_is_left_out_is_told(self):
+    self.add('a.wav', '.b.wav', '.cache/c.wav')
+    for name in ('cover.jpg', 'a.cue', 'a.log', 'list.m3u', 'x.nfo', 'a.lrc'):
+      (self.album / name).write_bytes(b'text')
+    (self.album / 'a.txt').write_text('a waltz')
+    (self.album / 'b.txt').write_text('notes')
+    (self.album / 'c.mid').write_bytes(b'MThd')
+    (self.album / 'song').write_bytes(encode('flac', tone()))
+    os.mkfifo(self.album / 'd.wav')
+    names, left_out = self.names()
+    self.assertEqual(names, ['a.wav'])
+    kinds = {}
+    for name, kind in left_out:
+      kinds.setdefault(kind, []).append(name)
+    self.assertLen(kinds.pop('not audio'), 7)
+    self.assertEqual(kinds.pop('hidden'), ['.b.wav', '.cache'])
+    self.assertCountEqual(sum(kinds.values(), []), ['c.mid', 'song', 'd.wav'])
+
+  @parameterized.parameters(
+      ('song.m4a', 'song.m4a'),
+      ('Song.WAV', 'song.wav'),
+      (
+          unicodedata.normalize('NFC', 'é.wav'),
+          unicodedata.normalize('NFD', 'é.wav'),
+      ),
+      (
+          unicodedata.normalize('NFD', 'é.wav'),
+          unicodedata.normalize('NFC', 'é.wav'),
+      ),
+      ('sub\\song.wav', 'sub/song.wav'),
+      ('./song.wav', 'song.wav'),
+      ('.song.wav', '.song.wav'),
+      ('song.sound', 'song.sound'),
+  )
+  def test_names_in_captions(self, written, name):
+    self.add('other.wav', name)
+    (self.album / 'captions.csv').write_text(f'path,caption\n{written},jig\n')
+    files, _ = folder.survey(self.album)
+    captions = {file.name: file.captions for file in files}
+    self.assertEqual(captions, {'other.wav': (), name: ('jig',)})
+
+  def test_a_name_that_is_nearly_there(self):
+    self.add('blue moon.wav')
+    (self.album / 'captions.csv').write_text('path,caption\nblue-moon.mp3,jig')
+    with self.assertRaisesRegex(
+        errors.UserError, r"not there.*\(line 2\) 'blue moon.wav'\?"
+    ):
+      folder.survey(self.album)
+
+  def test_musiccaps_takes_all_formats_and_tells(self):
+    self.add('x.m4a', 'sub/[y]-[30-40].opus', 'z.jpg', 'sub2/x.wav')
+    paths, left_out = musiccaps.survey(self.album)
+    self.assertCountEqual(paths, ['x', 'y'])
+    self.assertCountEqual(dict(left_out), ['z.jpg', 'x.m4a'])
+
+  def test_silent_parts_are_left_out_and_counted(self):
+    for name in ('a', 'b', 'c'):
+      parts = [tone(2), np.zeros(2 * RATE), tone(2.5)]
+      soundfile.write(self.album / f'{name}.wav', np.concatenate(parts), RATE)
+    folder.build_folder(
+        self.album, self.dir / 'data', clip_seconds=2.0, num_workers=1
+    )
+    ids = [
+        example['id']
+        for split in ('train', 'validation', 'test')
+        for example in datasets.open_dataset('music', self.dir / 'data', split)
+    ]
+    self.assertCountEqual(
+        ids, [f'{name}.wav/{i}' for name in 'abc' for i in (0, 2)]
+    )
+    self.assertRegex(
+        self.said.getvalue(), '3 silent: a.wav at 2 s|a.wav at 2 s'
+    )
+    self.assertIn(f'3 {clips.SHORT}', self.said.getvalue())
+
+
+class CaptionsTest(Drill):
+  """Texts that carry nothing, or not what was meant, are no captions.
+
+  Siblings: commas without quotes, quotes that do not close, other separators,
+  other encodings, nothing in other words, blank and repeated rows and columns,
+  no header, JSON of other types, texts beside the audio.
+  """
+
+  def captions(self, data, name='c.csv', encoding='utf-8'):
+    path = self.dir / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode(encoding))
+    rows = folder.read_caption_file(path)
+    return [(row['file'], *row['captions']) for row in rows]
+
+  @parameterized.parameters(
+      'path,caption\na.wav,"calm piano, slow, sad"\n',
+      'path,caption\na.wav,calm piano, slow, sad\n',
+      'path;caption\na.wav;calm piano, slow, sad\n',
+      'path\tcaption\na.wav\tcalm piano, slow, sad\n',
+      'sep=;\npath;caption\na.wav;calm piano, slow, sad\n',
+      ' Path , "Caption" \r\n\r\na.wav, "calm piano, slow, sad"\r\n,\r\n',
+      'path,caption\n' + 2 * 'a.wav,"calm piano, slow, sad"\n',
+      'path,caption,caption\na.wav,"calm piano, slow, sad",\n',
+  )
+  def test_tables(self, text):
+    for encoding in ('utf-8', 'utf-8-sig', 'utf-16'):
+      self.assertEqual(
+          self.captions(text, encoding=encoding),
+          [('a.wav', 'calm piano, slow, sad')],
+      )
+
+  def test_both_of_two_caption_columns(self):
+    text = 'path,caption,caption\na.wav,jig,reel\n'
+    self.assertEqual(self.captions(text), [('a.wav', 'jig', 'reel')])
+
+  @parameterized.parameters(
+      ('path,caption,work\na.wav,jig, slow,W\n', 'line 2 must have 3 columns'),
+      ('path,caption\na.wav,jig\nb.wav,"jig\n', 'line 3 must be a row'),
+      ('path,caption\na.wav,"jig\nb.wav,reel"\n', 'line 2 .*Close them'),
+      ('path,caption\na.wav,"jig\nb.wav,"reel"\n', 'line 2 must be a row'),
+      ('a.wav,jig\nb.wav,reel\n', 'line 1 must be a header'),
+      ('path,path,caption\na.wav,b.wav,jig\n', "'path' 2 times"),
+      ('path,caption\na.wav,jig\nb.wav,...\n', r"line 3 must have .* '\.\.\.'"),
+      ('path,caption\na.wav,NaN\n', "line 2 must .* 'NaN'"),
+      ('path,caption\na.wav,null\n', "line 2 must .* 'null'"),
+      ('path,caption\na.wav,none\n', "line 2 must .* 'none'"),
+      ('path,caption\na.wav,\n', "line 2 must have 'file' and 'caption'"),
+      ('path,caption\na.wav,j\0ig\n', 'line 2 must be text, but has a zero'),
+      ('', 'must hold captions, but is empty'),
+      (b'path,caption\na.wav,caf\xe9\n', 'line 2 .*0xE9. Save it as UTF-8'),
+      ('path,caption\n'.encode('utf-16-le'), 'line 1 .*zero byte. Save it'),
+  )
+  def test_refused_tables(self, data, reason):
+    with self.assertRaisesRegex(errors.UserError, f'c.csv .*{reason}'):
+      self.captions(data)
+
+  @parameterized.parameters(
+      '{"path": "a.wav", "caption": null}',
+      '{"path": "a.wav", "caption": 5}',
+      '{"path": "a.wav", "caption": ["jig", null]}',
+      '{"path": "a.wav", "caption": [["jig"]]}',
+      '{"path": "a.wav", "caption": NaN}',
+      '{"path": "a.wav", "caption": "-"}',
+      '{"path": ["a.wav"], "caption": "jig"}',
+      '{"path": "a.wav", "caption": "jig", "caption": "reel"}',
+      '{"path": "a.wav", "caption": "jig", "work": {}}',
+      '{"path": "a.wav", "caption": "jig", "weight": true}',
+      '["a.wav", "jig"]',
+      '[' * 100_000,
+  )
+  def test_refused_lines_of_json(self, line):
+    text = f'{{"path": "b.wav", "caption": "jig"}}\n\n{line}\n'
+    with self.assertRaisesRegex(errors.UserError, 'c.jsonl line 3 must'):
+      self.captions(text, 'c.jsonl')
+
+  def beside(self, data):
+    soundfile.write(self.dir / 'a.wav', tone(), RATE)
+    (self.dir / 'a.txt').write_bytes(data)
+    return folder.find_files(self.dir)[0].captions
+
+  def test_texts_beside_the_audio(self):
+    self.assertEqual(
+        self.beside('jig\n\nsad\n'.encode('utf-16')), ('jig', 'sad')
+    )
+    for data in (b'', b' \n', b'jig\n...\n', b'caf\xe9', b'j\0ig'):
+      with self.assertRaisesRegex(errors.UserError, 'a.txt .*must'):
+        self.beside(data)
+
+  def test_names_and_tags_that_say_nothing(self):
+    soundfile.write(self.dir / '---.wav', tone(), RATE)
+    (file,) = folder.find_files(self.dir)
+    with self.assertRaisesRegex(
+        errors.UserError, '---.wav must have a caption'
+    ):
+      list(folder.read_clips(file, 30.0))
+
+  def test_rows_of_a_file_that_disagree(self):
+    soundfile.write(self.dir / 'a.wav', tone(), RATE)
+    (self.dir / 'captions.csv').write_text(
+        'path,caption,work\na.wav,jig,A\na.wav,reel,B\n'
+    )
+    with self.assertRaisesRegex(errors.UserError, r'one work.*lines \[2, 3\]'):
+      folder.find_files(self.dir)
+
+
+if __name__ == '__main__':
+  absltest.main()
