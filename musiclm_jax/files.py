@@ -139,7 +139,8 @@ def read_bytes(
     return pathlib.Path(path).read_bytes()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns an object of JSON; ValueError if it has a key twice."""
   found = dict(pairs)
   if len(found) < len(pairs):
     raise ValueError('an object has a key twice')
@@ -148,11 +149,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _finite(name: str) -> Any:
   raise ValueError(f'{name} is no number of JSON')
-
-
-def parse_json(text: str | bytes) -> Any:
-  """Parses JSON; ValueError for NaN, Infinity and keys that repeat."""
-  return json.loads(text, object_pairs_hook=_once, parse_constant=_finite)
 
 
 def read_json(
@@ -169,7 +165,8 @@ def read_json(
     UserError: If it is no such file, or not what `sealed` was given.
   """
   with errors.reading(path, kind, 'Copy or make it again.'):
-    value = parse_json(read_bytes(path, kind, most).decode('utf-8'))
+    text = read_bytes(path, kind, most).decode('utf-8')
+    value = json.loads(text, object_pairs_hook=once, parse_constant=_finite)
     if not isinstance(value, dict):
       raise ValueError(f'it holds no object, but {value!r:.40}')
     seal = value.pop(SEAL, None)

@@ -14,6 +14,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 from musiclm_jax import cli
+from musiclm_jax import errors
 from musiclm_jax.sampling import musiclm
 import pytest
 from tests.sampling import batch_test
@@ -96,7 +97,7 @@ class CliBatchTest(parameterized.TestCase):
     )
 
   def test_options_reach_the_model(self):
-    generate = mock.Mock(side_effect=ValueError('no music'))
+    generate = mock.Mock(side_effect=errors.UserError('no music'))
     self.model.generate = generate
     self.prompts = self.dir / 'prompts.jsonl'
     self.prompts.write_text(

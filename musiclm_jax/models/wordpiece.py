@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 import os
 import pathlib
 import string
+import unicodedata
 
 from jaxtyping import Int
 from musiclm_jax import errors
+from musiclm_jax import files
 import numpy as np
 import tokenizers
 
@@ -65,13 +67,32 @@ class WordPiece:
 
   def to_file(self, path: str | os.PathLike[str]) -> None:
     """Writes what `from_file` reads."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(''.join(f'{p}\n' for p in self.vocab), encoding='utf-8')
+    files.write_text(path, ''.join(f'{p}\n' for p in self.vocab))
 
   def pieces(self, text: str) -> list[str]:
     """Returns the pieces of `text`, without those that mark its ends."""
     return self._tokenizer.encode(text, add_special_tokens=False).tokens
+
+  def words(self, text: str) -> tuple[list[str], list[str]]:
+    """Returns the words of `text` that are known, and those that are not.
+
+    Punctuation is no word; a sign that is none, e.g. of music, is one.
+    """
+    encoding = self._tokenizer.encode(text, add_special_tokens=False)
+    spans: dict[int, list[tuple[int, int]]] = {}
+    unknown = set()
+    for word, piece, span in zip(
+        encoding.word_ids, encoding.tokens, encoding.offsets, strict=True
+    ):
+      spans.setdefault(word, []).append(span)
+      if piece == UNKNOWN:
+        unknown.add(word)
+    found: tuple[list[str], list[str]] = [], []
+    for word, pieces in spans.items():
+      spelled = text[pieces[0][0] : pieces[-1][1]]
+      if not all(map(_is_mark, spelled)):
+        found[word in unknown].append(spelled)
+    return found
 
   def encode(
       self, texts: Sequence[str], max_length: int, truncate: bool = True
@@ -103,6 +124,12 @@ class WordPiece:
         ids = [*ids[: max_length - 1], end]
       row[: len(ids)] = ids
     return rows
+
+
+def _is_mark(character: str) -> bool:
+  """Returns whether a character is punctuation, a space or a control code."""
+  category = unicodedata.category(character)
+  return category[0] in 'PZC' or character in string.punctuation
 
 
 def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:

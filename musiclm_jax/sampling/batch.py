@@ -8,6 +8,7 @@ been cut off is computed as a whole, and all have the same number of rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress as progress_lib
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import prompt_list
 from musiclm_jax.sampling import provenance
@@ -27,6 +30,10 @@ import tqdm
 
 FORMATS = ('.wav', '.flac', '.mp3')  # No .ogg: it has a random serial number.
 
+MAX_BATCH_SIZE, MAX_SHARDS = 4096, 99_999
+
+# What older versions left in place of a file.
+_OLD_LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
 _FAILURES = re.compile(r'failed-\d{5}-of-(?P<shards>\d{5})\.jsonl')
 
 
@@ -105,9 +112,17 @@ class Shard:
       raise errors.UserError(
           f'shard must be in [0, num_shards), but is {shard} of {num_shards}.'
       )
+    if num_shards > MAX_SHARDS:
+      raise errors.UserError(
+          f'num_shards must be at most {MAX_SHARDS}, but is {num_shards}.'
+      )
     if batch_size < 1:
       raise errors.UserError(
           f'batch_size must be at least 1, but is {batch_size}.'
+      )
+    if batch_size > MAX_BATCH_SIZE:
+      raise errors.UserError(
+          f'batch_size must be at most {MAX_BATCH_SIZE}, but is {batch_size}.'
       )
     if audio_format not in FORMATS:
       raise errors.UserError(
@@ -135,11 +150,21 @@ class Shard:
       progress: Whether to show a progress bar.
 
     Raises:
-      ValueError: If a file that is there was made from something else.
+      ValueError: If a file that is there was made from something else, or
+        another process makes this shard.
+      WriteError: If the system does not let files be written.
     """
-    self._dir.mkdir(parents=True, exist_ok=True)
-    self._tidy()
-    missing = self._missing()
+    with files.lock(self._dir, 'musiclm batch', self._lock):
+      self._check_others()
+      self._tidy()
+      files.check_writable(self._failures)
+      with progress_lib.telling('checking the files that are there'):
+        missing = self._missing()
+      return self._run(load, missing, progress)
+
+  def _run(
+      self, load: Callable[[], Model], missing: set[str], progress: bool
+  ) -> Summary:
     total = sum(map(len, self._lines.values()))
     failed, seconds, start = list(self._wrong), 0.0, time.monotonic()
     try:
@@ -148,15 +173,20 @@ class Shard:
         start = time.monotonic()
         with tqdm.tqdm(
             total=total, initial=total - len(missing), unit=' prompts',
-            desc='batch', disable=not progress,
+            desc='batch', disable=not progress, postfix='compiling',
         ) as bar:  # fmt: skip
           for batch in self._batches:
             for line, samples in self._make(model, batch, missing):
               seconds += samples / model.sample_rate
               failed.extend([line] if line.error else [])
+              bar.set_postfix_str('', refresh=False)
               bar.update()
-    finally:
-      self._list_failures(failed)
+    except BaseException:
+      # A full disk, for one, is told by the error that is on its way.
+      with contextlib.suppress(OSError):
+        self._list_failures(failed)
+      raise
+    self._list_failures(failed)
     return Summary(
         made=len(missing) + len(self._wrong) - len(failed),
         skipped=total - len(missing),
@@ -167,9 +197,24 @@ class Shard:
     )
 
   @property
+  def _name(self) -> str:
+    return f'{self._shard:05d}-of-{self._num_shards:05d}'
+
+  @property
+  def _lock(self) -> str:
+    return f'batch-{self._name}'
+
+  @property
   def _failures(self) -> pathlib.Path:
-    shards = f'{self._shard:05d}-of-{self._num_shards:05d}'
-    return self._dir / f'failed-{shards}.jsonl'
+    return self._dir / f'failed-{self._name}.jsonl'
+
+  def _check_others(self) -> None:
+    """Raises ValueError if another number of shards is being made here."""
+    for path in self._dir.glob('.musiclm-batch-*.lock'):
+      name = path.stem.removeprefix('.musiclm-')
+      if not name.endswith(f'-of-{self._num_shards:05d}'):
+        with files.lock(self._dir, 'musiclm batch', name):
+          pass  # A process that was killed has left it.
 
   def _file(self, line: prompt_list.Line) -> pathlib.Path:
     return self._dir / f'{line.id}{self._format}'
@@ -177,8 +222,13 @@ class Shard:
   def _tidy(self) -> None:
     """Removes what earlier runs left of this shard: halves, and failures."""
     ids = {line.id for lines in self._lines.values() for line in lines}
-    for path in list(self._dir.iterdir()):
-      leftover = io.LEFTOVER.fullmatch(path.name)
+    for path in [path for path in self._dir.iterdir() if path.is_file()]:
+      if path.name.startswith('.musiclm-'):
+        own = [*(f'{id_}{self._format}' for id_ in ids), self._failures.name]
+        if any(files.is_leftover(path, of=name) for name in own):
+          path.unlink(missing_ok=True)
+        continue
+      leftover = _OLD_LEFTOVER.fullmatch(path.name)
       file = pathlib.Path(leftover['file'] if leftover else path.name)
       failures = _FAILURES.fullmatch(file.name)
       if failures:
@@ -232,6 +282,8 @@ class Shard:
       return
     try:
       audio = self._generate(model, batch)
+    except errors.WriteError:  # No fault of a prompt.
+      raise
     except errors.UserError as e:
       if len(batch) == 1:
         yield from ((_failed(line, e), 0) for line in lines[0])
@@ -266,8 +318,12 @@ class Shard:
       comment: str,
   ) -> tuple[prompt_list.Line, int]:
     try:
-      io.write_audio(self._file(line), audio, sample_rate, comment)
-    except ValueError as e:  # E.g. it is not finite.
+      io.write_audio(
+          self._file(line), audio, sample_rate, comment, provenance.seal
+      )
+    except errors.WriteError:
+      raise
+    except errors.UserError as e:  # E.g. it is not finite.
       return _failed(line, e), 0
     return line, len(audio)
 
@@ -278,10 +334,7 @@ class Shard:
         json.dumps({'id': x.id, 'line': x.number, 'error': x.error}) + '\n'
         for x in sorted(failed, key=lambda x: x.number)
     )
-    file = self._failures
-    temporary = file.with_name(f'.{os.getpid()}.{file.name}')
-    temporary.write_text(text)
-    temporary.replace(file)
+    files.write_text(self._failures, text)
 
 
 def _failed(line: prompt_list.Line, error: ValueError) -> prompt_list.Line:

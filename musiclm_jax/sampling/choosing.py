@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int, UInt
 from musiclm_jax import errors
 import numpy as np
 
+# Beyond it, float32 has no room for what the logits say.
+_MOST = {'temperature': 1000, 'guidance_scale': 1000, 'top_k': 1 << 30}
 _COLDEST = 1e-6  # Temperature that stands for 0, where logits are divided.
 
 Numbers = dict[str, np.float32 | Array]
@@ -58,6 +60,11 @@ class SamplingConfig:
           'guidance_scale must be at least 0; 1 is no guidance and 3 is strong;'
           f' but is {self.guidance_scale}.'
       )
+    for name, most in _MOST.items():
+      if getattr(self, name) > most:
+        raise errors.UserError(
+            f'{name} must be at most {most}, but is {getattr(self, name)}.'
+        )
 
   @property
   def truncates(self) -> bool:

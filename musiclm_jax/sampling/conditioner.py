@@ -73,6 +73,7 @@ class Conditioner:
       negative = self._quantize([unwanted] * len(starts))
     if timeline.melody is not None:
       tokenizer = self._melody_tokenizer()
+      _check_sound('a melody', timeline.melody)
       audio = self._resample(timeline.melody, tokenizer.sample_rate)
       tokens |= tokenizer.tokenize(audio)
     return take.Take(
@@ -94,7 +95,9 @@ class Conditioner:
   def embed(self, prompt: timeline_lib.Prompt) -> Float[np.ndarray, ' embed']:
     """Returns the MuLan embedding of a text, or of [samples] audio."""
     if isinstance(prompt, str):
+      self.mulan.check_text(prompt)
       return self.mulan.embed_text([prompt], truncate=False)[0]
+    _check_sound('a prompt', prompt)
     audio = self._resample(prompt, self.mulan.sample_rate)
     return mulan_model.pool_windows(self.mulan.embed_audio(audio))[0]
 
@@ -129,6 +132,8 @@ class Conditioner:
   ) -> tuple[list[float], list[np.ndarray]]:
     """Returns the start and the embedding of each section."""
     starts, embeddings = [0.0], [self.embed(timeline.sections[0][1])]
+    if len(timeline.sections) > 1 and timeline.blend_seconds >= seconds:
+      raise _no_room(timeline)
     for start, prompt in timeline.sections[1:]:
       if start >= seconds:
         raise errors.UserError(
@@ -147,11 +152,7 @@ class Conditioner:
       starts.append(start + timeline.blend_seconds / 2 * bool(steps))
       embeddings.append(after)
     if any(a >= b for a, b in zip(starts, starts[1:])) or starts[-1] >= seconds:
-      raise errors.UserError(
-          'blend_seconds must fit between the prompts, within the piece, but'
-          f' prompts start at {[s for s, _ in timeline.sections]} s, and'
-          f' blend_seconds is {timeline.blend_seconds}.'
-      )
+      raise _no_room(timeline)
     return starts, embeddings
 
   def _quantize(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
@@ -193,10 +194,26 @@ class Conditioner:
     return self.melody
 
 
+def _no_room(timeline: timeline_lib.Timeline) -> errors.UserError:
+  return errors.UserError(
+      'blend_seconds must fit between the prompts, within the piece, but'
+      f' prompts start at {[s for s, _ in timeline.sections]} s, and'
+      f' blend_seconds is {timeline.blend_seconds}.'
+  )
+
+
 def _context(timeline: timeline_lib.Timeline) -> float:
   # Each mixture of a blend goes on from the one before.
   least = _BLEND_STEP / 2 if timeline.blend_seconds else 0.0
   return max(float(timeline.context_seconds), least)
+
+
+def _check_sound(what: str, audio: np.ndarray) -> None:
+  if not np.any(audio):
+    raise errors.UserError(
+        f'{what} must be heard, but its {audio.size} samples are silent. Pass'
+        ' another recording.'
+    )
 
 
 def _describe(

@@ -126,6 +126,7 @@ class MusicLM:
     if best_of < 1:
       raise errors.UserError(f'best_of must be at least 1, but is {best_of}.')
     timelines = _timelines(pieces, fields)
+    _check_total(timelines, best_of, self.sample_rate)
     blank = self.blank(timelines, seed, config)
     candidates = [
         [take.renumbered(i) for i in range(best_of)] for take in blank
@@ -292,6 +293,19 @@ def _timelines(
     else:
       timelines.append(timeline_lib.Timeline(piece, **fields))
   return timelines
+
+
+def _check_total(
+    timelines: Sequence[timeline_lib.Timeline], best_of: int, sample_rate: int
+) -> None:
+  """Raises ValueError if there were more takes of a piece than memory holds."""
+  longest = max(timeline.length(sample_rate) for timeline in timelines)
+  if best_of > 1 and best_of * longest > timeline_lib.MAX_SECONDS:
+    raise errors.UserError(
+        f'best_of must be less: the takes of a piece last {best_of} times'
+        f' {longest:g} s, but must last at most {timeline_lib.MAX_SECONDS} s in'
+        ' all.'
+    )
 
 
 def _seeds(seed: int | Sequence[int], num_pieces: int) -> list[int]:

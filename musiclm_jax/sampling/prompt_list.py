@@ -1,6 +1,6 @@
 """Reads lists of prompts: JSON lines, or text with a prompt on each line."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -10,12 +10,17 @@ import re
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import timeline
 
 SUFFIXES = ('.jsonl', '.txt')
 
+_MAX_BYTES, _MAX_LINES = 1 << 28, 1_000_000
+
 # Names of files that are safe on any system; YouTube's ids may start with '-'.
+_RESERVED = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)
 _ID = re.compile(r'[\w-]([\w.-]{0,126}[\w-])?', re.ASCII)
 
 
@@ -54,6 +59,7 @@ def _prompt(value: Any) -> str:
     raise errors.UserError(
         f'prompt must be a text that describes music, but is {value!r:.100}.'
     )
+  timeline.check_text(value)
   return value
 
 
@@ -127,7 +133,9 @@ def _fields(text: bytes, is_json: bool) -> dict[str, Any]:
   """Returns what a line holds, unchecked."""
   try:
     decoded = text.decode()
-    fields = json.loads(decoded) if is_json else {'prompt': decoded.strip()}
+    fields: Any = {'prompt': decoded.strip()}
+    if is_json:
+      fields = json.loads(decoded, object_pairs_hook=files.once)
   except (ValueError, RecursionError) as e:
     raise errors.UserError(
         f'line must be JSON in UTF-8, but is not: {e}'
@@ -152,20 +160,27 @@ def _request(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> Request:
       for name, check in OPTIONS.items()
       if name in fields
   }
-  return Request(
-      _prompt(fields.get('prompt')),
-      tuple(sorted({**defaults, **options}.items())),
-  )
+  prompt, options = _prompt(fields.get('prompt')), {**defaults, **options}
+  total = options.get('best_of', 1) * options.get('seconds', 0)
+  if total > io.MAX_SECONDS:
+    raise errors.UserError(
+        f'best_of must be less: the takes of a piece last {total:g} s in all,'
+        f' but must last at most {io.MAX_SECONDS} s.'
+    )
+  return Request(prompt, tuple(sorted(options.items())))
 
 
-def _id(value: Any, number: int) -> str:
+def _id(value: Any) -> str:
   if isinstance(value, int) and not isinstance(value, bool):
     value = str(value)
-  if not isinstance(value, str) or not _ID.fullmatch(value):
+  if (
+      not isinstance(value, str)
+      or not _ID.fullmatch(value)
+      or _RESERVED.fullmatch(value)
+  ):
     raise errors.UserError(
-        f'id must be a safe file name, but is {value!r:.100} in line {number}.'
-        ' Use up to 128 letters without accents, digits and _ - . (no dot'
-        ' first or last).'
+        f'id must be a safe file name, but is {value!r:.100}. Use up to 128'
+        ' letters without accents, digits and _ - . (no dot first or last).'
     )
   return value
 
@@ -173,30 +188,31 @@ def _id(value: Any, number: int) -> str:
 def _line(
     text: bytes, number: int, is_json: bool, defaults: Mapping[str, Any]
 ) -> Line:
-  """Returns a line, be it right or wrong; only an unsafe id is an error."""
+  """Returns a line, be it right or wrong."""
   id_ = f'{number:06d}'
   try:
     fields = _fields(text, is_json)
-  except errors.UserError as e:
-    return Line(number, id_, None, str(e))
-  if 'id' in fields:
-    id_ = _id(fields['id'], number)
-  try:
+    if 'id' in fields:
+      id_ = _id(fields['id'])
     return Line(number, id_, _request(fields, defaults))
   except errors.UserError as e:
     return Line(number, id_, None, str(e))
 
 
-def _check_unique(lines: Sequence[Line]) -> None:
+def _with_own_ids(lines: Sequence[Line]) -> Iterator[Line]:
+  """Yields the lines; of those of one id, all but the first are wrong."""
   numbers: dict[str, int] = {}
   for line in lines:
     # Some file systems do not tell capitals from small letters.
-    other = numbers.setdefault(line.id.lower(), line.number)
-    if other != line.number:
-      raise errors.UserError(
-          f'ids must differ, but lines {other} and {line.number} both have'
-          f" '{line.id}' (capitals count as small letters). Rename one."
-      )
+    first = numbers.setdefault(line.id.lower(), line.number)
+    if first == line.number:
+      yield line
+      continue
+    error = (
+        f"ids must differ, but line {first} has '{line.id}' already (capitals"
+        ' count as small letters). Rename this one.'
+    )
+    yield dataclasses.replace(line, request=None, error=line.error or error)
 
 
 def read(
@@ -210,12 +226,12 @@ def read(
     defaults: Values of some of OPTIONS, for lines that do not set them.
 
   Returns:
-    The lines, also those that are wrong in themselves.
+    The lines, also those that are wrong: in themselves, or because a line
+    before has the same id.
 
   Raises:
-    OSError: If the file can't be read.
-    ValueError: If the list as such is wrong: it has another suffix or no
-      prompts, an id is not unique or no safe file name, or a default is wrong.
+    ValueError: If the list as such is wrong: it can't be read, has another
+      suffix, no prompts or too many, or a default is wrong.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
@@ -224,7 +240,13 @@ def read(
     )
   defaults = {name: OPTIONS[name](value) for name, value in defaults.items()}
   # Only b'\n' ends a line: JSON may hold other separators of lines.
-  texts = path.read_bytes().removeprefix(b'\xef\xbb\xbf').split(b'\n')
+  data = files.read_bytes(path, 'a list of prompts', _MAX_BYTES)
+  if data.count(b'\n') > _MAX_LINES:
+    raise errors.UserError(
+        f"'{path}' must have at most {_MAX_LINES} lines, but has"
+        f' more. Split it.'
+    )
+  texts = data.removeprefix(b'\xef\xbb\xbf').split(b'\n')
   is_json = path.suffix.lower() == '.jsonl'
   lines = [
       _line(text, number, is_json, defaults)
@@ -235,8 +257,7 @@ def read(
     raise errors.UserError(
         f"'{path}' must hold at least one prompt, but is empty."
     )
-  _check_unique(lines)
-  return lines
+  return list(_with_own_ids(lines))
 
 
 def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:

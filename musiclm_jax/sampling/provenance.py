@@ -5,11 +5,15 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from musiclm_jax.audio import io
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import prompt_list
+
+_SEAL, _BLANK = 'file_sha256', '0' * 64
+_SEALED = re.compile(rb'("file_sha256": ")([0-9a-f]{64})(?=")')
 
 
 def _excerpt(value: Any) -> Any:
@@ -34,12 +38,33 @@ def comment(request: prompt_list.Request, settings: Mapping[str, Any]) -> str:
     settings: What else decides its samples; JSON values.
 
   Returns:
-    A JSON object: the start of every value, and the sha256 of all of them.
+    A JSON object: the start of every value, the sha256 of all of them, and
+    room for that of the file, see `seal`.
   """
   values = {'prompt': request.prompt, **dict(request.options), **settings}
   whole = json.dumps(values, sort_keys=True).encode()
   excerpts = {name: _excerpt(value) for name, value in values.items()}
-  return json.dumps(excerpts | {'sha256': hashlib.sha256(whole).hexdigest()})
+  hashes = {'sha256': hashlib.sha256(whole).hexdigest(), _SEAL: _BLANK}
+  return json.dumps(excerpts | hashes)
+
+
+def seal(data: bytes) -> bytes:
+  """Returns a file that holds a `comment`, with the file's own hash in it."""
+  return _with_seal(data, hashlib.sha256(data).hexdigest())
+
+
+def _with_seal(data: bytes, sha256: str) -> bytes:
+  return _SEALED.sub(rb'\g<1>' + sha256.encode(), data, count=1)
+
+
+def _is_whole(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a file is, bit by bit, the one that was written."""
+  data = pathlib.Path(path).read_bytes()
+  found = _SEALED.search(data)
+  if not found:
+    return False
+  blank = _with_seal(data, _BLANK)
+  return found[2].decode() == hashlib.sha256(blank).hexdigest()
 
 
 def difference(path: str | os.PathLike[str], expected: str) -> str | None:
@@ -56,6 +81,11 @@ def difference(path: str | os.PathLike[str], expected: str) -> str | None:
   if not isinstance(found, dict) or 'sha256' not in found:
     return 'is damaged, or was not made from a list'
   wanted = json.loads(expected)
+  # Files of older versions have no such hash.
+  if _SEAL in found and not _is_whole(path):
+    return 'is damaged: its content is not what it says'
+  found.pop(_SEAL, None)
+  wanted.pop(_SEAL)
   # The hash comes last: it tells of what excerpts leave out.
   for name in sorted(wanted | found, key='sha256'.__eq__):
     if found.get(name) != wanted.get(name):

@@ -6,8 +6,12 @@ import math
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax.audio import io
 import numpy as np
 
+MAX_SECONDS = io.MAX_SECONDS
+MAX_SECTIONS = 1000
+MAX_CHARACTERS = 10_000  # Of a prompt.
 DEFAULT_SECONDS = 10.0
 LOOP_SECONDS = 2.0  # More than a loop, to cut it out where it fits.
 
@@ -59,15 +63,21 @@ class Timeline:
 
   def __post_init__(self):
     _check_seconds(self.seconds)
+    if len(self.sections) > MAX_SECTIONS:
+      raise errors.UserError(
+          f'a piece must have at most {MAX_SECTIONS} prompts, but has'
+          f' {len(self.sections)}.'
+      )
     for _, prompt in self.sections:
       _check_prompt(prompt)
     if self.negative_prompt is not None:
       _check_prompt(self.negative_prompt)
     _check_starts([start for start, _ in self.sections])
     for name in ('blend_seconds', 'context_seconds'):
-      if not 0 <= getattr(self, name) < float('inf'):
+      if not 0 <= getattr(self, name) <= MAX_SECONDS:
         raise errors.UserError(
-            f'{name} must be at least 0, but is {getattr(self, name)}.'
+            f'{name} must be at least 0 and at most {MAX_SECONDS}, but is'
+            f' {getattr(self, name)}.'
         )
     if self.change is not None and self.audio is None:
       raise errors.UserError(
@@ -120,6 +130,11 @@ def _check_seconds(seconds: Seconds | None) -> None:
         f'seconds must be greater than 0, but is {seconds}. Ask for as many'
         ' seconds of music as you want to hear.'
     )
+  if seconds is not None and seconds > MAX_SECONDS:
+    raise errors.UserError(
+        f'seconds must be at most {MAX_SECONDS}, which memory holds, but is'
+        f' {seconds:g}. Make several pieces, each going on from the one before.'
+    )
 
 
 def _check_sample(seconds: Seconds, sample_rate: int) -> None:
@@ -138,6 +153,7 @@ def _check_goes_on(there: float, seconds: Seconds | None) -> float:
         f' starts with, but is {seconds}. Ask for more, or say which part to'
         ' change.'
     )
+  _check_seconds(seconds)
   return float(seconds)
 
 
@@ -147,8 +163,25 @@ def _check_prompt(prompt: Prompt) -> None:
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(
         'each prompt must be a text that describes music, but one is'
-        f' {prompt!r}.'
+        f' {prompt!r:.100}.'
     )
+  check_text(prompt)
+
+
+def check_text(prompt: str) -> None:
+  """Raises ValueError unless a prompt is of Unicode and of some length."""
+  if len(prompt) > MAX_CHARACTERS:
+    raise errors.UserError(
+        f'a prompt must have at most {MAX_CHARACTERS} characters, but'
+        f' {prompt[:40]!r}… has {len(prompt)}. Shorten it.'
+    )
+  try:
+    prompt.encode('utf-8')
+  except UnicodeEncodeError as e:
+    raise errors.UserError(
+        f'a prompt must be Unicode, but {prompt[:40]!r} holds half a character:'
+        f' {e.reason}. Write it in UTF-8.'
+    ) from e
 
 
 def _check_starts(starts: Sequence[float]) -> None:

@@ -5,6 +5,8 @@ import os
 
 import jax
 from jaxtyping import Float, Int
+from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
 from musiclm_jax.models import quantizer
@@ -43,6 +45,7 @@ class MuLan(base.Tokenizer):
     self.codebooks = codebooks
     self.sha256 = sha256
     self._embedder = embedder
+    self._checked: set[str] = set()
 
   @classmethod
   def from_dir(cls, directory: str | os.PathLike[str]) -> 'MuLan':
@@ -103,6 +106,33 @@ class MuLan(base.Tokenizer):
     """
     return self._embedder.text(texts, truncate)
 
+  def check_text(self, text: str) -> None:
+    """Says which words of a prompt are unknown, once for each prompt.
+
+    Raises:
+      ValueError: If all of them are, or it has none: such prompts would all
+        sound alike.
+    """
+    if text in self._checked:
+      return
+    known, unknown = self._embedder.wordpiece.words(text)
+    named = ', '.join(repr(word) for word in dict.fromkeys(unknown[:10]))
+    named += ' …' * (len(unknown) > 10)
+    if not known:
+      what = f'knows none of {named}' if unknown else 'finds no word in it'
+      raise errors.UserError(
+          'a prompt must hold words that the model knows, but is'
+          f' {text!r:.100},'
+          f' and the model {what}. Describe the music in the language of the'
+          ' captions that the model was trained on.'
+      )
+    if unknown:
+      progress.say(
+          f'the prompt {text!r:.100} should hold words that the model knows,'
+          f' but it knows none of {named}: they say nothing to it.'
+      )
+    self._checked.add(text)
+
   def quantize(
       self, embeddings: Float[np.ndarray, 'batch embed']
   ) -> Int[np.ndarray, 'batch 1 quantizers']:
@@ -125,7 +155,10 @@ class MuLan(base.Tokenizer):
       The tokens of the stream 'mulan'.
 
     Raises:
-      ValueError: If there is no text, or one is empty or too long.
+      ValueError: If there is no text, or one is empty, too long or all of
+        words that are not known.
     """
+    for text in texts:
+      self.check_text(text)
     embeddings = self.embed_text(texts, truncate=False)
     return {base.MULAN.name: self.quantize(embeddings)}

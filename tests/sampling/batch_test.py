@@ -8,6 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import batch
 from musiclm_jax.sampling import prompt_list
@@ -27,7 +28,7 @@ class FakeModel:
   def generate(self, pieces, seconds, seed, progress):
     self.calls.append(list(pieces))
     if any('poison' in piece for piece in pieces):
-      raise ValueError('a prompt must not be\npoison.')
+      raise errors.UserError('a prompt must not be\npoison.')
     rows = zip(pieces, seed, strict=True)
     return np.stack([self._play(p, seconds, own) for p, own in rows])
 

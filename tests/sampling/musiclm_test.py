@@ -9,6 +9,7 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import files
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
@@ -202,7 +203,8 @@ class KindsTest(parameterized.TestCase):
     path = pathlib.Path(folder) / 'coarse.json'
     description = json.loads(path.read_text())
     del description['config']['conditioning_dropout']
-    path.write_text(json.dumps(description))
+    del description[files.SEAL]
+    path.write_text(json.dumps(files.sealed(description)))
     model = musiclm.MusicLM.from_pretrained(folder)
     config = musiclm.CONFIG.changed(guidance_scale=3.0)
     with self.assertRaisesRegex(

@@ -96,6 +96,10 @@ class ReadTest(PromptListTestCase):
       ('top_k', b'{"prompt": "a", "top_k": 0.5}', 'top_k must be a number'),
       ('long', b'{"prompt": "a", "top_k": 1%s}' % (b'0' * 999), 'top_k must'),
       ('not', b'{"prompt": "a", "negative_prompt": ""}', 'negative_prompt'),
+      ('twice', b'{"prompt": "a", "prompt": "b"}', 'has a key twice'),
+      ('half_a_character', b'{"prompt": "a\\ud800"}', 'must be Unicode'),
+      ('endless', b'{"prompt": "%s"}' % (b'a ' * 2**19), 'at most 10000 char'),
+      ('takes', b'{"prompt": "a", "best_of": 9999}', 'best_of must be less'),
       ('hot', b'{"prompt": "a", "temperature": NaN}', 'temperature must'),
   )
   def test_a_wrong_line_fails_alone(self, text, message):
@@ -113,18 +117,24 @@ class ReadTest(PromptListTestCase):
 
   @parameterized.parameters(
       '', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\n', 'a b', 'end.', 'a:b', 'é',
-      'a' * 129, None, True, 1.5, -0.5, (['a'],),
+      'a' * 129, None, True, 1.5, -0.5, (['a'],), 'con', 'NUL.x', 10**400,
   )  # fmt: skip
-  def test_rejects_ids_that_are_no_file_names(self, name):
-    with self.assertRaisesRegex(ValueError, 'safe file name.* in line 2'):
-      self.read_rows({'prompt': 'a'}, {'prompt': 'b', 'id': name})
+  def test_ids_that_are_no_file_names_fail_alone(self, name):
+    right, wrong = self.read_rows({'prompt': 'a'}, {'prompt': 'b', 'id': name})
+    self.assertIsNotNone(right.request)
+    self.assertIsNone(wrong.request)
+    self.assertEqual((wrong.number, wrong.id), (2, '000002'))
+    self.assertRegex(wrong.error, 'id must be a safe file name')
 
   @parameterized.parameters(('a', 'a'), ('Waltz', 'waltz'), ('000001', None))
-  def test_rejects_ids_that_are_not_unique(self, one, other):
+  def test_of_ids_that_repeat_the_first_counts(self, one, other):
     rows = [{'prompt': 'a', 'id': x} if x else {'prompt': 'a'}
             for x in (other, 'b', one)]  # fmt: skip
-    with self.assertRaisesRegex(ValueError, f"lines 1 and 3 both have '{one}'"):
-      self.read_rows(*rows)
+    first, second, third = self.read_rows(*rows)
+    self.assertIsNotNone(first.request)
+    self.assertIsNotNone(second.request)
+    self.assertIsNone(third.request)
+    self.assertRegex(third.error, f"ids must differ, .* 1 has '{one}' already")
 
   def test_rejects_lists(self):
     with self.assertRaisesRegex(ValueError, r"must end in .* but is '.*\.csv'"):

@@ -26,18 +26,40 @@ class ProvenanceTest(parameterized.TestCase):
 
   def write(self, text, suffix='.wav'):
     path = self.dir / f'a{suffix}'
-    io.write_audio(path, np.zeros(2400), 24000, text)
+    io.write_audio(path, np.zeros(2400), 24000, text, provenance.seal)
     return path
 
   def test_comment(self):
     values = json.loads(comment('café', seed=3))
     self.assertLen(values.pop('sha256'), 64)
+    self.assertEqual(values.pop('file_sha256'), '0' * 64)
     self.assertEqual(values, {'prompt': 'café', 'seed': 3, 'model': 'm'})
 
   @parameterized.parameters('.wav', '.flac', '.mp3')
   def test_the_same(self, suffix):
     text = comment('😀' * 5000, seed=3, negative_prompt='"é\n' * 999)
     self.assertIsNone(provenance.difference(self.write(text, suffix), text))
+
+  @parameterized.parameters('.wav', '.flac', '.mp3')
+  def test_every_bit_counts(self, suffix):
+    path = self.write(comment(), suffix)
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(len(whole), size=40):
+      data = bytearray(whole)
+      data[place] ^= 1
+      path.write_bytes(data)
+      self.assertIsNotNone(provenance.difference(path, comment()), place)
+    path.write_bytes(whole[:-100])
+    self.assertIsNotNone(provenance.difference(path, comment()))
+    path.write_bytes(whole)
+    self.assertIsNone(provenance.difference(path, comment()))
+
+  @parameterized.parameters('.wav', '.flac', '.mp3')
+  def test_files_of_older_versions_have_no_hash_of_their_own(self, suffix):
+    values = json.loads(comment())
+    del values['file_sha256']
+    path = self.write(json.dumps(values), suffix)
+    self.assertIsNone(provenance.difference(path, comment()))
 
   @parameterized.parameters(
       ({'prompt': 'b'}, 'was made with prompt b, not a waltz'),
