@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
+import re
 from typing import Any
 
 import jax
@@ -274,11 +275,23 @@ class SeqioBatches(Iterator[Batch]):
     self._iterator = dataset.as_numpy_iterator()
 
   def __next__(self) -> Batch:
-    batch = next(self._iterator)
+    batch = self._read()
     self._position += 1
     # The last batch of an epoch is filled up with its own rows.
     rows = np.arange(self._size) % len(next(iter(batch.values())))
     return {name: x[rows] for name, x in batch.items()}
+
+  def _read(self) -> Batch:
+    try:
+      return next(self._iterator)
+    except StopIteration:
+      raise
+    except Exception as e:
+      # TensorFlow raises its own errors, and puts ours into their text.
+      told = re.search(r'UserError: (.*)', str(e))
+      if isinstance(e, errors.UserError) or told is None:
+        raise
+      raise errors.UserError(told[1]) from e
 
   def close(self) -> None:
     """Does nothing: TensorFlow ends its own threads."""

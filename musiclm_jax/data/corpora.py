@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from musiclm_jax import errors
 from musiclm_jax import machine
+from musiclm_jax import progress
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import left_out as accounts
@@ -123,7 +124,7 @@ def _read_work(work: T, read: Callable[[T], Read], skip_bad: bool) -> _Result:
     found = list(read(work))
   except errors.UserError as e:
     if not skip_bad:
-      raise type(e)(f'{e} Or leave out what is bad with --skip_bad.') from e
+      raise type(e)(f'{e} (--skip_bad leaves out what is bad.)') from e
     name = clips.LeftOut(accounts.work_name(work), accounts.SKIPPED)
     return _Result([], [name], errors.one_line(e))
   examples = [item for item in found if not isinstance(item, clips.LeftOut)]
@@ -251,6 +252,41 @@ def write_works(
   Raises:
     ValueError: If a work cannot be read, or all of a split were skipped.
   """
+  account = accounts.Account(left_out)
+  try:
+    return _write(
+        name,
+        features,
+        splits,
+        read,
+        data_dir,
+        account,
+        runner=runner,
+        pipeline_options=pipeline_options,
+        num_workers=num_workers,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+    )
+  except datasets.TooLittleError:
+    if account.left_out:  # It may be what the corpus lacks.
+      account.say(with_read=account.num_read > 0)
+    raise
+
+
+def _write(
+    name: str,
+    features: Mapping[str, Any],
+    splits: Mapping[str, Sequence[T]],
+    read: Callable[[T], Read],
+    data_dir: str | os.PathLike[str],
+    account: accounts.Account,
+    runner: str | None = None,
+    pipeline_options: Sequence[str] = (),
+    num_workers: int | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+) -> bool:
+  """Does what `write_works` says, and keeps the account."""
   if num_workers is not None and num_workers < 1:
     raise errors.UserError(
         f'num_workers must be at least 1, but is {num_workers}.'
@@ -259,8 +295,7 @@ def write_works(
   num_workers = min(
       num_workers or machine.num_cpus(), max(map(len, splits.values()))
   )
-  account = accounts.Account(left_out)
-  with account.told_if_too_little(), contextlib.ExitStack() as stack:
+  with contextlib.ExitStack() as stack:
     if runner is None:
       examples = _in_process(splits, read_work, num_workers, account, stack)
     else:
@@ -284,15 +319,20 @@ def build_corpus(
     read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
     work_name: Callable[[T], str],
     data_dir: str | os.PathLike[str],
+    left_out: Sequence[tuple[str, str]] = (),
     **options: Any,
 ) -> bool:
   """Writes the dataset `music`, split by work: 10% validation, 5% test.
+
+  If it turns out that nothing can be used of a whole split, the works of which
+  something can be are split again.
 
   Args:
     works: What clips are read from.
     read: Makes the clips of a work; see `write_corpus`.
     work_name: Name of a work; works of one name share a split.
     data_dir: Folder of the datasets.
+    left_out: See `write_works`.
     **options: Of `write_works`.
 
   Returns:
@@ -301,7 +341,29 @@ def build_corpus(
   Raises:
     ValueError: If there are fewer than three works, or one cannot be read.
   """
-  account = accounts.Account(options.get('left_out', ()))
-  with account.told_if_too_little():
-    splits = split_works(works, work_name, HELD_OUT)
-  return write_corpus(splits, read, data_dir, **options)
+  account = accounts.Account(left_out)
+  read_examples = functools.partial(_read_clips, read=read)
+  try:
+    while True:
+      num_useless = len(account.useless)
+      useful = [work for work in works if work not in account.useless]
+      splits = split_works(useful, work_name, HELD_OUT)
+      try:
+        return _write(
+            NAME,
+            features(),
+            splits,
+            read_examples,
+            data_dir,
+            account,
+            **options,
+        )
+      except datasets.TooLittleError as e:
+        if len(account.useless) == num_useless:
+          raise
+        progress.say(f'{e} Splitting the others anew …')
+        account.forget_what_was_read()
+  except datasets.TooLittleError:
+    if account.left_out:  # It may be what the corpus lacks.
+      account.say(with_read=account.num_read > 0)
+    raise

@@ -54,8 +54,10 @@ class _Builder(  # type: ignore[call-arg]
 
   def _split_generators(self, dl_manager):
     for name, array in self._arrays.items():
-      with (self.data_path / f'{name}.npy').open('wb') as file:
-        np.save(file, array)
+      buffer = io.BytesIO()
+      np.save(buffer, array)
+      # A write that fails says why; one of np.save does not.
+      (self.data_path / f'{name}.npy').write_bytes(buffer.getvalue())
     return self._splits
 
   def _generate_examples(self):
@@ -302,8 +304,25 @@ def _prepare(
   )
   tfds.disable_progress_bar()
   # tfds makes a folder for downloads and says so, but there are none.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with contextlib.redirect_stdout(io.StringIO()), _told_by_beam():
     builder.download_and_prepare(download_dir=downloads, download_config=config)
+
+
+@contextlib.contextmanager
+def _told_by_beam() -> Iterator[None]:
+  """Tells a user's errors, and them only, out of those of a pipeline."""
+  try:
+    yield
+  except (ValueError, RuntimeError) as e:
+    message, *while_running = str(e).split(' [while running', 1)
+    if while_running and isinstance(e, errors.UserError):
+      raise type(e)(message) from e
+    if while_running and 'number of generated examples is 0' in message:
+      raise TooLittleError(
+          'every split must hold examples, but one is empty. Add works, or mend'
+          f' those that were skipped: {message}'
+      ) from e
+    raise
 
 
 def _pipeline_options(runner: str | None, flags: Sequence[str]) -> Any:

@@ -1,20 +1,16 @@
 """The account of what a corpus was read from, and of what was left out."""
 
-from collections.abc import Iterable, Iterator, Sequence
-import contextlib
+from collections.abc import Iterable, Sequence
 import sys
-from typing import TypeVar
+from typing import Any
 
 from musiclm_jax import progress
 from musiclm_jax.data import clips
-from musiclm_jax.data import datasets
 import tqdm
 
 SKIPPED = 'not readable, as said above'
 EMPTY = 'without a part that could be used'
 _NUM_NAMED = 3  # Of each kind.
-
-T = TypeVar('T')
 
 
 def work_name(work: object) -> str:
@@ -33,16 +29,18 @@ class Account:
 
   Attributes:
     num_read: Works of which something was read.
-    left_out: Everything else.
+    useless: Works of which nothing was.
   """
 
   def __init__(self, left_out: Iterable[tuple[str, str]] = ()):
     """Begins with what was left out before anything was read."""
     self.num_read = 0
-    self.left_out = [clips.LeftOut(*pair) for pair in left_out]
+    self.useless: list[Any] = []
+    self._left_out = [clips.LeftOut(*pair) for pair in left_out]
+    self._parts: list[clips.LeftOut] = []  # Of works that were read.
 
   def add(
-      self, work: T, num_examples: int, left_out: Sequence[clips.LeftOut]
+      self, work: Any, num_examples: int, left_out: Sequence[clips.LeftOut]
   ) -> None:
     """Adds a work.
 
@@ -51,11 +49,21 @@ class Account:
       num_examples: That were made of it.
       left_out: The work itself, or parts of it.
     """
-    self.left_out += left_out
     if num_examples:
       self.num_read += 1
-    elif not left_out:
-      self.left_out.append(clips.LeftOut(work_name(work), EMPTY))
+      self._parts += left_out
+    else:
+      self.useless.append(work)
+      self._left_out += left_out or [clips.LeftOut(work_name(work), EMPTY)]
+
+  def forget_what_was_read(self) -> None:
+    """Goes back to a start without the useless works."""
+    self.num_read = 0
+    self._parts = []
+
+  @property
+  def left_out(self) -> list[clips.LeftOut]:
+    return self._left_out + self._parts
 
   def lines(self, with_read: bool = True) -> list[str]:
     """Returns 'read 8, left out 3:', and a line for each kind of reason.
@@ -63,13 +71,14 @@ class Account:
     Args:
       with_read: Whether what was read has been counted.
     """
-    head = f'left out {len(self.left_out)}'
+    left_out = self.left_out
+    head = f'left out {len(left_out)}'
     if with_read:
       head = f'read {self.num_read}, {head}'
-    if not self.left_out:
+    if not left_out:
       return [head]
     kinds: dict[str, list[str]] = {}
-    for name, kind in self.left_out:
+    for name, kind in left_out:
       kinds.setdefault(kind, []).append(name)
     return [
         f'{head}:',
@@ -79,16 +88,6 @@ class Account:
   def say(self, with_read: bool = True) -> None:
     for line in self.lines(with_read):
       progress.say(line)
-
-  @contextlib.contextmanager
-  def told_if_too_little(self) -> Iterator[None]:
-    """Says what was left out if that may be what the corpus lacks."""
-    try:
-      yield
-    except datasets.TooLittleError:
-      if self.left_out:
-        self.say()
-      raise
 
 
 def _few(names: Sequence[str]) -> str:
