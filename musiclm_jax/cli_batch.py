@@ -2,10 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
+import functools
+import pathlib
+import signal
 import sys
+from typing import Any
 
 from musiclm_jax import cli_data
+from musiclm_jax import cli_generate
 from musiclm_jax import errors
+from musiclm_jax import progress
 
 _CHOICES = {
     'negative_prompt': str,
@@ -40,15 +46,37 @@ def _shard(args: argparse.Namespace) -> tuple[int, int]:
   return shard, num_shards
 
 
+class _Interruptible:
+  """A model whose work ends at once at a signal.
+
+  Attributes:
+    sample_rate: See `musiclm.MusicLM`.
+  """
+
+  def __init__(self, directory: pathlib.Path, dtype: str):
+    """Loads the model."""
+    from musiclm_jax.sampling import musiclm
+
+    load = functools.partial(musiclm.MusicLM.from_pretrained, directory, dtype)
+    with progress.telling('loading the model'):
+      self._model = cli_generate.interruptible(load)
+    self.sample_rate = self._model.sample_rate
+
+  def generate(self, *args: Any, **options: Any) -> Any:
+    """Makes pieces; see `musiclm.MusicLM`."""
+    work = functools.partial(self._model.generate, *args, **options)
+    return cli_generate.interruptible(work)
+
+
 def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Returns the exit status: 1 if there are prompts left to make."""
   cli_data.no_more(rest)
-  import jax
-  from musiclm_jax.sampling import batch
-  from musiclm_jax.sampling import musiclm
-  from musiclm_jax.sampling import pretrained
-  from musiclm_jax.sampling import prompt_list
-  from musiclm_jax.sampling import provenance
+  with progress.telling(cli_data.STARTING):
+    import jax
+    from musiclm_jax.sampling import batch
+    from musiclm_jax.sampling import pretrained
+    from musiclm_jax.sampling import prompt_list
+    from musiclm_jax.sampling import provenance
 
   given = {name: getattr(args, name, None) for name in prompt_list.OPTIONS}
   defaults = {k: value for k, value in given.items() if value is not None}
@@ -64,9 +92,18 @@ def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
       index,
       num_shards,
   )
-  load = lambda: musiclm.MusicLM.from_pretrained(model, args.dtype)
   try:
-    summary = shard.run(load)
+    summary = shard.run(lambda: _Interruptible(model, args.dtype))
+  except KeyboardInterrupt as e:
+    raise errors.Interrupted(
+        getattr(e, 'signum', signal.SIGINT),
+        f"interrupted; what was made is kept in '{args.output_dir}'. Run the"
+        ' same command again to go on.',
+    ) from e
+  except errors.WriteError as e:
+    raise errors.WriteError(
+        f'{e} What was made is kept; run the same command again to go on.'
+    ) from e
   except (jax.errors.JaxRuntimeError, MemoryError) as e:
     message = ' '.join(str(e).split())
     print(

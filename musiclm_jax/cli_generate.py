@@ -1,14 +1,20 @@
 """The verb `generate` of the command `musiclm`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
+import os
 import pathlib
+import signal
+import tempfile
+import threading
 from typing import Any
 
 from musiclm_jax import cli_data
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress
 
-AUDIO_FORMATS = ('.wav', '.flac', '.ogg', '.mp3')
 # Of a new piece; a take has its own.
 _OF_PIECE = (
     'prompt', 'at', 'like', 'negative_prompt', 'melody', 'audio', 'change',
@@ -24,19 +30,51 @@ _EXAMPLES = """examples:
 """
 
 
-def _check_output(path: str) -> None:
-  """Raises ValueError, before the work, where audio can't be written."""
-  output = pathlib.Path(path)
-  if output.suffix.lower() not in AUDIO_FORMATS:
+def interruptible(work: Callable[[], Any]) -> Any:
+  """Returns what `work` returns; a signal ends the wait at once.
+
+  Python handles signals in the main thread, between two steps of its own: if
+  that thread compiled a network, Ctrl-C would seem to do nothing.
+  """
+  result: futures.Future[Any] = futures.Future()
+
+  def run() -> None:
+    try:
+      result.set_result(work())
+    except BaseException as e:  # pylint: disable=broad-except
+      result.set_exception(e)
+
+  threading.Thread(target=run, daemon=True).start()
+  return result.result()
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+  """Raises UserError, before the work, where results can't be written."""
+  from musiclm_jax.audio import io
+
+  if pathlib.Path(args.output).suffix.lower() not in io.SUFFIXES:
     raise errors.UserError(
-        f"--output must end in one of {AUDIO_FORMATS}, but is '{path}'."
+        f"--output must end in one of {io.SUFFIXES}, but is '{args.output}'."
     )
-  _check_folder('--output', path)
+  outputs = {'--output': args.output, '--save_take': args.save_take}
+  inputs = {'--audio': args.audio, '--like': args.like, '--melody': args.melody}
+  for option, path in outputs.items():
+    if path is None:
+      continue
+    _check_folder(option, path)
+    files.check_writable(path)
+    others = inputs | {o: p for o, p in outputs.items() if o != option}
+    for other, there in others.items():
+      if there and os.path.abspath(there) == os.path.abspath(path):
+        raise errors.UserError(
+            f'{option} must be another file than {other}, but both are'
+            f" '{path}'."
+        )
 
 
 def _check_folder(option: str, path: str) -> None:
   parent = pathlib.Path(path).absolute().parent
-  if not parent.is_dir():
+  if not os.path.isdir(parent):
     raise errors.UserError(
         f"{option} must be in a folder that exists, but is '{path}'. Make"
         f" '{parent}' first."
@@ -63,24 +101,42 @@ def _check_kind(args: argparse.Namespace) -> None:
     )
 
 
-def _timeline(args: argparse.Namespace, sample_rate: int) -> Any:
+def _read(args: argparse.Namespace, option: str, sample_rate: int) -> Any:
+  """Returns the audio that an option names; None if it is not given."""
   from musiclm_jax.audio import io
+
+  path = getattr(args, option)
+  if not path:
+    return None
+  try:
+    with progress.telling(f'reading {path}'):
+      return io.read_audio(path, sample_rate)
+  except errors.UserError as e:
+    raise type(e)(f'--{option}: {e}') from e
+
+
+def _timeline(args: argparse.Namespace, sample_rate: int) -> Any:
+  from musiclm_jax.sampling import take as take_lib
   from musiclm_jax.sampling import timeline
 
-  read = lambda path: io.read_audio(path, sample_rate) if path else None
-  first: Any = args.prompt or read(args.like)
+  first: Any = args.prompt or _read(args, 'like', sample_rate)
   later = [(_second(start), text) for start, text in args.at]
-  return timeline.Timeline(
+  audio = _read(args, 'audio', sample_rate)
+  piece = timeline.Timeline(
       prompt=[(0.0, first), *sorted(later)],
       seconds=args.seconds,
       negative_prompt=args.negative_prompt,
-      melody=read(args.melody),
-      audio=read(args.audio),
+      melody=_read(args, 'melody', sample_rate),
+      audio=audio,
       change=args.change and tuple(args.change),
       context_seconds=args.context,
       blend_seconds=args.blend,
       loop=args.loop,
   )
+  piece.length(sample_rate)  # Raises if it contradicts the audio.
+  if args.save_take and audio is not None:
+    take_lib.check_size(len(audio))
+  return piece
 
 
 def _second(text: str) -> float:
@@ -100,41 +156,125 @@ def _config(args: argparse.Namespace) -> Any:
   return sampler.GenerationConfig().changed(**changes)
 
 
-def _take(args: argparse.Namespace, model: Any) -> Any:
-  """Returns the take to play: a new one, an old one, or what became of it."""
+def _old_take(args: argparse.Namespace, directory: pathlib.Path) -> Any:
+  """Returns the take that is given, if it is of the model."""
+  from musiclm_jax.models import parts
   from musiclm_jax.sampling import take as take_lib
 
+  take = take_lib.load(args.take)
+  description = parts.read_description(directory, 'soundstream')
+  take.check_part('soundstream', {'soundstream': description['sha256']})
+  return take
+
+
+def _play(
+    args: argparse.Namespace, directory: pathlib.Path, piece: Any, config: Any
+) -> tuple[Any, Any]:
+  """Returns a take and its audio.
+
+  Args:
+    args: Of the command.
+    directory: Of the model.
+    piece: A timeline, or a take to play again or to vary.
+    config: Of new tokens.
+  """
+  from musiclm_jax.sampling import musiclm
+
+  with progress.telling('loading the model'):
+    model = musiclm.MusicLM.from_pretrained(directory, args.dtype)
   if not args.take:
     [take] = model.takes(
-        _timeline(args, model.sample_rate),
-        seed=args.seed or 0,
-        config=_config(args),
-        best_of=args.best_of,
+        piece, seed=args.seed or 0, config=config, best_of=args.best_of
     )
-    return take
-  take = take_lib.load(args.take)
-  if args.seed is None and not args.from_second and not args.keep_semantic:
-    return take
-  seed = take.seeds[0] + 1 if args.seed is None else args.seed
-  return model.vary(take, seed, args.from_second, args.keep_semantic)
+  elif args.seed is None and not args.from_second and not args.keep_semantic:
+    take = piece
+  else:
+    after = (piece.seeds[0] + 1) % 2**32
+    seed = after if args.seed is None else args.seed
+    take = model.vary(piece, seed, args.from_second, args.keep_semantic)
+  with progress.telling('turning tokens into sound'):
+    return take, model.render(take)
+
+
+def _keep(path: str, write: Callable[[str | pathlib.Path], None]) -> None:
+  """Writes what took long to make, elsewhere if it can't be where it should.
+
+  Raises:
+    WriteError: If it can't; says where the result is.
+  """
+  try:
+    write(path)
+    return
+  except (errors.UserError, OSError) as e:
+    error, reason = e, errors.one_line(e)
+  for folder in (None, os.getcwd()):
+    try:
+      spare = pathlib.Path(tempfile.mkdtemp(prefix='musiclm-', dir=folder))
+      kept = spare / f'made{pathlib.Path(path).suffix}'
+      write(kept)
+    except (errors.UserError, OSError):
+      continue
+    raise errors.WriteError(
+        f"{reason} What was made is in '{kept}'."
+    ) from error
+  raise errors.WriteError(
+      f'{reason} There was no other place for what was made, and it is lost.'
+  ) from error
+
+
+def _write_all(
+    outputs: dict[str, Callable[[str | pathlib.Path], None]],
+    written: list[str],
+) -> None:
+  """Writes each output, also if another can't be; notes what is written."""
+  refusals = []
+  for path, write in outputs.items():
+    try:
+      _keep(path, write)
+      written.append(path)
+    except errors.WriteError as e:
+      refusals.append(str(e))
+  if refusals:
+    raise errors.WriteError(' '.join(refusals))
+
+
+def _make(args: argparse.Namespace, written: list[str]) -> None:
+  """Makes a piece and adds to `written` the files that it is in."""
+  with progress.telling(cli_data.STARTING):
+    from musiclm_jax.audio import io
+    from musiclm_jax.sampling import musiclm
+    from musiclm_jax.sampling import pretrained
+
+  # All that can be wrong is read before the model, which takes long to load.
+  directory = pretrained.find(args.model)
+  rate, config = pretrained.sample_rate(directory), _config(args)
+  musiclm.check_seed(args.seed or 0)
+  if args.take:
+    piece = _old_take(args, directory)
+  else:
+    piece = _timeline(args, rate)
+    musiclm.check_total([piece], args.best_of, rate)
+  take, audio = interruptible(lambda: _play(args, directory, piece, config))
+  outputs = {args.output: lambda path: io.write_audio(path, audio, rate)}
+  if args.save_take:
+    outputs[args.save_take] = take.save
+  _write_all(outputs, written)
+  print(f'{args.output}: {len(audio) / rate:.2f} s')
 
 
 def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   cli_data.no_more(rest)
-  _check_output(args.output)
-  if args.save_take:
-    _check_folder('--save_take', args.save_take)
   _check_kind(args)
-  from musiclm_jax.audio import io
-  from musiclm_jax.sampling import musiclm
-
-  model = musiclm.MusicLM.from_pretrained(args.model, args.dtype)
-  take = _take(args, model)
-  if args.save_take:
-    take.save(args.save_take)
-  audio = model.render(take)
-  io.write_audio(args.output, audio, model.sample_rate)
-  print(f'{args.output}: {len(audio) / model.sample_rate:.2f} s')
+  _check_outputs(args)
+  written: list[str] = []
+  try:
+    _make(args, written)
+  except KeyboardInterrupt as e:
+    signum = getattr(e, 'signum', signal.SIGINT)
+    raise errors.Interrupted(
+        signum,
+        f"interrupted; {' and '.join(written) or 'nothing'} was written.",
+    ) from e
 
 
 def _add_piece(generate: argparse.ArgumentParser) -> None:

@@ -168,7 +168,7 @@ def read_json(
     text = read_bytes(path, kind, most).decode('utf-8')
     value = json.loads(text, object_pairs_hook=once, parse_constant=_finite)
     if not isinstance(value, dict):
-      raise ValueError(f'it holds no object, but {value!r:.40}')
+      raise TypeError(f'it must hold an object, but holds {value!r:.40}')
     seal = value.pop(SEAL, None)
     if seal is not None and seal != json_sha256(value):
       raise ValueError(

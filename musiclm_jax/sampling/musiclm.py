@@ -1,12 +1,14 @@
 """Text in, music out: a trained MusicLM."""
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import os
 from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import progress as progress_lib
 from musiclm_jax.models import compiled
 from musiclm_jax.sampling import conditioner as conditioner_lib
 from musiclm_jax.sampling import pretrained
@@ -19,7 +21,7 @@ import tqdm
 
 CONFIG = sampler_lib.GenerationConfig()
 DTYPES = ('float32', 'bfloat16', 'int8')
-PROGRESS_AFTER = 3.0  # Seconds until a progress bar is worth its line.
+PROGRESS_AFTER = progress_lib.PATIENCE  # Until a bar is worth its line.
 
 # A text, or audio that the music should be like; or all that can be asked for.
 Piece = str | np.ndarray | timeline_lib.Timeline
@@ -123,11 +125,10 @@ class MusicLM:
     `render` makes them audio, `vary` makes others of them, and `Take.save`
     keeps them.
     """
-    if best_of < 1:
-      raise errors.UserError(f'best_of must be at least 1, but is {best_of}.')
     timelines = _timelines(pieces, fields)
-    _check_total(timelines, best_of, self.sample_rate)
-    blank = self.blank(timelines, seed, config)
+    check_total(timelines, best_of, self.sample_rate)
+    with _telling('compiling what reads prompts', progress):
+      blank = self.blank(timelines, seed, config)
     candidates = [
         [take.renumbered(i) for i in range(best_of)] for take in blank
     ]
@@ -137,7 +138,8 @@ class MusicLM:
     best = []
     for i, timeline in enumerate(timelines):
       takes = sampled[i * best_of : (i + 1) * best_of]
-      scores = [self._worth(self.render(take), timeline) for take in takes]
+      with _telling('listening for the best take', progress):
+        scores = [self._worth(self.render(take), timeline) for take in takes]
       best.append(takes[int(np.argmax(scores))])
     return best
 
@@ -189,6 +191,7 @@ class MusicLM:
     """
     for part in take.hashes:
       take.check_part(part, self._conditioner.hashes)
+    [seed] = _seeds(seed, 1)
     blank = take.erase(seed, from_second, keep_semantic)
     return self._sample([blank], progress)[0]
 
@@ -260,8 +263,14 @@ class MusicLM:
     with tqdm.tqdm(
         desc='music', unit=' tokens', unit_scale=True,
         delay=PROGRESS_AFTER, disable=not progress, leave=False,
-    ) as bar:  # fmt: skip
-      runs = [self._conditioner.sampler.start(job, bar.update) for job in jobs]
+    ) as bar, contextlib.ExitStack() as until_sampled:  # fmt: skip
+      until_sampled.enter_context(_telling('compiling the stages', progress))
+
+      def report(count: int) -> None:
+        until_sampled.close()  # From here on, the bar tells.
+        bar.update(count)
+
+      runs = [self._conditioner.sampler.start(job, report) for job in jobs]
       bar.total = sum(run.num_tokens for run in runs)
       for run, group in zip(runs, groups.values(), strict=True):
         tokens = run.finish()
@@ -295,10 +304,19 @@ def _timelines(
   return timelines
 
 
-def _check_total(
+def _telling(
+    what: str, progress: bool
+) -> contextlib.AbstractContextManager[None]:
+  """Returns what says, where progress is to be shown, what takes so long."""
+  return progress_lib.telling(what) if progress else contextlib.nullcontext()
+
+
+def check_total(
     timelines: Sequence[timeline_lib.Timeline], best_of: int, sample_rate: int
 ) -> None:
-  """Raises ValueError if there were more takes of a piece than memory holds."""
+  """Raises UserError unless memory holds so many takes of each piece."""
+  if best_of < 1:
+    raise errors.UserError(f'best_of must be at least 1, but is {best_of}.')
   longest = max(timeline.length(sample_rate) for timeline in timelines)
   if best_of > 1 and best_of * longest > timeline_lib.MAX_SECONDS:
     raise errors.UserError(
@@ -317,9 +335,14 @@ def _seeds(seed: int | Sequence[int], num_pieces: int) -> list[int]:
         f' {len(seeds)} of {num_pieces} pieces.'
     )
   for one in seeds:
-    if not 0 <= one < 2**32:
-      raise errors.UserError(f'seed must be in [0, 2**32), but is {one}.')
+    check_seed(one)
   return seeds
+
+
+def check_seed(seed: int) -> None:
+  """Raises UserError unless a seed is one of 32 bits."""
+  if not 0 <= seed < 2**32:
+    raise errors.UserError(f'seed must be in [0, 2**32), but is {seed}.')
 
 
 def _numbers(

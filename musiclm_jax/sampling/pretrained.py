@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import conditioner
 from musiclm_jax.sampling import decode
@@ -33,17 +34,38 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     )
   import huggingface_hub  # Slow to import, and seldom needed.
 
+  progress.say(f"looking for '{name}' on the Hugging Face hub …")
+  huggingface_hub.utils.disable_progress_bars()
   try:
-    path = huggingface_hub.snapshot_download(
-        name, allow_patterns=['*.json', '*.safetensors']
-    )
+    with progress.telling(f"downloading '{name}'"):
+      path = huggingface_hub.snapshot_download(
+          name, allow_patterns=['*.json', '*.safetensors']
+      )
   except Exception as e:  # Of many kinds, from the client and below it.
     raise errors.NotFoundError(
         f"model '{name}' must be a directory, or be on the Hugging Face hub and"
-        f' the hub within reach, but: {str(e).splitlines()[0]} Check the name'
+        f' the hub within reach, but: {errors.one_line(e):.300} Check the name'
         ' and the network, or pass the path of a model directory.'
     ) from e
   return pathlib.Path(path)
+
+
+def sample_rate(directory: pathlib.Path) -> int:
+  """Returns the sample rate of a model's audio, without loading the model.
+
+  Raises:
+    NotFoundError: If the model has no codec.
+    UserError: If its description is damaged.
+  """
+  rate = parts.read_description(directory, 'soundstream')['config'].get(
+      'sample_rate'
+  )
+  if not isinstance(rate, int) or not 1000 <= rate <= 768_000:
+    raise errors.UserError(
+        f"the codec of model '{directory}' must have a sample_rate in [1000,"
+        f' 768000], but has {rate!r:.40}. Export it again.'
+    )
+  return rate
 
 
 def load(directory: pathlib.Path, dtype: str) -> conditioner.Conditioner:

@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import os
-import pathlib
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import sampler
+from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
 import numpy as np
 
+# A take holds six hours of tokens, or half an hour of audio that stays.
+MAX_BYTES = 1 << 28
+
 _FORMAT = 'musiclm_jax take 1'
+_MAX_SAMPLES = timeline.MAX_SECONDS * 768_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +105,11 @@ class Take:
     Raises:
       ValueError: If the piece ends before `from_second`.
     """
+    if not 0 <= from_second <= timeline.MAX_SECONDS:
+      raise errors.UserError(
+          'the second to start again from must be within the piece, but is'
+          f' {from_second}.'
+      )
     tokens = {name: x.copy() for name, x in self.tokens.items()}
     for stream in (base.SEMANTIC, base.COARSE, base.FINE):
       if stream is base.SEMANTIC and keep_semantic:
@@ -120,7 +130,12 @@ class Take:
     )
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the take to a JSON file."""
+    """Writes the take to a JSON file, with a hash of all it says.
+
+    Raises:
+      UserError: If it is too large to be read again.
+      WriteError: If the system refuses.
+    """
     value = dataclasses.asdict(self)
     value['tokens'] = {name: x[0].tolist() for name, x in self.tokens.items()}
     if self.negative is not None:
@@ -128,32 +143,39 @@ class Take:
     if self.audio is not None:
       samples = self.audio.astype('<f4').tobytes()
       value['audio'] = base64.b64encode(samples).decode()
-    pathlib.Path(path).write_text(json.dumps({'format': _FORMAT, **value}))
+    text = json.dumps(files.sealed({'format': _FORMAT, **value}))
+    if len(text) > MAX_BYTES:
+      raise errors.UserError(
+          f"a take must have at most {MAX_BYTES} bytes to be kept, but '{path}'"
+          f' would have {len(text)}. Go on with less audio.'
+      )
+    files.write_text(path, text)
+
+
+def check_size(num_samples: int) -> None:
+  """Raises UserError if a take could not be saved with audio that stays."""
+  if num_samples * 16 / 3 > 0.9 * MAX_BYTES:  # Four bytes each, in base64.
+    raise errors.UserError(
+        f'a take must be of at most {MAX_BYTES} bytes to be saved, but one with'
+        f' {num_samples} samples of audio is larger. Do without --save_take.'
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Take:
   """Reads a take that `Take.save` wrote.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it is no take, or a damaged one.
+    NotFoundError: If there is no such file.
+    UserError: If it is no take, or a damaged one.
   """
-  try:
-    value = json.loads(pathlib.Path(path).read_text())
+  kind = f"a file that --save_take wrote, in the format '{_FORMAT}'"
+  value = files.read_json(path, kind, MAX_BYTES)
+  with errors.reading(path, kind, 'Copy or make it again.'):
     if value.pop('format') != _FORMAT:
       raise KeyError('format')
-    return _from_json(value)
-  except (UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
-    raise _damaged(path, e) from e
-  except ValueError as e:  # Of json, base64 and the checks of fields.
-    raise _damaged(path, e) from e
-
-
-def _damaged(path, error) -> ValueError:
-  return ValueError(
-      f"'{os.fspath(path)}' must be a file that --save_take wrote, in the"
-      f" format '{_FORMAT}', but is not: {type(error).__name__}: {error}."
-  )
+    take = _from_json(value)
+    _check(take)
+    return take
 
 
 def _from_json(value: dict[str, Any]) -> Take:
@@ -163,7 +185,7 @@ def _from_json(value: dict[str, Any]) -> Take:
   if value['negative'] is not None:
     value['negative'] = _tokens(value['negative'])
   if value['audio'] is not None:
-    samples = base64.b64decode(value['audio'])
+    samples = base64.b64decode(value['audio'], validate=True)
     value['audio'] = np.frombuffer(samples, '<f4').astype(np.float32)
     value['change'] = tuple(value['change'])
   value['sections'] = tuple(value['sections'])
@@ -177,7 +199,41 @@ def _from_json(value: dict[str, Any]) -> Take:
 def _tokens(rows: Sequence[Sequence[int]]) -> np.ndarray:
   tokens = np.asarray([rows], np.int32)
   if tokens.ndim != 3:
-    raise errors.UserError(
-        f'tokens must be rows of numbers, but are {tokens.shape}'
-    )
+    raise ValueError(f'tokens are no rows of numbers, but {tokens.shape}')
   return tokens
+
+
+def _check(take: Take) -> None:
+  """Raises ValueError unless the fields of a take fit each other."""
+  streams = (base.MULAN, base.MELODY, base.SEMANTIC, base.COARSE, base.FINE)
+  for stream in streams:
+    if stream != base.MELODY or stream.name in take.tokens:
+      _check_tokens(stream, take.tokens[stream.name])
+  if take.negative is not None:
+    _check_tokens(base.MULAN, take.negative)
+  frames = take.tokens[base.FINE.name].shape[1]
+  sections = take.tokens[base.MULAN.name].shape[1]
+  seconds = frames / base.FINE.num_frames(1.0)
+  starts, last = take.sections, take.num_samples
+  change, audio = take.change or (0, last), take.audio
+  if not (
+      frames == take.tokens[base.COARSE.name].shape[1]
+      and 0 < last <= seconds * take.sample_rate + 1 < _MAX_SAMPLES
+      and sections == len(starts)
+      and starts[0] == 0
+      and all(a < b for a, b in zip(starts, starts[1:]))
+      and (take.negative is None or take.negative.shape[1] == sections)
+      and all(0 <= seed < 2**32 for seed in take.seeds)
+      and 0 <= change[0] <= change[1] <= last
+      and (audio is None or bool(np.isfinite(audio).all()))
+  ):
+    raise ValueError('its fields do not fit each other')
+
+
+def _check_tokens(stream: base.Stream, tokens: np.ndarray) -> None:
+  if not (
+      tokens.shape[2] == stream.num_quantizers
+      and tokens.min(initial=0) >= base.ABSENT
+      and tokens.max(initial=0) < stream.codebook_size
+  ):
+    raise ValueError(f'its {stream.name} tokens are none')
