@@ -223,7 +223,9 @@ def _read(
   reason = ''
   try:
     with soundfile.SoundFile(source) as file:
-      if has_end or 0 < file.frames < _MAX_BYTES:
+      # The length of mp3 in a wav file is an estimate.
+      is_known = has_end or 0 < file.frames < _MAX_BYTES
+      if is_known and not file.subtype.startswith('MPEG'):
         check_header(path, file.frames, file.samplerate, file.channels)
         # Only FFmpeg says which channel is which.
         if file.channels <= 2:
@@ -283,19 +285,16 @@ def _read_av(
     source: What is read.
     reason: Why soundfile could not.
   """
-  with contextlib.ExitStack() as stack:
-    file: Any = source
-    if isinstance(source, pathlib.Path):
-      file = stack.enter_context(source.open('rb'))
-    try:
-      container = stack.enter_context(open_av(file))
-    except ValueError as e:
-      if not reason:
-        raise
-      raise errors.UserError(
-          f'{path} must be {KIND}, but cannot be read: {reason} Replace it or'
-          ' leave it out.'
-      ) from e
+  try:
+    container = open_av(source)
+  except ValueError as e:
+    if not reason:
+      raise
+    raise errors.UserError(
+        f'{path} must be {KIND}, but cannot be read: {reason} Replace it or'
+        ' leave it out.'
+    ) from e
+  with container:
     streams = container.streams.audio
     if not streams:
       raise errors.UserError(f'{path} must hold audio, but has none.')
@@ -306,14 +305,21 @@ def _read_av(
     yield from _decode_av(path, container, streams[0])
 
 
-def open_av(file: Any) -> Any:
+def open_av(source: pathlib.Path | io.BytesIO) -> Any:
   """Opens a container that FFmpeg knows."""
   # Slow to import, and needed for few files.
   import av  # pylint: disable=g-import-not-at-top
 
+  name: Any = source
+  if isinstance(source, pathlib.Path):
+    name = f'file:{source.absolute()}'  # No name is taken for an address.
   return av.open(
-      file,
-      options={'format_whitelist': _FORMATS, 'err_detect': 'crccheck+explode'},
+      name,
+      options={
+          'err_detect': 'crccheck+explode',
+          'format_whitelist': _FORMATS,
+          'protocol_whitelist': 'file',
+      },
   )
 
 

@@ -5,7 +5,6 @@ import io
 import itertools
 import os
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -40,8 +39,6 @@ READABLE = (
 )
 MAX_SECONDS = decoding.MAX_SECONDS
 MAX_COMMENT = 2000  # What libsndfile reads back of a wav file.
-# What `write_audio` leaves of a file, in its folder, if it is killed.
-LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
 
 _TAGS = {'encoder': 'software', 'track': 'tracknumber', 'tyer': 'date'}
 _KNOWN_TAGS = (
@@ -169,7 +166,7 @@ def _read_av_tags(path: pathlib.Path, reason: str = '') -> dict[str, str]:
   """Returns the tags of a file that soundfile cannot read for a reason."""
   found: dict[str, Any] = {}
   try:
-    with path.open('rb') as file, decoding.open_av(file) as container:
+    with decoding.open_av(path) as container:
       # In ogg files they are those of the stream.
       for source in (*container.streams.audio[:1], container):
         found |= {key.lower(): value for key, value in source.metadata.items()}

@@ -105,12 +105,18 @@ class Mixer:
   def gain(self) -> float:
     """What the mix is to be multiplied by; 1 for mono and stereo.
 
-    Unrelated channels so keep their mean power, however many are silent.
+    The mix so has the mean power of the channels that are heard, however many
+    are silent, and however alike they are.
     """
-    if len(self.weights) <= 2:
-      return 1.0
     heard = np.sum(self.weights[self.live] ** 2)
-    return float(heard**-0.5) if heard else 1.0
+    if len(self.weights) <= 2 or not heard or not self.mixed:
+      return 1.0
+    return float(np.sqrt(self._unrelated / heard / self.mixed))
+
+  @property
+  def _unrelated(self) -> float:
+    """The power of the mix if its channels had nothing in common."""
+    return float(self.weights**2 @ self.power)
 
   @property
   def is_finite(self) -> bool:
@@ -124,10 +130,9 @@ class Mixer:
       return ''
     if len(self.weights) == 2 and np.sum(self.live) == 1:
       return f'only its {self.name} channel holds sound and is used'
-    unrelated = self.weights**2 @ self.power
     if (
-        unrelated < _DEAD * np.max(self.power)
-        or self.mixed < _CANCELLED * unrelated
+        self._unrelated < _DEAD * np.max(self.power)
+        or self.mixed < _CANCELLED * self._unrelated
         or self.cancelled > _CANCELLED_SHARE * self.heard
     ):
       return f'its channels cancel each other, so that the {self.name} is used'

@@ -92,7 +92,10 @@ class IoTest(parameterized.TestCase):
   @parameterized.parameters(
       ('flac', 'half.flac must be a wav.*lost sync.*Replace it'),
       ('mp3', 'half.mp3 must last 3.0 s .* breaks off after 1..* s. Copy it'),
-      ('ogg', 'half.ogg must end with a whole page, but breaks off in one. Copy'),
+      (
+          'ogg',
+          'half.ogg must end with a whole page, but breaks off in one. Copy',
+      ),
   )
   def test_rejects_half_a_file(self, suffix, message):
     with self.assertRaisesRegex(ValueError, message):

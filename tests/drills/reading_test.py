@@ -221,6 +221,11 @@ class CarriesNothingTest(Drill):
     if name != 'm4a' or place != 3:  # A codec may take the LFE for bass.
       self.assertAlmostEqual(rms(audio), 0.354, delta=0.03)
 
+  @parameterized.parameters('wav float', 'm4a', 'flac')
+  def test_the_same_in_six_channels(self, name):
+    audio = self.read(encode(name, *[tone(level=0.2)] * 6), 'six.wav')
+    self.assertAlmostEqual(rms(audio), 0.141, delta=0.01)
+
   @parameterized.parameters(
       (np.zeros(2 * RATE),),
       (np.full(2 * RATE, 0.5),),
@@ -294,6 +299,11 @@ class BoundsTest(Drill):
   def refuses_path_read(self, path, reason):
     with self.assertRaisesRegex(errors.UserError, reason):
       audio_io.read_audio(path, RATE)
+
+  def test_damage_of_all_kinds(self):
+    with contextlib.redirect_stdout(io.StringIO()):
+      total = mutated_audio.run(count=4 * len(mutated_audio.FORMATS), seed=3)
+    self.assertContainsSubset(total, {'read', 'refused'})
 
   def test_hours(self):
     data = bytearray(encode('flac', tone()))
