@@ -175,7 +175,11 @@ class CaptionsTest(FolderTest):
     self.assertEqual(folder.describe(file, tags), (title, caption))
 
   @parameterized.parameters(
-      ('a.csv', 'file,text\na.wav,waltz\n', "a.csv line 1 must be a header, of 'file'"),
+      (
+          'a.csv',
+          'file,text\na.wav,waltz\n',
+          "a.csv line 1 must be a header, of 'file'",
+      ),
       ('a.csv', 'file,caption\na.wav,\n', r"line 2 .* has {'file': 'a.wav'}"),
       (
           'a.csv',
