@@ -64,10 +64,10 @@ class _Builder(  # type: ignore[call-arg]
     raise NotImplementedError  # `_split_generators` gives the examples.
 
 
-class Dataset(Sequence[dict[str, Any]]):
+class Dataset(Sequence[Any]):
   """A split of a dataset: random access to its examples."""
 
-  def __init__(self, source: Sequence[Example], shards: Mapping[str, int]):
+  def __init__(self, source: Sequence[Any], shards: Mapping[str, int]):
     """Initializes.
 
     Args:
