@@ -17,9 +17,12 @@ import subprocess
 import tempfile
 import zipfile
 
-from absl import logging
 import mido
 from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress
+from musiclm_jax.data import rendering
+import tqdm
 
 PUBLIC_LICENSES = ('Public Domain', 'Creative Commons Attribution')
 COLUMNS = (
@@ -135,8 +138,10 @@ def prepare_mutopia(
           " with 'apt install lilypond'."
       )
   output_dir = pathlib.Path(output_dir)
-  output_dir.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory() as scratch:
+  with (
+      files.lock(output_dir, 'musiclm data mutopia'),
+      tempfile.TemporaryDirectory() as scratch,
+  ):
     root = _unpack(pathlib.Path(source), pathlib.Path(scratch))
     pieces = _select(read_pieces(root), licenses)[:limit]
     if not pieces:
@@ -148,17 +153,29 @@ def prepare_mutopia(
     todo = [p for p in pieces if p.path.as_posix() not in known]
     settings = pathlib.Path(scratch) / 'midi-only.ly'
     settings.write_text(_MIDI_ONLY)
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(num_workers)
+    try:
       jobs = [
           pool.submit(_compile, piece, root, settings, output_dir)
           for piece in todo
       ]
-      for done, job in enumerate(concurrent.futures.as_completed(jobs), 1):
+      done = concurrent.futures.as_completed(jobs)
+      for job in tqdm.tqdm(done, total=len(jobs), unit='piece'):
         _record(output_dir, *job.result())
-        logging.log_every_n(
-            logging.INFO, '%d of %d pieces', 20, done, len(todo)
-        )
+    finally:  # An interrupt does not wait for what has not begun.
+      pool.shutdown(wait=False, cancel_futures=True)
+  _say_failed(output_dir)
   return output_dir / 'index.csv'
+
+
+def _say_failed(output_dir: pathlib.Path) -> None:
+  failed = output_dir / 'failed.txt'
+  if failed.exists():
+    names = failed.read_text(encoding='utf-8').splitlines()
+    progress.say(
+        f'left out {len(names)} that did not compile, e.g. {names[0]}: see'
+        f' {failed}'
+    )
 
 
 def read_pieces(root: pathlib.Path) -> Iterator[Piece]:
@@ -177,7 +194,11 @@ def read_pieces(root: pathlib.Path) -> Iterator[Piece]:
 def _unpack(source: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
   """Returns the folder of the sources, one folder for each composer."""
   if source.is_file():
-    with zipfile.ZipFile(source) as archive:
+    with (
+        progress.telling(f'unpacking {source}'),
+        errors.reading(source, 'a zip file of LilyPond sources'),
+        zipfile.ZipFile(source) as archive,
+    ):
       archive.extractall(scratch / 'sources')
     source = scratch / 'sources'
   elif not source.is_dir():
@@ -205,10 +226,13 @@ def _known(output_dir: pathlib.Path) -> set[str]:
   """Returns the LilyPond files that were compiled, or failed, before."""
   known: set[str] = set()
   if (output_dir / 'index.csv').exists():
-    with open(output_dir / 'index.csv', newline='', encoding='utf-8') as file:
-      known.update(row['lilypond'] for row in csv.DictReader(file))
+    index = output_dir / 'index.csv'
+    with errors.reading(index, 'the index of a run before'):
+      with open(index, newline='', encoding='utf-8') as file:
+        known.update(row['lilypond'] for row in csv.DictReader(file))
   if (output_dir / 'failed.txt').exists():
-    known.update((output_dir / 'failed.txt').read_text().splitlines())
+    text = (output_dir / 'failed.txt').read_text(encoding='utf-8')
+    known.update(text.splitlines())
   return known
 
 
@@ -249,7 +273,7 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
   """Runs `command`, whose failure shows in what it did not write."""
   try:
     subprocess.run(
-        command,
+        [*rendering.tied(), *command],
         cwd=folder,
         timeout=_TIMEOUT_SECONDS,
         stdout=subprocess.DEVNULL,
@@ -257,14 +281,15 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
         check=False,
     )
   except subprocess.TimeoutExpired:
-    logging.warning('%s took over %d s', command[-1], _TIMEOUT_SECONDS)
+    progress.say(f'{command[-1]} took over {_TIMEOUT_SECONDS} s')
 
 
 def _midi_key(path: pathlib.Path) -> str | None:
   """Returns the one key signature of a MIDI file; None if it has no notes."""
   try:
-    messages = list(mido.MidiFile(path))
-  except (OSError, ValueError, EOFError):
+    with errors.reading(path, 'a MIDI file'):
+      messages = list(mido.MidiFile(path))
+  except errors.UserError:
     return None
   if not any(m.type == 'note_on' for m in messages):
     return None

@@ -114,7 +114,7 @@ def _synthesize(
     files = ['-T', 'wav', '-O', 'float', '-F', target, font, source]
     try:
       result = subprocess.run(
-          [*_tied(), 'fluidsynth', *options, *files],
+          [*tied(), 'fluidsynth', *options, *files],
           stdin=subprocess.DEVNULL,
           capture_output=True,
           check=False,
@@ -127,7 +127,11 @@ def _synthesize(
       ) from e
     log = result.stderr.decode(errors='replace')
     # It ends well even if it could not load the SoundFont.
-    if result.returncode or 'Failed to load' in log:
+    if (
+        result.returncode
+        or 'Failed to load' in log
+        or not os.path.exists(target)
+    ):
       said = re.findall(r'fluidsynth: error: (.*)', log) or [log.strip()[-200:]]
       raise errors.UserError(
           f'fluidsynth must render with {soundfont}, but failed (exit status'
@@ -138,7 +142,7 @@ def _synthesize(
   return io.resample(audio, _RENDER_RATE, clips.SAMPLE_RATE), log
 
 
-def _tied() -> list[str]:
+def tied() -> list[str]:
   """Returns what ends a program with the process that waits for it."""
   # A worker that is killed would leave it running; only Linux can do so.
   return ['setpriv', '--pdeathsig', 'KILL'] if shutil.which('setpriv') else []

@@ -272,6 +272,8 @@ def _read_index(
     data = read_bytes(index, index)
   with errors.reading(index, 'an index in UTF-8', 'Correct it.'):
     text = data.decode('utf-8-sig')
+    if '\0' in text:
+      raise ValueError('it has a zero byte')
     parse = _parse_csv if index.endswith('.csv') else _parse_jsonl
     rows = parse(index, text)
   if not rows:
@@ -307,8 +309,8 @@ def _parse_csv(index: str, text: str) -> list[dict[str, Any]]:
   reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
   rows = []
   for number, row in enumerate(reader, 1):
-    broken = [k for k, v in row.items() if v is None or '\n' in str(v)]
-    if broken:  # None is the name of columns beyond the header.
+    # None is the name of columns beyond the header.
+    if None in row or any(v is None or '\n' in v for v in row.values()):
       raise errors.UserError(
           f'{index} must have as many columns in row {number} as in its header,'
           f' each in one line, but they are {list(row.values())}. Put quotes'

@@ -67,15 +67,18 @@ def read(data: bytes) -> Events:
   kind, num_tracks, division = struct.unpack('>HHh', header[:6])
   tracks: list[Track] = []
   num_events = 0
-  try:
-    for name, body in chunks:
-      if name == b'MTrk':
-        tracks.append(_read_track(body, len(tracks) + 1, num_events))
-        num_events += len(tracks[-1])
-  except MidiError:
-    # What follows the last track is no music.
-    if len(tracks) < max(1, num_tracks) or name == b'MTrk':
-      raise
+  while True:
+    try:
+      name, body = next(chunks, (b'', b''))
+    except MidiError:
+      if len(tracks) < max(1, num_tracks):
+        raise
+      break  # What follows the last track is no music.
+    if not name:
+      break
+    if name == b'MTrk':
+      tracks.append(_read_track(body, len(tracks) + 1, num_events))
+      num_events += len(tracks[-1])
   if len(tracks) < num_tracks:
     raise MidiError(f'ends after {len(tracks)} of {num_tracks} tracks')
   if kind > 2 or (kind == 2 and len(tracks) > 1):

@@ -1,0 +1,490 @@
+"""Scores as people have them: damaged, odd, hostile, or with a bad index."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from unittest import mock
+import zipfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax import cli
+from musiclm_jax import errors
+from musiclm_jax.data import midi
+from musiclm_jax.data import rendering
+from musiclm_jax.data import score_files
+from musiclm_jax.data import scores
+from musiclm_jax.data import smf
+import numpy as np
+
+from tests.data import rendering_test
+from tests.data import scores_test
+
+NOTE = b'\x00\x90\x3c\x40\x83\x60\x3c\x00'  # A beat of middle C.
+END = b'\x00\xff\x2f\x00'
+NEEDS_FLUIDSYNTH = absltest.skipIf(
+    shutil.which('fluidsynth') is None or rendering_test.SOUNDFONT is None,
+    'fluidsynth or pretty_midi, which has a SoundFont, is missing',
+)
+
+
+def smf_file(*tracks, kind=1, division=480, num_tracks=None):
+  """Returns a MIDI file of the bytes of its tracks."""
+  count = len(tracks) if num_tracks is None else num_tracks
+  chunks = [b'MThd' + struct.pack('>LHHH', 6, kind, count, division)]
+  chunks += [b'MTrk' + struct.pack('>L', len(t)) + t for t in tracks]
+  return b''.join(chunks)
+
+
+def riff(data):
+  body = b'RMIDdata' + struct.pack('<L', len(data)) + data
+  return b'RIFF' + struct.pack('<L', len(body)) + body
+
+
+def music_xml(old='', new=''):
+  return scores_test.XML.replace(old, new).encode()
+
+
+def mxl(member, data, **options):
+  """Returns a zip file of one member."""
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr(member, data, **options)
+  return file.getvalue()
+
+
+def encrypted(data):
+  """Sets the flag of encryption in both headers of a zip of one member."""
+  data = bytearray(data)
+  data[6] |= 1
+  data[data.index(b'PK\1\2') + 8] |= 1
+  return bytes(data)
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + ''.join(
+    f'<!ENTITY {x} "{f"&{y};" * 10}">' for x, y in zip('bcdefghi', 'abcdefgh')
+)
+DAMAGED = {
+    'empty.mid': b'',
+    'text.mid': b'not a score',
+    'header.mid': b'MThd',
+    'cut.mid': smf_file(NOTE + END)[:-6],
+    'zero_ticks.mid': smf_file(NOTE + END, division=0),
+    'smpte_of_no_rate.mid': smf_file(NOTE + END, division=0x8000),
+    'format_2.mid': smf_file(NOTE + END, NOTE + END, kind=2),
+    'missing_track.mid': smf_file(NOTE + END, num_tracks=2),
+    'chunk_size.mid': smf_file(NOTE + END).replace(
+        b'\0\0\0\x0c', b'\0\0\0\x07'
+    ),
+    'running_status.mid': smf_file(b'\x00\x3c\x40' + END),
+    'unknown_status.mid': smf_file(b'\x00\xf4' + NOTE + END),
+    'sysex.mid': smf_file(b'\x00\xf0\xff\xff\x7f' + NOTE + END),
+    'meta.mid': smf_file(NOTE + b'\x00\xff\x58\x84\x00'),
+    'tempo.mid': smf_file(b'\x00\xff\x51\x01\x07' + NOTE + END),
+    'endless_number.mid': smf_file(b'\xff' * 100_000),
+    'no_notes.mid': smf_file(END),
+    'only_silence.mid': smf_file(NOTE.replace(b'\x40', b'\0') + END),
+    'no_music.rmi': riff(b'')[:12] + b'LIST\0\0\0\0',
+    'huge.mid': b'MThd' + bytes(2**23),
+    'empty.musicxml': b'',
+    'html.musicxml': b'<html></html>',
+    'cut.musicxml': music_xml()[:200],
+    'bomb.musicxml': music_xml('<score-p', BOMB + ']><score-p'),
+    'external.musicxml': music_xml(
+        '<score-p', '<!DOCTYPE x [<!ENTITY e SYSTEM "/etc/passwd">]><score-p'
+    ),
+    'zero_divisions.musicxml': music_xml('<divisions>1', '<divisions>0'),
+    'no_notes.musicxml': music_xml('<note>', '<note><rest/>'),
+    'repeats.musicxml': music_xml(
+        '</measure>',
+        '<barline location="right"><repeat direction="backward"'
+        ' times="1000000"/></barline></measure>',
+    ),
+    'text.mxl': b'no zip',
+    'cut_zip.mxl': mxl('a.xml', music_xml())[:-30],
+    'no_score.mxl': mxl('a.txt', b'text'),
+    'bomb.mxl': mxl('a.xml', bytes(2**26)),
+    'encrypted.mxl': encrypted(mxl('a.xml', music_xml())),
+}
+# What is wrong with these is not played.
+HARMLESS = {
+    'flats.mid': smf_file(b'\x00\xff\x59\x02\xee\x00' + NOTE + END),
+    'metre.mid': smf_file(b'\x00\xff\x58\x04\x04\xff\x18\x08' + NOTE + END),
+    'short_metre.mid': smf_file(b'\x00\xff\x58\x01\x04' + NOTE + END),
+    'tempo_0.mid': smf_file(b'\x00\xff\x51\x03\0\0\0' + NOTE + END),
+    'smpte_offset.mid': smf_file(b'\x00\xff\x54\x01\x00' + NOTE + END),
+    'alien_chunk.mid': (
+        smf_file(NOTE + END)[:14]
+        + b'XFIH\0\0\0\2hi'
+        + smf_file(NOTE + END)[14:]
+    ),
+    'unannounced_track.mid': smf_file(END, NOTE + END, num_tracks=1),
+    'trailing_bytes.mid': smf_file(NOTE + END) + bytes(100),
+    'no_end.mid': smf_file(NOTE),
+    'status_after_meta.mid': smf_file(
+        NOTE + b'\x00\xff\x01\x01a' + NOTE[:1] + NOTE[2:]
+    ),
+    'one_pattern.mid': smf_file(NOTE + END, kind=2),
+    'riff.rmi': riff(smf_file(NOTE + END)),
+    'UPPER.MID': smf_file(NOTE + END),
+    'bom.musicxml': b'\xef\xbb\xbf' + music_xml(),
+    'utf_16.musicxml': scores_test.XML.replace('UTF-8', 'UTF-16').encode(
+        'utf-16'
+    ),
+    'plain.mxl': music_xml(),
+}
+
+
+class ScoresDrill(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = self.root / 'songs'
+    self.folder.mkdir()
+
+  def load(self, name, data):
+    path = self.folder / name
+    path.write_bytes(data)
+    return scores.load_score(score_files.ScoreFile(str(path), name, 'work'))
+
+  def run_cli(self, *argv):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+      status = cli.main(list(map(str, argv)))
+    return status, stderr.getvalue()
+
+
+class DamagedScores(ScoresDrill):
+  """Any file that the parser can't take is named, and skipped by --skip_bad.
+
+  Siblings: every part of a MIDI file cut, absent or out of its range; what
+  grows without bounds; XML that is none, or has entities; zips that are
+  damaged, encrypted or bombs; scores of no notes.
+  """
+
+  @parameterized.parameters(*DAMAGED)
+  def test_is_refused_by_name(self, name):
+    start = time.monotonic()
+    with self.assertRaisesRegex(errors.UserError, name):
+      self.load(name, DAMAGED[name])
+    self.assertLess(time.monotonic() - start, 20)
+
+  @parameterized.parameters(*HARMLESS)
+  def test_harmless_defects_are_read_around(self, name):
+    score = self.load(name, HARMLESS[name])
+    self.assertIn(score.pitch[0], (60, 69))
+    self.assertGreater(score.end[0], score.start[0])
+
+  def test_ticks_of_frames_are_seconds(self):
+    # 25 frames of 40 ticks: a tick is a millisecond, whatever the tempo.
+    data = smf_file(b'\x00\xff\x51\x03\0\0\1' + NOTE + END, division=0xE728)
+    score = self.load('frames.mid', data)
+    np.testing.assert_allclose(score.end, [0.48])
+
+  @parameterized.named_parameters(
+      ('notes', b'\x00\x90\x3c\x40' + b'\x01\x3c\x00' * 2000, 'events'),
+      (
+          'controls',
+          b''.join(b'\x00\xc0' + bytes([i]) + NOTE for i in range(100))
+          + b'\x00\xb0\x01\x01' * 100,
+          'controls of its parts',
+      ),
+  )
+  def test_what_grows_is_bounded(self, track, message):
+    with mock.patch.object(smf, 'MAX_EVENTS', 1000):
+      with self.assertRaisesRegex(
+          errors.UserError, f'more than 1000 {message}'
+      ):
+        self.load('many.mid', smf_file(track))
+
+  def test_hours_are_refused_by_name(self):
+    data = smf_file(NOTE + b'\xff\xff\xff\x7f' + NOTE[1:] + END)
+    (self.folder / 'hours.mid').write_bytes(data)
+    (file,), _ = score_files.find_scores(self.folder)
+    with self.assertRaisesRegex(errors.UserError, 'hours.mid.*at most 3600 s'):
+      list(scores.read_score(file, 'font.sf2'))
+
+  @NEEDS_FLUIDSYNTH
+  def test_the_command_names_and_skips(self):
+    for i in range(4):
+      scores_test.write_song(self.folder / f'{i}.mid', beats=8)
+    bad = ('cut.mid', 'cut_zip.mxl', 'no_notes.mid', 'bomb.musicxml')
+    for name in bad:
+      (self.folder / name).write_bytes(DAMAGED[name])
+    argv = (
+        'data', 'scores', self.folder, '--output', self.root / 'out',
+        '--soundfont', rendering_test.SOUNDFONT, '--num_workers', 1,
+        '--variations', 1,
+    )  # fmt: skip
+    status, stderr = self.run_cli(*argv)
+    self.assertEqual(status, 2)
+    self.assertRegex(stderr.splitlines()[-1], r'(cut|no_n|bomb).*--skip_bad')
+    status, stderr = self.run_cli(*argv, '--skip_bad')
+    self.assertEqual(status, 0)
+    self.assertIn('read 4, left out 4', stderr)
+    for name in bad:
+      self.assertRegex(stderr, f'left out: .*{name}')
+    self.assertNotIn('Traceback', stderr)
+
+
+class Sources(ScoresDrill):
+  """A source is listed whole: what is left out is told, and why.
+
+  Siblings: links to folders, hidden files, the forks of macOS, .xml of other
+  programs, a piece in two formats, zips that are damaged, names that lead out.
+  """
+
+  def setUp(self):
+    super().setUp()
+    (self.folder / 'a.mid').write_bytes(smf_file(NOTE + END))
+
+  def test_links_are_followed_and_hidden_files_are_not_there(self):
+    (self.root / 'album').mkdir()
+    (self.root / 'album/b.mid').write_bytes(smf_file(NOTE + END))
+    (self.folder / 'linked').symlink_to(self.root / 'album')
+    (self.folder / 'loop').symlink_to(self.folder)
+    (self.folder / '.trash').mkdir()
+    (self.folder / '.trash/c.mid').touch()
+    (self.folder / '._a.mid').touch()
+    files, left_out = score_files.find_scores(self.folder)
+    self.assertEqual([f.name for f in files], ['a.mid', 'linked/b.mid'])
+    self.assertEqual(left_out, [])
+
+  def test_what_is_left_out_has_a_reason(self):
+    (self.folder / 'a.musicxml').write_bytes(music_xml())
+    (self.folder / 'library.xml').write_text('<plist></plist>')
+    (self.folder / 'b.xml').write_bytes(music_xml())
+    (self.folder / 'a.wav').touch()
+    files, left_out = score_files.find_scores(self.folder)
+    self.assertEqual([f.name for f in files], ['a.mid', 'b.xml'])
+    self.assertEqual(
+        left_out,
+        [
+            ('a.musicxml', 'named like another score'),
+            ('a.wav', 'no score'),
+            ('library.xml', 'no score'),
+        ],
+    )
+
+  def test_a_link_to_nothing_is_named(self):
+    (self.folder / 'gone.mid').symlink_to(self.root / 'nowhere.mid')
+    files, _ = score_files.find_scores(self.folder)
+    with self.assertRaisesRegex(errors.UserError, 'gone.mid .*is not there'):
+      scores.load_score(files[1])
+
+  def test_zip_of_anything(self):
+    path = self.root / 'songs.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('good.mid', smf_file(NOTE + END))
+      archive.writestr('../../out.mid', smf_file(NOTE + END))
+      archive.writestr('/root.xml', music_xml())
+      archive.writestr('__MACOSX/._good.mid', b'fork')
+      archive.writestr('bomb.mid', bytes(2**26), zipfile.ZIP_DEFLATED)
+    files, left_out = score_files.find_scores(path)
+    self.assertLen(files, 4)
+    self.assertEqual(left_out, [])
+    before = sorted(self.root.rglob('*'))
+    for file in files:
+      if file.name == 'bomb.mid':
+        with self.assertRaisesRegex(errors.UserError, 'bomb.mid .*bytes'):
+          scores.load_score(file)
+      else:
+        self.assertLen(scores.load_score(file).start, 1)
+    self.assertEqual(sorted(self.root.rglob('*')), before)
+
+  @parameterized.named_parameters(
+      ('crc', lambda data: data.replace(NOTE, NOTE[::-1]), 'CRC'),
+      ('encrypted', encrypted, 'encrypted'),
+  )
+  def test_damaged_members_are_named(self, damage, reason):
+    path = self.root / 'songs.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('a.mid', smf_file(NOTE + END))
+    path.write_bytes(damage(path.read_bytes()))
+    (file,), _ = score_files.find_scores(path)
+    with self.assertRaisesRegex(errors.UserError, f'a.mid .*{reason}'):
+      scores.load_score(file)
+
+  @parameterized.parameters(b'', b'no zip', b'PK\5\6' + bytes(17))
+  def test_damaged_zips_are_named(self, data):
+    path = self.root / 'songs.zip'
+    path.write_bytes(data)
+    with self.assertRaisesRegex(errors.UserError, 'songs.zip must be a zip'):
+      score_files.find_scores(path)
+
+  def test_sources_of_one_name(self):
+    (self.root / 'b/songs').mkdir(parents=True)
+    (self.root / 'b/songs/a.mid').write_bytes(smf_file(NOTE + END))
+    with self.assertRaisesRegex(errors.UserError, 'differ in their names'):
+      score_files.gather_scores([self.folder, self.root / 'b/songs'])
+
+
+class Index(ScoresDrill):
+  """An index is read as it was meant, or refused by its name.
+
+  Siblings: encodings, separators, quotes that are not closed, columns that are
+  missing or too many, JSON that is no object, values of other types, rows that
+  repeat, an index of nothing, and two.
+  """
+
+  def setUp(self):
+    super().setUp()
+    for name in 'abc':
+      (self.folder / f'{name}.mid').write_bytes(smf_file(NOTE + END))
+
+  @parameterized.named_parameters(
+      ('utf_16', 'index.csv', 'file\na.mid\n'.encode('utf-16'), 'UTF-8'),
+      ('latin', 'index.csv', 'file,title\na.mid,é'.encode('latin-1'), 'UTF-8'),
+      ('semicolons', 'index.csv', b'file;title\na.mid;x\n', 'by commas'),
+      ('column', 'index.csv', b'name,title\na.mid,x\n', "'file' in each row"),
+      ('too_many', 'index.csv', b'file,title\na.mid,Waltz, in A\n', 'row 1'),
+      ('too_few', 'index.csv', b'file,title,key\na.mid,x\n', 'row 1'),
+      ('quote', 'index.csv', b'file,title\na.mid,"x\nb.mid,y\n', 'index.csv'),
+      ('swallowed', 'index.csv', b'file,title\na.mid,"x\nb.mid,y"\n', 'row 1'),
+      ('nul', 'index.csv', b'file,title\na.mid,x\0\n', 'index.csv|a.mid'),
+      ('empty', 'index.csv', b'', 'has none'),
+      ('header', 'index.csv', b'file,title\n', 'has none'),
+      ('twice', 'index.csv', b'file\na.mid\na.mid\n', 'a.mid again in row 2'),
+      ('fast', 'index.csv', b'file,tempo\na.mid,fast\n', "a.mid: 'tempo'"),
+      ('nan', 'index.csv', b'file,tempo\na.mid,nan\n', "a.mid: 'tempo'"),
+      ('backwards', 'index.csv', b'file,tempo\na.mid,-9\n', "a.mid: 'tempo'"),
+      ('list', 'index.jsonl', b'["a.mid"]\n', 'line 1 must be a JSON object'),
+      ('json', 'index.jsonl', b'{"file": "a.mid"\n', 'line 1 must be JSON'),
+      ('number', 'index.jsonl', b'{"file": 3}\n', "'file' in each row"),
+      (
+          'tempos',
+          'index.jsonl',
+          b'{"file": "a.mid", "tempo": [90]}',
+          "a.mid: 'tempo'",
+      ),
+      (
+          'titles',
+          'index.jsonl',
+          b'{"file": "a.mid", "title": ["x"]}',
+          "a.mid: 'title' must be a text",
+      ),
+      ('gone', 'index.csv', b'file\nz.mid\n', 'e.g. z.mid'),
+  )
+  def test_is_refused(self, name, data, message):
+    (self.folder / name).write_bytes(data)
+    with self.assertRaisesRegex(errors.UserError, message):
+      score_files.find_scores(self.folder)
+
+  def test_two_are_refused(self):
+    for name in score_files.INDEX_NAMES:
+      (self.folder / name).write_text('file\na.mid\n')
+    with self.assertRaisesRegex(errors.UserError, 'holds both'):
+      score_files.find_scores(self.folder)
+
+  def test_is_read_as_it_was_meant(self):
+    (self.folder / 'index.csv').write_bytes(
+        '\ufefffile,title,tempo\r\n./a.mid,"Waltz, in A",90\r\n'.encode()
+    )
+    files, left_out = score_files.find_scores(self.folder)
+    self.assertEqual(files[0].metadata.title, 'Waltz, in A')
+    self.assertEqual(files[0].metadata.tempo, 90.0)
+    self.assertEqual(
+        left_out,
+        [('b.mid', 'not in the index'), ('c.mid', 'not in the index')],
+    )
+
+  def test_numbers_may_be_texts(self):
+    row = {'file': 'a.mid', 'title': 1812, 'work': 9, 'tempo': '90'}
+    (self.folder / 'index.jsonl').write_text(json.dumps(row))
+    (file,), _ = score_files.find_scores(self.folder)
+    self.assertEqual((file.metadata.title, file.work), ('1812', 'songs/9'))
+
+
+@NEEDS_FLUIDSYNTH
+class Renderer(ScoresDrill):
+  """FluidSynth that fails, hangs or substitutes ends in one line.
+
+  Siblings: a SoundFont that is cut, empty or lacks an instrument or drums; a
+  crash; a hang; a parent that is killed.
+  """
+
+  def soundfont(self, change):
+    """Writes a SoundFont whose (program, bank)s are changed."""
+    data = bytearray(rendering_test.SOUNDFONT.read_bytes())
+    start = data.index(b'phdr')
+    (size,) = struct.unpack_from('<L', data, start + 4)
+    for place in range(start + 28, start + 8 + size, 38):
+      preset = struct.unpack_from('<HH', data, place)
+      struct.pack_into('<HH', data, place, *change(*preset))
+    path = self.root / 'font.sf2'
+    path.write_bytes(data)
+    return path
+
+  @parameterized.parameters(12, 1000, 3_000_000)
+  def test_a_cut_soundfont_is_refused_before_the_work(self, size):
+    path = self.root / 'font.sf2'
+    path.write_bytes(rendering_test.SOUNDFONT.read_bytes()[:size])
+    with self.assertRaisesRegex(errors.UserError, 'font.sf2, but failed'):
+      rendering.check_renderer(path)
+
+  def test_no_instrument_is_replaced_by_another(self):
+    path = self.soundfont(lambda p, b: (p, 7 if 0 < p < 128 and not b else b))
+    rendering.check_renderer(path)
+    score = rendering_test.make_score
+    self.assertNotEmpty(rendering.render(score(program=0), path))
+    with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no flute'):
+      rendering.render(score(program=73), path)
+
+  def test_drums_may_not_be_missing(self):
+    path = self.soundfont(lambda p, b: (p, 7 if b == 128 else b))
+    score = rendering_test.make_score(pitch=38)
+    drums = (midi.Part('', 0, is_drums=True),)
+    score = midi.Score(**{**vars(score), 'parts': drums})
+    self.assertNotEmpty(rendering.render(score, rendering_test.SOUNDFONT))
+    with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no drum'):
+      rendering.render(score, path)
+
+  @parameterized.named_parameters(
+      ('crash', 'kill -SEGV $$', r'exit status -11'),
+      ('failure', 'echo no memory >&2; exit 3', 'status 3.: no memory'),
+      ('hang', 'exec sleep 60', 'within 1 s, but did not'),
+      ('nothing', 'exit 0', 'exit status 0'),
+  )
+  def test_a_program_that_fails(self, script, message):
+    program = self.root / 'bin/fluidsynth'
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n{script}\n')
+    program.chmod(0o755)
+    path = f'{program.parent}{os.pathsep}{os.environ["PATH"]}'
+    with (
+        mock.patch.dict(os.environ, {'PATH': path}),
+        mock.patch.object(rendering, '_TIMEOUT_SECONDS', 1.0),
+        self.assertRaisesRegex(errors.UserError, message),
+    ):
+      rendering.render(rendering_test.make_score(), rendering_test.SOUNDFONT)
+
+  @absltest.skipIf(shutil.which('setpriv') is None, 'setpriv is missing')
+  def test_ends_with_its_parent(self):
+    sleep = [*rendering.tied(), 'sleep', '60']
+    code = f'import subprocess; p = subprocess.Popen({sleep!r});'
+    code += 'print(p.pid, flush=True); p.wait()'
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+      child = int(parent.stdout.readline())
+      time.sleep(0.3)  # Until it is what it will be.
+      parent.kill()
+    for _ in range(50):
+      stat = pathlib.Path(f'/proc/{child}/stat')
+      if not stat.exists() or ') Z ' in stat.read_text():
+        return
+      time.sleep(0.1)
+    self.fail('it still runs')
+
+
+if __name__ == '__main__':
+  absltest.main()
