@@ -161,7 +161,7 @@ class Recipe:
     }
     # Until something is made, anything may be set right.
     is_begun = any(self._record(name).exists() for name in STEPS)
-    if path.exists() and (is_begun or self.data_dir.exists()):
+    if path.exists() and is_begun:
       before = _read_record(path)
       changed = [
           name for name in settings if before.get(name) != settings[name]
@@ -225,11 +225,36 @@ class Recipe:
           [str(self.data)],
           self.data_dir,
           str(self.soundfont),
-          skip_bad=self.skip_bad,
+          **self._corpus_options,
       )
     else:
-      folder.build_folder(self.data, self.data_dir, skip_bad=self.skip_bad)
+      folder.build_folder(self.data, self.data_dir, **self._corpus_options)
+    self._check_length()
     return {'source': self.source.sha256}
+
+  @property
+  def _corpus_options(self) -> dict[str, bool]:
+    # What a step that did not end has written may be of other data.
+    return {'skip_bad': self.skip_bad, 'overwrite': True}
+
+  def _check_length(self) -> None:
+    """Raises UserError if too little music would end training, hours later."""
+    from musiclm_jax.data import clips
+    from musiclm_jax.data import datasets
+    from musiclm_jax.tokenizers import base
+    from musiclm_jax.training import w2v_bert
+
+    rate = base.SEMANTIC.frame_rate
+    frames = 0
+    for clip in datasets.open_dataset('music', self.data_dir, 'train'):
+      frames += int(len(clip['audio']) / clips.SAMPLE_RATE * rate)
+      if frames >= w2v_bert.NUM_CENTROIDS:
+        return
+    raise errors.UserError(
+        f'--data must hold at least {w2v_bert.NUM_CENTROIDS / rate:.0f} s of'
+        f' music to train on, beside what is held out, but {self.data} holds'
+        f' {frames / rate:.0f} s. Add some.'
+    )
 
   def _link_corpus(self) -> None:
     link = self.data_dir / 'music'
@@ -244,7 +269,7 @@ class Recipe:
         [str(self.data)],
         self.data_dir,
         str(self.soundfont),
-        skip_bad=self.skip_bad,
+        **self._corpus_options,
     )
 
   def _make_vocab(self) -> None:

@@ -1,14 +1,16 @@
 """What a folder of music is: recordings, scores, or a data directory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import enum
 import hashlib
 import os
 import pathlib
+from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax.audio import io
+from musiclm_jax.data import audio_files
 from musiclm_jax.data import datasets
 from musiclm_jax.data import score_files
 
@@ -75,27 +77,25 @@ def survey(path: str | os.PathLike[str]) -> Source:
         ' it is in.'
     )
   files = score_files.list_files(path)
-  audio = [] if not path.is_dir() else _audio(files)
+  recordings = audio_files.walk(path)[0] if path.is_dir() else {}
+  audio = list(recordings)
   scores = [n for n, file in files.items() if score_files.is_score(file, n)]
-  _check(path, files, audio, scores)
+  _check(path, len(files), audio, scores)
   pair = (Kind.AUDIO, audio, scores), (Kind.SCORES, scores, audio)
   kind, names, strays = pair[len(scores) > len(audio)]
-  return Source(kind, names, strays, _hash(files, [*names, *strays]))
-
-
-def _audio(files: dict[str, str]) -> list[str]:
-  return [name for name in files if name.lower().endswith(io.SUFFIXES)]
+  digest = _hash({**files, **recordings}, [*names, *strays])
+  return Source(kind, names, strays, digest)
 
 
 def _check(
     path: pathlib.Path,
-    files: dict[str, str],
+    num_files: int,
     audio: Sequence[str],
     scores: Sequence[str],
 ) -> None:
   """Raises UserError unless most files are of one kind."""
   if not audio and not scores:
-    holds = f'{len(files)} files, none of them such' if files else 'nothing'
+    holds = f'{num_files} files, none of them such' if num_files else 'nothing'
     raise errors.UserError(
         f"--data must hold audio ({', '.join(io.SUFFIXES)}) or scores"
         f" ({', '.join(score_files.SUFFIXES)}), but '{path}' holds {holds}."
@@ -110,7 +110,7 @@ def _check(
     )
 
 
-def _hash(files: dict[str, str], names: Sequence[str]) -> str:
+def _hash(files: Mapping[str, Any], names: Sequence[str]) -> str:
   digest = hashlib.sha256()
   for name in sorted(names):
     path = files[name]
