@@ -301,7 +301,8 @@ def build_folder(
         f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
         f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
     )
-  found, left_out = survey(audio_dir, captions)
+  with progress.telling('listing the files'):
+    found, left_out = survey(audio_dir, captions)
   return corpora.build_corpus(
       found,
       functools.partial(read_clips, clip_seconds=clip_seconds),

@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
@@ -78,7 +79,8 @@ def build_melody_pairs(
         f' {phrases_per_score} and {phrase_seconds:g}.'
     )
   rendering.check_renderer(soundfont)
-  files, left_out = score_files.gather_scores(source)
+  with progress.telling('listing the scores'):
+    files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_examples,
       soundfont=os.fspath(soundfont),

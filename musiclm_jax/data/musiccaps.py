@@ -224,7 +224,8 @@ def build_musiccaps(
     UserError: If there is too little audio for each split, or some is bad.
   """
   rows = read_table(table)
-  paths, left_out = survey(audio_dir)
+  with progress.telling('listing the files'):
+    paths, left_out = survey(audio_dir)
   found = [
       dataclasses.replace(row, path=paths[row.ytid])
       for row in rows

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.data import analysis
 from musiclm_jax.data import arranging
 from musiclm_jax.data import captions
@@ -79,7 +80,8 @@ def build_scores(
         f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
     )
   rendering.check_renderer(soundfont)
-  files, left_out = score_files.gather_scores(source, index, license)
+  with progress.telling('listing the scores'):
+    files, left_out = score_files.gather_scores(source, index, license)
   read = functools.partial(
       read_score,
       soundfont=os.fspath(soundfont),
