@@ -52,7 +52,8 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
     )
   if args.distributed:
     cli_data.join_job()
-  from musiclm_jax.training import gin_flags
+  with progress.telling(cli_data.STARTING):
+    from musiclm_jax.training import gin_flags
 
   gin_flags.train_main(rest)
 
@@ -69,7 +70,8 @@ def _vocab(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  from musiclm_jax.training import export
+  with progress.telling(cli_data.STARTING):
+    from musiclm_jax.training import export
 
   export.export_main(rest, output=args.output, dtype=args.dtype)
 

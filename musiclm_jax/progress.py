@@ -10,8 +10,14 @@ PATIENCE = 3.0  # Seconds of silence that a user takes for work.
 
 
 def say(line: str) -> None:
-  """Writes a line of our own to stderr."""
-  print(f'musiclm: {line}', file=sys.stderr, flush=True)
+  """Writes a line of our own to stderr, above a progress bar if there is one."""
+  tqdm = sys.modules.get('tqdm')
+  above: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+  if tqdm is not None:
+    above = tqdm.tqdm.external_write_mode(file=sys.stderr)
+  # Where nobody can hear it, e.g. on a full disk, the work still counts.
+  with contextlib.suppress(OSError), above:
+    print(f'musiclm: {line}', file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

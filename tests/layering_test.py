@@ -11,7 +11,7 @@ from absl.testing import parameterized
 ROOT = pathlib.Path(__file__).parent.parent / 'musiclm_jax'
 
 # What every layer may import: errors, files and the machine.
-GROUND = {'errors', 'files', 'machine', 'progress'}
+GROUND = {'errors', 'files', 'machine', 'muting', 'progress'}
 # Each layer may import itself, the ground and what is listed, and nothing else
 # of ours.
 LAYERS = {
@@ -27,7 +27,7 @@ LAYERS = {
 # Heavy or global dependencies, and the only files or layers that may import
 # them.
 EXTERNAL = {
-    'gin': {'training/gin_flags.py'},
+    'gin': {'training/gin_flags.py', 'training/gin_values.py'},
     't5x': {'training/t5x.py'},
     'tensorflow': {'data'},
     'seqio': {'data'},

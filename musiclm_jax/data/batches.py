@@ -17,6 +17,8 @@ from typing import Any
 import jax
 from musiclm_jax import errors
 from musiclm_jax import machine
+from musiclm_jax import muting
+from musiclm_jax import progress
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 import numpy as np
@@ -247,9 +249,11 @@ class SeqioBatches(Iterator[Batch]):
       module: That registers the task.
     """
     # Imports TensorFlow.
-    import seqio  # pylint: disable=g-import-not-at-top
+    with progress.telling('importing TensorFlow and seqio'):
+      with muting.importing_tensorflow():
+        import seqio  # pylint: disable=g-import-not-at-top
 
-    importlib.import_module(module)
+        importlib.import_module(module)
     self._size = len(_rows_of_process(batch_size))
     self._make_dataset = functools.partial(
         seqio.get_mixture_or_task(mixture_or_task_name).get_dataset,

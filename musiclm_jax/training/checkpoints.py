@@ -5,6 +5,8 @@ They hold the variables, the optimizer's state and the position in the data.
 
 from collections.abc import Mapping
 from concurrent import futures
+import contextlib
+import logging
 import os
 import pathlib
 import re
@@ -22,6 +24,11 @@ CHECKSUMS = step_folders.CHECKSUMS
 NUM_KEPT = 2
 
 complete_steps = step_folders.complete_steps
+
+# What orbax fails at in the background is raised, and need not be logged.
+logging.getLogger('absl').addFilter(
+    lambda record: 'orbax' not in pathlib.Path(record.pathname).parts
+)
 
 
 def _describe(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -187,7 +194,8 @@ class Checkpoints:
       self.wait()
     finally:
       self._committer.shutdown()
-      self._checkpointer.close()
+      with contextlib.suppress(Exception):  # Raises what `wait` did, again.
+        self._checkpointer.close()
 
 
 def _reading(model_dir: str | os.PathLike[str], step: int):

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 import os
+import pathlib
 
+from musiclm_jax import files
+from musiclm_jax import progress
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import run_files
 import numpy as np
 
 MAX_CLIPS = 1000  # That quantizers are fitted to.
@@ -43,16 +47,22 @@ def export(
     The sha256 of the stored variables.
 
   Raises:
-    FileNotFoundError: If the run has no checkpoint.
+    NotFoundError: If the run has no checkpoint.
+    WriteError: If the folder can't be written to.
   """
-  variables = checkpoints.restore_variables(model_dir)
+  pathlib.Path(output).mkdir(parents=True, exist_ok=True)
+  files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
+  with progress.telling('reading the last checkpoint'):
+    variables = checkpoints.restore_variables(model_dir)
   clips_to_fit = read_audio(data_dir, MAX_CLIPS)
   lineage = model.lineage(data_dir)
-  return model.export(variables, output, clips_to_fit, lineage, dtype)
+  with progress.telling(f'fitting and writing the part {model.name!r}'):
+    return model.export(variables, output, clips_to_fit, lineage, dtype)
 
 
 def export_main(argv: Sequence[str], output: str, dtype: str) -> str:
   """Exports what the gin flags of a `musiclm train` command trained."""
+  run_files.check_local('--output', output)
   gin_flags.parse(argv)
   model, model_dir, data_dir = map(
       gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR')

@@ -33,7 +33,29 @@ _LITERALS = (int, float, str, bool, list, tuple, dict, type(None))
 
 def bindings() -> dict[str, str]:
   """Returns the text of the value of each macro and parameter."""
-  return dict(re.findall(r'^(\S+) = (.*)$', gin.config_str(), re.MULTILINE))
+  return parse_bindings(gin.config_str())
+
+
+def parse_bindings(config: str) -> dict[str, str]:
+  """Returns the text of each value of a config as gin writes it."""
+  config = re.sub(r'\\?\n[ \t]+', ' ', config)  # Of values of several lines.
+  return dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
+
+
+def _used() -> set[str]:
+  """Returns the configurables that a run calls, without their scopes."""
+  found = bindings()
+  used: set[str] = set()
+  left = ['trainer.train']
+  while left:
+    name = left.pop()
+    used.add(name)
+    for key, text in found.items():
+      if key == name or key.rpartition('.')[0].rpartition('/')[2] == name:
+        calls = re.findall(r'@(?:[\w/]*/)?([\w.]+)', text)
+        macros = re.findall(r'%([\w.]+)', text)
+        left += {*calls, *macros} - used
+  return used
 
 
 def _modules() -> dict[str, types.ModuleType]:
@@ -76,14 +98,15 @@ def _resolve(name: str, value: Any) -> tuple[str, Any]:
 
 def _parameters() -> Iterator[tuple[str, Any, Any]]:
   """Yields the name, annotation and value of each parameter that is bound."""
-  modules = _modules()
+  modules, used = _modules(), _used()
   for name in bindings():
     if '.' not in name and _SHARE.fullmatch(name.lower()):
       # It may be used where there is no annotation.
       yield name, float, gin.query_parameter(f'{name}/gin.macro.value')
     path, _, parameter = name.rpartition('.')
-    module, _, attribute = path.rpartition('/')[2].partition('.')
-    if module not in modules or not attribute:
+    configurable = path.rpartition('/')[2]
+    module, _, attribute = configurable.partition('.')
+    if configurable not in used or module not in modules:
       continue
     function: Any = modules[module]
     for part in attribute.split('.'):

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from musiclm_jax import errors
+from musiclm_jax import muting
 from musiclm_jax import progress
 from musiclm_jax.audio import dsp
 from musiclm_jax.training import costs
@@ -65,7 +66,8 @@ def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
   try:
     # Takes seconds: it imports TensorFlow.
-    from clu import metric_writers  # pylint: disable=g-import-not-at-top
+    with muting.importing_tensorflow():
+      from clu import metric_writers  # pylint: disable=g-import-not-at-top
   except ModuleNotFoundError as e:
     raise errors.UserError(
         f'TensorBoard files need {e.name}, which is not installed. Run pip'
@@ -133,6 +135,7 @@ class Reporter:
   def restart_clock(self, step: int) -> None:
     """Leaves out what came before `step`, e.g. compilation, from the speed."""
     self._step, self._time = step, time.monotonic()
+    self._said = self._time
 
   def advance(self, step: int) -> None:
     """Counts a step on the progress bar, or says it where there is none."""

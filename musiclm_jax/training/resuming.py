@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 import os
-import re
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax.training import gin_values
 
 _MOST_TOLD = 8
 
@@ -85,8 +85,7 @@ def changes(before: str, after: str) -> str:
 
 def _bindings(config: str) -> dict[str, str]:
   """Returns the text of each value; of a macro, what it stands for."""
-  config = re.sub(r'\\?\n\s+', ' ', config)  # Long values take several lines.
-  found = dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
+  found = gin_values.parse_bindings(config)
 
   def resolve(value, depth=0):
     macro = value.removeprefix('%')

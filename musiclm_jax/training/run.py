@@ -129,9 +129,9 @@ class Run:
     self._steps_taken += 1
     self.interrupts.has_unsaved = True
     self._window.add(metrics, skipped)
-    self.reporter.advance(step)
     if is_first:  # Compilation does not count as speed.
       self.reporter.restart_clock(step)
+    self.reporter.advance(step)
     self.saved.raise_failure()
 
   def report(self, step: int) -> int:
