@@ -233,7 +233,7 @@ class Recipe:
     return {'source': self.source.sha256}
 
   @property
-  def _corpus_options(self) -> dict[str, bool]:
+  def _corpus_options(self) -> dict[str, Any]:
     # What a step that did not end has written may be of other data.
     return {'skip_bad': self.skip_bad, 'overwrite': True}
 
@@ -244,12 +244,13 @@ class Recipe:
     from musiclm_jax.tokenizers import base
     from musiclm_jax.training import w2v_bert
 
-    rate = base.SEMANTIC.frame_rate
     frames = 0
     for clip in datasets.open_dataset('music', self.data_dir, 'train'):
-      frames += int(len(clip['audio']) / clips.SAMPLE_RATE * rate)
+      seconds = len(clip['audio']) / clips.SAMPLE_RATE
+      frames += base.SEMANTIC.num_frames(seconds)
       if frames >= w2v_bert.NUM_CENTROIDS:
         return
+    rate = base.SEMANTIC.num_frames(1.0)
     raise errors.UserError(
         f'--data must hold at least {w2v_bert.NUM_CENTROIDS / rate:.0f} s of'
         f' music to train on, beside what is held out, but {self.data} holds'

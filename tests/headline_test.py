@@ -20,7 +20,7 @@ from tests.data import scores_test
 
 TONES = ('calm', 'bright', 'dark', 'slow', 'fast', 'soft', 'loud', 'warm')
 # On top of the size tiny: what compiles and runs in seconds. MuLan trains for
-# as long as it takes to be diagnosed, and all warm up as in a diagnosis, so that
+# as long as it takes to be diagnosed. All warm up as in a diagnosis, so that
 # this compiles nothing anew.
 NANO = """
 from __gin__ import dynamic_registration

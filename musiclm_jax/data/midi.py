@@ -22,6 +22,9 @@ _RELEASE_SECONDS = 3.0  # The renderer stops at the end of the file.
 # Bank select would undo a change of program; from 120 on they are modes.
 _DROPPED_CONTROLS = frozenset({0, 32, *range(120, 128)})
 
+# The tick, velocity, volume and part of a note that has begun.
+_Started = tuple[int, int, float, int]
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -204,7 +207,7 @@ class _Reader:
     name = next((m.name for _, m in track if m.type == 'track_name'), '')
     programs = [0] * 16
     faders = [{7: 127, 11: 127} for _ in range(16)]
-    sounding: dict[tuple[int, int], collections.deque] = {}
+    sounding: dict[tuple[int, int], collections.deque[_Started]] = {}
     controls = []
     tick = 0
     for tick, message in track:

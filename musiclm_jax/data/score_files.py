@@ -341,13 +341,13 @@ def _score_file(
     path: str, name: str, label: str, row: Mapping[str, Any], license: str
 ) -> ScoreFile:
   """Returns the score that a row of an index describes."""
-  fields = {field.name for field in dataclasses.fields(facts.Metadata)}
+  names = [field.name for field in dataclasses.fields(facts.Metadata)]
+  known: dict[str, Any] = {}
   try:
-    known = {
-        key: _tempo(row[key]) if key == 'tempo' else _text(key, row[key])
-        for key in (*fields, 'work', 'source', 'license')
-        if row.get(key) not in (None, '')
-    }
+    for key in (*names, 'work', 'source', 'license'):
+      if row.get(key) not in (None, ''):
+        parse = _tempo if key == 'tempo' else _text
+        known[key] = parse(key, row[key])
     if 'key' in known:
       analysis.transpose_key(known['key'], 0)
   except errors.UserError as e:
@@ -360,9 +360,7 @@ def _score_file(
       work=f'{label}/{work}',
       source=known.get('source') or label,
       license=known.get('license') or license,
-      metadata=facts.Metadata(
-          **{key: value for key, value in known.items() if key in fields}
-      ),
+      metadata=facts.Metadata(**{k: v for k, v in known.items() if k in names}),
   )
 
 
@@ -374,14 +372,14 @@ def _text(key: str, value: Any) -> str:
   return str(value).strip()
 
 
-def _tempo(value: Any) -> float:
+def _tempo(key: str, value: Any) -> float:
   try:
     tempo = float(value)
   except (TypeError, ValueError):
     tempo = math.nan
   if not 1 <= tempo <= 1000:
     raise errors.UserError(
-        f"'tempo' must be a number of beats per minute, but is '{value}'."
+        f"'{key}' must be a number of beats per minute, but is '{value}'."
         ' Correct it, or leave it empty.'
     )
   return tempo

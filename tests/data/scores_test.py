@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 from unittest import mock
-import zipfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -186,63 +185,6 @@ class ScoresTest(parameterized.TestCase):
     )
     self.assertEqual(first, again)
     self.assertNotEqual(first, other)
-
-  @parameterized.parameters('index.csv', 'index.jsonl')
-  def test_index(self, name):
-    for song in 'abc':
-      write_song(self.folder / f'{song}.mid')
-    row = {'file': 'b.mid', 'work': 'Opus 1', 'tempo': '90', 'key': 'E minor'}
-    row |= {'title': 'Waltz', 'license': 'MIT', 'source': 'here'}
-    text = json.dumps(row)
-    if name == 'index.csv':
-      text = f'{",".join(row)}\n{",".join(row.values())}\n'
-    (self.folder / name).write_text(text)
-    (file,), _ = score_files.find_scores(self.folder, license='CC0')
-    self.assertEqual(file.work, 'songs/Opus 1')
-    self.assertEqual((file.license, file.source), ('MIT', 'here'))
-    self.assertEqual(file.metadata.tempo, 90.0)
-    self.assertEqual(file.metadata.title, 'Waltz')
-
-  def test_zip(self):
-    write_song(self.folder / 'a.mid')
-    archive = self.folder / 'songs.zip'
-    with zipfile.ZipFile(archive, 'w') as file:
-      file.write(self.folder / 'a.mid', 'deep/a.mid')
-    (file,), _ = score_files.find_scores(archive, license='CC0')
-    self.assertEqual((file.work, file.license), ('songs/deep/a', 'CC0'))
-    self.assertLen(scores.load_score(file).start, 96)
-
-  def test_musicxml(self):
-    (self.folder / 'a.musicxml').write_text(XML)
-    (file,), _ = score_files.find_scores(self.folder)
-    np.testing.assert_array_equal(scores.load_score(file).pitch, [69])
-
-  def test_music21_corpus(self):
-    (file,), _ = score_files.find_scores('music21:bach/bwv66.6.mxl')
-    self.assertEqual(file.work, 'music21/bach/bwv66.6')
-    self.assertLen(scores.load_score(file).parts, 4)
-
-  def test_rejects_missing_and_empty_sources(self):
-    with self.assertRaisesRegex(ValueError, 'must hold MIDI or MusicXML'):
-      score_files.find_scores(self.folder)
-    with self.assertRaisesRegex(FileNotFoundError, 'a folder or a .zip'):
-      score_files.find_scores(self.folder / 'nowhere')
-
-  def test_rejects_an_index_of_other_files(self):
-    write_song(self.folder / 'a.mid')
-    (self.folder / 'index.csv').write_text('file\nz.mid\n')
-    with self.assertRaisesRegex(ValueError, '1 are not there, e.g. z.mid'):
-      score_files.find_scores(self.folder)
-
-  @parameterized.parameters(
-      ('tempo', 'Allegro', "bad row for a.mid: .*'Allegro'"),
-      ('key', 'H', "bad row for a.mid: a key must be like .* is 'H'"),
-  )
-  def test_rejects_bad_metadata(self, column, value, message):
-    write_song(self.folder / 'a.mid')
-    (self.folder / 'index.csv').write_text(f'file,{column}\na.mid,{value}\n')
-    with self.assertRaisesRegex(ValueError, message):
-      score_files.find_scores(self.folder)
 
   def test_rejects_a_damaged_score(self):
     (self.folder / 'a.mid').write_bytes(b'MThd')
