@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 import functools
+import importlib
 import pathlib
 import signal
 import sys
@@ -46,6 +47,11 @@ def _shard(args: argparse.Namespace) -> tuple[int, int]:
   return shard, num_shards
 
 
+def _start() -> None:
+  with progress.telling(cli_data.STARTING):
+    importlib.import_module('musiclm_jax.sampling.musiclm')
+
+
 class _Interruptible:
   """A model whose work ends at once at a signal.
 
@@ -71,12 +77,12 @@ class _Interruptible:
 def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Returns the exit status: 1 if there are prompts left to make."""
   cli_data.no_more(rest)
-  with progress.telling(cli_data.STARTING):
-    import jax
-    from musiclm_jax.sampling import batch
-    from musiclm_jax.sampling import pretrained
-    from musiclm_jax.sampling import prompt_list
-    from musiclm_jax.sampling import provenance
+  cli_generate.interruptible(_start)
+  import jax
+  from musiclm_jax.sampling import batch
+  from musiclm_jax.sampling import pretrained
+  from musiclm_jax.sampling import prompt_list
+  from musiclm_jax.sampling import provenance
 
   given = {name: getattr(args, name, None) for name in prompt_list.OPTIONS}
   defaults = {k: value for k, value in given.items() if value is not None}

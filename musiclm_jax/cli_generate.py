@@ -14,6 +14,7 @@ from musiclm_jax import cli_data
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
+import tqdm
 
 # Of a new piece; a take has its own.
 _OF_PIECE = (
@@ -45,7 +46,12 @@ def interruptible(work: Callable[[], Any]) -> Any:
       result.set_exception(e)
 
   threading.Thread(target=run, daemon=True).start()
-  return result.result()
+  try:
+    return result.result()
+  except KeyboardInterrupt:
+    for bar in [*getattr(tqdm.tqdm, '_instances', [])]:
+      bar.close()  # The thread that draws it is left behind.
+    raise
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -238,10 +244,9 @@ def _write_all(
     raise errors.WriteError(' '.join(refusals))
 
 
-def _make(args: argparse.Namespace, written: list[str]) -> None:
-  """Makes a piece and adds to `written` the files that it is in."""
+def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
+  """Returns a take, its audio and the sample rate."""
   with progress.telling(cli_data.STARTING):
-    from musiclm_jax.audio import io
     from musiclm_jax.sampling import musiclm
     from musiclm_jax.sampling import pretrained
 
@@ -254,7 +259,14 @@ def _make(args: argparse.Namespace, written: list[str]) -> None:
   else:
     piece = _timeline(args, rate)
     musiclm.check_total([piece], args.best_of, rate)
-  take, audio = interruptible(lambda: _play(args, directory, piece, config))
+  return *_play(args, directory, piece, config), rate
+
+
+def _make(args: argparse.Namespace, written: list[str]) -> None:
+  """Makes a piece and adds to `written` the files that it is in."""
+  take, audio, rate = interruptible(lambda: _made(args))
+  from musiclm_jax.audio import io
+
   outputs = {args.output: lambda path: io.write_audio(path, audio, rate)}
   if args.save_take:
     outputs[args.save_take] = take.save
@@ -265,9 +277,9 @@ def _make(args: argparse.Namespace, written: list[str]) -> None:
 def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   cli_data.no_more(rest)
   _check_kind(args)
-  _check_outputs(args)
   written: list[str] = []
   try:
+    interruptible(lambda: _check_outputs(args))
     _make(args, written)
   except KeyboardInterrupt as e:
     signum = getattr(e, 'signum', signal.SIGINT)
