@@ -98,6 +98,13 @@ def _make_examples(
     sequence_length: Mapping[str, int],
 ) -> tf.data.Dataset:
   """Crops and lays out each record, as the numpy path does."""
+  # Not in a function that TensorFlow traces, which would hide the error.
+  missing = [name for name in make.reads if name not in dataset.element_spec]
+  if missing:
+    raise errors.UserError(
+        f'what is cached of a task must hold {list(make.reads)}, but lacks'
+        f' {missing}. Remove the cache of the task and write it again.'
+    )
   data_dir, options = settings()
   context = make.context(data_dir, **options)
   names = list(make.output_features)
@@ -109,12 +116,6 @@ def _make_examples(
     return [features[name] for name in names]
 
   def to_example(record, seed):
-    missing = [name for name in make.reads if name not in record]
-    if missing:
-      raise errors.UserError(
-          f'what is cached of a task must hold {list(make.reads)}, but lacks'
-          f' {missing}. Remove the cache of the task and write it again.'
-      )
     dtypes = [dtype for _, dtype in make.output_features.values()]
     arrays = [record[name] for name in make.reads]
     features = tf.numpy_function(example, [seed, *arrays], dtypes)

@@ -29,12 +29,17 @@ def check_folders(path: epath.Path) -> None:
     )
 
 
+def _is_of_tensorflow(error: BaseException) -> bool:
+  return type(error).__module__.startswith('tensorflow')
+
+
 def _refusal(
     path: str | os.PathLike[str], error: BaseException
 ) -> errors.WriteError:
   reason = getattr(error, 'strerror', None)
-  # What follows are the names of unfinished files.
-  reason = reason or errors.one_line(error).split(';')[0]
+  if not reason:  # The rest of the line names unfinished files.
+    parts = errors.one_line(error).split(';')
+    reason = parts[-1 if _is_of_tensorflow(error) else 0].strip()
   return errors.WriteError(
       f"'{path}' must be a folder that can be written, but the system says:"
       f' {reason}. Free space or get permission, or choose another place.'
@@ -106,10 +111,8 @@ def writing(path: epath.Path) -> Iterator[list[Exception]]:
     raise
   except Exception as e:
     # array_record raises RuntimeErrors, TensorFlow errors of its own.
-    of_system = isinstance(e, (OSError, RuntimeError)) or (
-        type(e).__module__.startswith('tensorflow')
-    )
-    if failures or not of_system:
+    of_system = isinstance(e, (OSError, RuntimeError))
+    if failures or not (of_system or _is_of_tensorflow(e)):
       raise
     raise _refusal(path, e) from e
 

@@ -6,6 +6,7 @@ The one exception: tfds needs it to write a split of more than 1 GB.
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -14,6 +15,7 @@ from typing import Any, SupportsIndex
 
 from etils import epath
 from musiclm_jax import errors
+from musiclm_jax import muting
 from musiclm_jax import progress
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
@@ -21,6 +23,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 VERSION = '1.0.0'
+# Of a split, in bytes of arrays; from a little more on, tfds uses TensorFlow.
+_IN_MEMORY = 900 << 20
 
 Example = Mapping[str, Any]
 
@@ -200,8 +204,13 @@ def _checked(
   """
   doing.close()
   keys: set[str] = set()
+  num_bytes = 0
   try:
     for key, example in examples:
+      before = num_bytes
+      num_bytes += sum(getattr(x, 'nbytes', 0) for x in example.values())
+      if before < _IN_MEMORY <= num_bytes:
+        _import_tensorflow()
       if key in keys:
         raise errors.UserError(
             f"the ids of the clips of '{name}' must differ, but two are"
@@ -218,6 +227,13 @@ def _checked(
     failures.append(e)
     raise
   doing.enter_context(progress.telling(f"writing '{split}' of '{name}'"))
+
+
+def _import_tensorflow() -> None:
+  """Lets tfds, which is about to, do so without what TensorFlow has to say."""
+  with progress.telling('importing TensorFlow, to write what is so large'):
+    with muting.importing_tensorflow():
+      importlib.import_module('tensorflow')
 
 
 def write_dataset(

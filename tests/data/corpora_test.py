@@ -149,11 +149,26 @@ class BuildCorpusTest(parameterized.TestCase):
     )
     self.assertLen(self.open('train'), 10)
 
-  def test_rejects_a_split_of_bad_works_only(self):
+  def test_a_split_of_bad_works_only_is_drawn_anew(self):
     split = corpora.split_works(works(8), name, corpora.HELD_OUT)
     broken = functools.partial(read, bad=tuple(split['test']))
-    with self.assertRaisesRegex(ValueError, "'test'.*is empty.*were skipped"):
+    self.build(broken, skip_bad=True, num_workers=1)
+    sets = [{e['work'] for e in self.open(split)} for split in SPLITS]
+    self.assertEqual([len(s) for s in sets], [5, 1, 1])
+
+  def test_rejects_bad_works_only(self):
+    broken = functools.partial(read, bad=tuple(works(6)))
+    with self.assertRaisesRegex(ValueError, 'at least 3 works.* but has 2'):
       self.build(broken, skip_bad=True, num_workers=1)
+
+  def test_rejects_splits_of_bad_works_only(self):
+    # Whoever split the works may have had reasons to do so.
+    splits = {'train': ['w0', 'w1'], 'test': ['w2']}
+    broken = functools.partial(read, bad=('w2',))
+    with self.assertRaisesRegex(ValueError, "'test'.*is empty.*were skipped"):
+      corpora.write_corpus(
+          splits, broken, self.dir, skip_bad=True, num_workers=1
+      )
 
   def test_checks_clips(self):
     def read_short(work):
