@@ -152,7 +152,10 @@ def _finite(name: str) -> Any:
 
 
 def read_json(
-    path: str | os.PathLike[str], kind: str, most: int = MAX_JSON
+    path: str | os.PathLike[str],
+    kind: str,
+    most: int = MAX_JSON,
+    needs_seal: bool = True,
 ) -> dict[str, Any]:
   """Returns the JSON object that a file holds, without its seal.
 
@@ -160,6 +163,7 @@ def read_json(
     path: Of the file.
     kind: What it must be, e.g. 'a take'.
     most: Bytes that it may have.
+    needs_seal: Whether it must have one; older versions wrote none.
 
   Raises:
     UserError: If it is no such file, or not what `sealed` was given.
@@ -170,7 +174,9 @@ def read_json(
     if not isinstance(value, dict):
       raise TypeError(f'it must hold an object, but holds {value!r:.40}')
     seal = value.pop(SEAL, None)
-    if seal is not None and seal != json_sha256(value):
+    if seal is None and not needs_seal:
+      return value
+    if seal != json_sha256(value):
       raise ValueError(
           f'it is damaged or was edited: its {SEAL} is not that of its content'
       )

@@ -191,7 +191,9 @@ def read_description(
         f' holds {sorted(p.name for p in path.parent.glob("*.json"))}. Train'
         f" and export the part '{name}' first."
     )
-  description = files.read_json(path, 'the description of a part')
+  description = files.read_json(
+      path, 'the description of a part', needs_seal=False
+  )
   if description.get('format') != FORMAT:
     raise errors.UserError(
         f'{path} must have format {FORMAT}, but has'

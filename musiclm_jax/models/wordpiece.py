@@ -1,6 +1,7 @@
 """Text to ids, as BERT reads them: WordPiece, lower-cased."""
 
 from collections.abc import Iterable, Sequence
+import hashlib
 import os
 import pathlib
 import string
@@ -63,11 +64,26 @@ class WordPiece:
           f"vocabulary '{path}' must exist. Make one of the corpus's captions"
           ' with training.mulan.build_vocab(captions, path, size).'
       )
-    return cls(path.read_text(encoding='utf-8').split('\n')[:-1])
+    data = files.read_bytes(path, 'a vocabulary')
+    checksum = _checksum(path)
+    if checksum.exists():
+      found = files.read_bytes(checksum, 'a sha256').strip()
+      if found != hashlib.sha256(data).hexdigest().encode():
+        raise errors.UserError(
+            f"vocabulary '{path}' must have the sha256 that '{checksum}' says,"
+            ' but has another: one of them is damaged, or was edited. Make it'
+            ' again with `musiclm vocab`, or remove the sha256.'
+        )
+    with errors.reading(path, 'a vocabulary'):
+      return cls(data.decode('utf-8').split('\n')[:-1])
 
   def to_file(self, path: str | os.PathLike[str]) -> None:
-    """Writes what `from_file` reads."""
-    files.write_text(path, ''.join(f'{p}\n' for p in self.vocab))
+    """Writes what `from_file` reads, and a hash beside it."""
+    text = ''.join(f'{p}\n' for p in self.vocab)
+    _checksum(path).unlink(missing_ok=True)  # Of what was there.
+    files.write_text(path, text)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    files.write_text(_checksum(path), f'{sha256}\n')
 
   def pieces(self, text: str) -> list[str]:
     """Returns the pieces of `text`, without those that mark its ends."""
@@ -124,6 +140,11 @@ class WordPiece:
         ids = [*ids[: max_length - 1], end]
       row[: len(ids)] = ids
     return rows
+
+
+def _checksum(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the file beside a vocabulary that holds its hash."""
+  return pathlib.Path(f'{os.fspath(path)}.sha256')
 
 
 def _is_mark(character: str) -> bool:

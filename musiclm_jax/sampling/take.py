@@ -169,7 +169,7 @@ def load(path: str | os.PathLike[str]) -> Take:
     UserError: If it is no take, or a damaged one.
   """
   kind = f"a file that --save_take wrote, in the format '{_FORMAT}'"
-  value = files.read_json(path, kind, MAX_BYTES)
+  value = files.read_json(path, kind, MAX_BYTES, needs_seal=False)
   with errors.reading(path, kind, 'Copy or make it again.'):
     if value.pop('format') != _FORMAT:
       raise KeyError('format')

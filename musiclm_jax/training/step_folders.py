@@ -61,7 +61,7 @@ def seal(folder: pathlib.Path) -> None:
 
 def _read_checksums(folder: pathlib.Path) -> dict[str, str]:
   kind = 'the checksums of a checkpoint'
-  value = files.read_json(folder / CHECKSUMS, kind)
+  value = files.read_json(folder / CHECKSUMS, kind, needs_seal=False)
   # Older versions wrote the hashes alone.
   checksums = value['files'] if list(value) == ['files'] else value
   if not isinstance(checksums, dict) or not all(
