@@ -154,7 +154,7 @@ def _in_process(
     )
     for work, result in zip(works, bar, strict=True):
       if result.skipped:
-        accounts.say_skipped(result.skipped)
+        progress.say(f'left out: {result.skipped}')
       account.add(work, len(result.examples), result.left_out)
       yield from result.examples
 
@@ -164,10 +164,10 @@ def _in_process(
 def _say_and_drop(result: _Result) -> Examples:
   """Returns the examples of a work, whose account nobody keeps in Beam."""
   if result.skipped:
-    accounts.say_skipped(result.skipped)
+    progress.say(f'left out: {result.skipped}')
   else:
     for name, kind in result.left_out:
-      accounts.say_skipped(f'{name}: {kind}')
+      progress.say(f'left out: {name}: {kind}')
   return result.examples
 
 

@@ -1,12 +1,10 @@
 """The account of what a corpus was read from, and of what was left out."""
 
 from collections.abc import Iterable, Sequence
-import sys
 from typing import Any
 
 from musiclm_jax import progress
 from musiclm_jax.data import clips
-import tqdm
 
 SKIPPED = 'not readable, as said above'
 EMPTY = 'without a part that could be used'
@@ -16,12 +14,6 @@ _NUM_NAMED = 3  # Of each kind.
 def work_name(work: object) -> str:
   """Returns what a work is called: its `name`, if it has one."""
   return str(getattr(work, 'name', work))
-
-
-def say_skipped(message: str) -> None:
-  """Says that a work was skipped, above the progress bar if there is one."""
-  with tqdm.tqdm.external_write_mode(file=sys.stderr):
-    progress.say(f'left out: {message}')
 
 
 class Account:

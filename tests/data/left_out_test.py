@@ -1,8 +1,5 @@
 """Tests for left_out."""
 
-import contextlib
-import io
-
 from absl.testing import absltest
 from musiclm_jax.data import clips
 from musiclm_jax.data import left_out
@@ -46,12 +43,6 @@ class AccountTest(absltest.TestCase):
     account.forget_what_was_read()
     account.add('b', 1, part)
     self.assertEqual(account.lines()[0], 'read 1, left out 2:')
-
-  def test_skipped_works_are_named_at_once(self):
-    stderr = io.StringIO()
-    with contextlib.redirect_stderr(stderr):
-      left_out.say_skipped('a.wav is none.')
-    self.assertEqual(stderr.getvalue(), 'musiclm: left out: a.wav is none.\n')
 
   def test_names_of_works(self):
     self.assertEqual(left_out.work_name('w'), 'w')
