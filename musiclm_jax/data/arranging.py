@@ -102,7 +102,8 @@ def arrange(
   Args:
     score: As it was written.
     rng: Decides.
-    max_transposition: Semitones, up or down.
+    max_transposition: Semitones, up or down; none if a note would be out of
+      the range of MIDI.
     tempo_range: Least and greatest factor.
   """
   roles = find_roles(score)
@@ -111,7 +112,10 @@ def arrange(
   pitched = [i for i, r in enumerate(roles) if r != Role.DRUMS]
   if pitched and Role.DRUMS in roles and rng.random() < _NO_DRUMS_SHARE:
     score = score.select(~score.is_drums)
-  score = score.transpose(semitones).accelerate(factor)
+  moved = score.transpose(semitones)
+  if len(moved.start) < len(score.start):  # Out of what MIDI can say.
+    moved, semitones = score, 0
+  score = moved.accelerate(factor)
   if len(pitched) < 2 or rng.random() < _SOLO_SHARE:
     groups = [pitched]
   else:

@@ -95,6 +95,14 @@ class ArrangeTest(parameterized.TestCase):
         pitches = score.pitch[score.part == part]
         self.assertTrue(any(i.can_play(pitches) for i in names))
 
+  def test_no_note_is_lost(self):
+    score = make_score([midi.Part('', 0)], [(127,)])
+    for seed in range(8):
+      arrangement = arranging.arrange(score, np.random.default_rng(seed))
+      self.assertLen(arrangement.score.start, 4)
+      shift = arrangement.transposition
+      self.assertEqual(set(arrangement.score.pitch), {127 + shift})
+
   def test_is_a_function_of_the_seed(self):
     first, again, other = (
         arranging.arrange(BAND, np.random.default_rng(seed))
