@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from musiclm_jax import cli_data
-from musiclm_jax import cli_generate
+from musiclm_jax import cli_work
 from musiclm_jax import errors
 from musiclm_jax import progress
 
@@ -65,19 +65,19 @@ class _Interruptible:
 
     load = functools.partial(musiclm.MusicLM.from_pretrained, directory, dtype)
     with progress.telling('loading the model'):
-      self._model = cli_generate.interruptible(load)
+      self._model = cli_work.interruptible(load)
     self.sample_rate = self._model.sample_rate
 
   def generate(self, *args: Any, **options: Any) -> Any:
     """Makes pieces; see `musiclm.MusicLM`."""
     work = functools.partial(self._model.generate, *args, **options)
-    return cli_generate.interruptible(work)
+    return cli_work.interruptible(work)
 
 
 def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
   """Returns the exit status: 1 if there are prompts left to make."""
   cli_data.no_more(rest)
-  cli_generate.interruptible(_start)
+  cli_work.interruptible(_start)
   import jax
   from musiclm_jax.sampling import batch
   from musiclm_jax.sampling import pretrained

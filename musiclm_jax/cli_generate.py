@@ -1,20 +1,17 @@
 """The verb `generate` of the command `musiclm`."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 import os
 import pathlib
 import signal
-import tempfile
-import threading
 from typing import Any
 
 from musiclm_jax import cli_data
+from musiclm_jax import cli_work
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
-import tqdm
 
 # Of a new piece; a take has its own.
 _OF_PIECE = (
@@ -29,29 +26,6 @@ _EXAMPLES = """examples:
   musiclm generate "techno beat" --loop --seconds 8 --save_take beat.json
   musiclm generate --take beat.json --keep_semantic --seed 7
 """
-
-
-def interruptible(work: Callable[[], Any]) -> Any:
-  """Returns what `work` returns; a signal ends the wait at once.
-
-  Python handles signals in the main thread, between two steps of its own: if
-  that thread compiled a network, Ctrl-C would seem to do nothing.
-  """
-  result: futures.Future[Any] = futures.Future()
-
-  def run() -> None:
-    try:
-      result.set_result(work())
-    except BaseException as e:  # pylint: disable=broad-except
-      result.set_exception(e)
-
-  threading.Thread(target=run, daemon=True).start()
-  try:
-    return result.result()
-  except KeyboardInterrupt:
-    for bar in [*getattr(tqdm.tqdm, '_instances', [])]:
-      bar.close()  # The thread that draws it is left behind.
-    raise
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -202,48 +176,6 @@ def _play(
     return take, model.render(take)
 
 
-def _keep(path: str, write: Callable[[str | pathlib.Path], None]) -> None:
-  """Writes what took long to make, elsewhere if it can't be where it should.
-
-  Raises:
-    WriteError: If it can't; says where the result is.
-  """
-  try:
-    write(path)
-    return
-  except (errors.UserError, OSError) as e:
-    error, reason = e, errors.one_line(e)
-  for folder in (None, os.getcwd()):
-    try:
-      spare = pathlib.Path(tempfile.mkdtemp(prefix='musiclm-', dir=folder))
-      kept = spare / f'made{pathlib.Path(path).suffix}'
-      write(kept)
-    except (errors.UserError, OSError):
-      continue
-    raise errors.WriteError(
-        f"{reason} What was made is in '{kept}'."
-    ) from error
-  raise errors.WriteError(
-      f'{reason} There was no other place for what was made, and it is lost.'
-  ) from error
-
-
-def _write_all(
-    outputs: dict[str, Callable[[str | pathlib.Path], None]],
-    written: list[str],
-) -> None:
-  """Writes each output, also if another can't be; notes what is written."""
-  refusals = []
-  for path, write in outputs.items():
-    try:
-      _keep(path, write)
-      written.append(path)
-    except errors.WriteError as e:
-      refusals.append(str(e))
-  if refusals:
-    raise errors.WriteError(' '.join(refusals))
-
-
 def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
   """Returns a take, its audio and the sample rate."""
   with progress.telling(cli_data.STARTING):
@@ -264,13 +196,13 @@ def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
 
 def _make(args: argparse.Namespace, written: list[str]) -> None:
   """Makes a piece and adds to `written` the files that it is in."""
-  take, audio, rate = interruptible(lambda: _made(args))
+  take, audio, rate = cli_work.interruptible(lambda: _made(args))
   from musiclm_jax.audio import io
 
   outputs = {args.output: lambda path: io.write_audio(path, audio, rate)}
   if args.save_take:
     outputs[args.save_take] = take.save
-  _write_all(outputs, written)
+  cli_work.write_all(outputs, written)
   print(f'{args.output}: {len(audio) / rate:.2f} s')
 
 
@@ -279,7 +211,7 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   _check_kind(args)
   written: list[str] = []
   try:
-    interruptible(lambda: _check_outputs(args))
+    cli_work.interruptible(lambda: _check_outputs(args))
     _make(args, written)
   except KeyboardInterrupt as e:
     signum = getattr(e, 'signum', signal.SIGINT)

@@ -10,7 +10,7 @@ PATIENCE = 3.0  # Seconds of silence that a user takes for work.
 
 
 def say(line: str) -> None:
-  """Writes a line of our own to stderr, above a progress bar if there is one."""
+  """Writes a line of our own to stderr, above a progress bar if any."""
   tqdm = sys.modules.get('tqdm')
   above: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
   if tqdm is not None:

@@ -199,10 +199,13 @@ def read_description(
         f'{path} must have format {FORMAT}, but has'
         f" {description.get('format')!r}. Export it again with this version."
     )
-  config, lineage, sha256 = (description.get(key) for key in _KEYS[1:])
-  is_right = set(description) == set(_KEYS) and isinstance(config, dict)
-  is_right &= isinstance(lineage, dict) and isinstance(sha256, str)
-  if not is_right or not all(isinstance(x, str) for x in lineage.values()):
+  if not (
+      set(description) == set(_KEYS)
+      and isinstance(description['config'], dict)
+      and isinstance(description['lineage'], dict)
+      and all(map(_is_text, description['lineage'].values()))
+      and _is_text(description['sha256'])
+  ):
     raise errors.UserError(
         f'{path} must hold {_KEYS}: a config, and the hashes of parts, but'
         f' holds {sorted(description)}. Copy it or export it again.'
