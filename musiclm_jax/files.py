@@ -113,29 +113,36 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     raise _refusal(path, e) from e
 
 
-def read_bytes(
-    path: str | os.PathLike[str], kind: str, most: int = MAX_JSON
-) -> bytes:
-  """Returns the content of a plain file.
+def check_plain(path: str | os.PathLike[str], kind: str, most: int) -> None:
+  """Raises UserError unless a plain file is there, of at most some bytes.
 
   Args:
     path: Of the file. A pipe or a device, which may never end, is refused.
     kind: What it must be, e.g. 'a list of prompts'.
     most: Bytes that it may have.
+  """
+  with errors.reading(path, kind):
+    status = os.stat(path)
+  if not stat.S_ISREG(status.st_mode):
+    what = 'a folder' if stat.S_ISDIR(status.st_mode) else 'no plain file'
+    raise errors.UserError(f"'{path}' must be {kind}, but is {what}.")
+  if status.st_size > most:
+    raise errors.UserError(
+        f"'{path}' must be {kind} of at most {most} bytes, but has"
+        f' {status.st_size}.'
+    )
+
+
+def read_bytes(
+    path: str | os.PathLike[str], kind: str, most: int = MAX_JSON
+) -> bytes:
+  """Returns the content of a plain file; see `check_plain`.
 
   Raises:
     UserError: If it is not such a file, too large, or can't be read.
   """
+  check_plain(path, kind, most)
   with errors.reading(path, kind):
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-      what = 'a folder' if stat.S_ISDIR(status.st_mode) else 'no plain file'
-      raise errors.UserError(f"'{path}' must be {kind}, but is {what}.")
-    if status.st_size > most:
-      raise errors.UserError(
-          f"'{path}' must be {kind} of at most {most} bytes, but has"
-          f' {status.st_size}.'
-      )
     return pathlib.Path(path).read_bytes()
 
 

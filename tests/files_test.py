@@ -1,5 +1,6 @@
 """Tests for files."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -104,6 +105,38 @@ class FilesTest(parameterized.TestCase):
     holder.communicate()
     with files.lock(self.folder, 'musiclm train'):
       pass
+
+  def test_parts_of_the_work_have_locks_of_their_own(self):
+    with files.lock(self.folder, 'musiclm batch', 'batch-0'):
+      with files.lock(self.folder, 'musiclm batch', 'batch-1'):
+        pass
+      with self.assertRaisesRegex(errors.UserError, 'one process at a time'):
+        with files.lock(self.folder, 'musiclm batch', 'batch-0'):
+          self.fail('locked twice')
+    self.assertEmpty(os.listdir(self.folder))
+
+  def test_json_is_sealed(self):
+    path = self.folder / 'a.json'
+    value = {'x': [1, 2.5, None], 'y': {'z': 'é'}}
+    sealed = files.sealed({**value, 'x': (1, 2.5, None)})
+    path.write_text(json.dumps(sealed, indent=2))
+    self.assertEqual(files.read_json(path, 'a record'), value)
+    path.write_text(json.dumps(sealed | {'x': [1, 2.5, 3]}))
+    with self.assertRaisesRegex(
+        errors.UserError, r'a\.json must be a record.*' 'damaged or was edited'
+    ):
+      files.read_json(path, 'a record', needs_seal=False)
+    path.write_text(json.dumps(value))
+    self.assertEqual(files.read_json(path, 'it', needs_seal=False), value)
+    with self.assertRaisesRegex(errors.UserError, 'damaged or was edited'):
+      files.read_json(path, 'a record')
+
+  @parameterized.parameters('[]', '{"a": NaN}', '{"a": 1, "a": 2}', '\xff', '{')
+  def test_json_that_is_none(self, text):
+    path = self.folder / 'a.json'
+    path.write_bytes(text.encode('latin-1'))
+    with self.assertRaisesRegex(errors.UserError, r'a\.json must be a record'):
+      files.read_json(path, 'a record', needs_seal=False)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,9 @@ from typing import Any
 from flax import traverse_util
 import ml_dtypes
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax.models import bert
+from musiclm_jax.models import parts
 from musiclm_jax.models import wordpiece
 import numpy as np
 from safetensors import numpy as safetensors
@@ -99,7 +101,9 @@ def _names(num_layers: int) -> dict[str, str]:
 
 def _read_config(path: pathlib.Path) -> bert.BertConfig:
   """Returns the sizes that config.json gives."""
-  given = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+  given = files.read_json(
+      path / 'config.json', 'the config of a BERT', needs_seal=False
+  )
   model_type = given.get('model_type', 'bert')
   if model_type not in MODEL_TYPES:
     raise errors.UserError(
@@ -125,7 +129,9 @@ def _read_config(path: pathlib.Path) -> bert.BertConfig:
 def _read_vocab(path: pathlib.Path) -> list[str]:
   """Returns the word pieces of a checkpoint, in the order of their ids."""
   options, tokenizer = (
-      json.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
+      files.read_json(file, 'that of a BERT', needs_seal=False)
+      if file.exists()
+      else {}
       for file in (path / 'tokenizer_config.json', path / 'tokenizer.json')
   )
   normalizer = tokenizer.get('normalizer') or {}
@@ -153,7 +159,11 @@ def _read_vocab(path: pathlib.Path) -> list[str]:
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Returns float32 tensors, by the names that BertModel has given them."""
   tensors = {}
-  for name, tensor in safetensors.load_file(path / 'model.safetensors').items():
+  path = path / 'model.safetensors'
+  files.check_plain(path, 'the tensors of a BERT', parts.MAX_BYTES)
+  with errors.reading(path, 'a safetensors file', 'Download it again.'):
+    found = safetensors.load_file(path)
+  for name, tensor in found.items():
     for model_type in MODEL_TYPES:
       name = name.removeprefix(f'{model_type}.')
     for theirs, bert_name in (_DISTILBERT_NAMES | _TENSORFLOW_NAMES).items():
@@ -188,13 +198,15 @@ def load_hf_bert(
           f"BERT checkpoint '{path}' must hold {name}. Download the"
           ' safetensors version of the model.'
       )
-  config = _read_config(path)
-  config = dataclasses.replace(
-      config,
-      num_layers=min(num_layers or config.num_layers, config.num_layers),
-      max_length=min(max_length or config.max_length, config.max_length),
-  )
   tensors = _read_tensors(path)
+  with errors.reading(path / 'config.json', 'the config of a BERT'):
+    config = _read_config(path)
+    parts.check_config(dataclasses.asdict(config), len(tensors))
+    config = dataclasses.replace(
+        config,
+        num_layers=min(num_layers or config.num_layers, config.num_layers),
+        max_length=min(max_length or config.max_length, config.max_length),
+    )
   names = _names(config.num_layers)
   expected = [f'{n}.{kind}' for n in names.values() for kind in _KINDS]
   missing = {_TOKENS, _POSITIONS, *expected} - set(tensors)

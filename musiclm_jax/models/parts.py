@@ -28,7 +28,7 @@ DTYPES = ('float32', 'bfloat16', 'int8')
 
 _ARITHMETIC = ('float32', 'bfloat16')  # Types that networks compute in.
 _KEYS = ('format', 'config', 'lineage', 'sha256')
-_MAX_BYTES = 1 << 34  # Of the variables of a part.
+MAX_BYTES = 1 << 34  # Of the variables of a part.
 # What a config may ask for. Memory and time grow with it, and not all of it
 # shows in the shapes of variables.
 _MAX_SIZE, _MAX_MELS, _MAX_SECONDS = 1 << 20, 1024, 300
@@ -228,7 +228,7 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   path = pathlib.Path(directory) / f'{name}.safetensors'
   if not path.exists():
     raise errors.NotFoundError(f'{path} must exist beside {name}.json.')
-  data = files.read_bytes(path, 'the variables of a part', _MAX_BYTES)
+  data = files.read_bytes(path, 'the variables of a part', MAX_BYTES)
   sha256 = hashlib.sha256(data).hexdigest()
   if sha256 != description['sha256']:
     raise errors.UserError(
@@ -239,7 +239,7 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
     tensors = _read(data)
     variables = traverse_util.unflatten_dict(_unpack(tensors), sep='/')
   with building(directory, name):
-    _check_config(description['config'], len(tensors))
+    check_config(description['config'], len(tensors))
   return Part(
       name=name,
       config=description['config'],
@@ -272,19 +272,24 @@ def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
     raise errors.UserError(f'{path}: {e}') from e
 
 
-def _check_config(value: Any, num_tensors: int, name: str = 'config') -> None:
+def check_config(value: Any, num_tensors: int, name: str = 'config') -> None:
   """Raises UserError at numbers that no part of so many tensors can have.
 
   It comes before networks are built, whose time and memory grow with them.
+
+  Args:
+    value: JSON values.
+    num_tensors: Of the part.
+    name: Of the value, for the message.
   """
   if isinstance(value, dict):
     for key, item in value.items():
-      _check_config(item, num_tensors, key)
+      check_config(item, num_tensors, key)
   elif isinstance(value, list):
     is_counted = len(value) if not all(map(_is_text, value)) else 0
     _check_number('the length of ' + name, is_counted, 0, num_tensors)
     for item in value:
-      _check_config(item, num_tensors, name)
+      check_config(item, num_tensors, name)
   elif name == 'dtype' and value not in _ARITHMETIC:
     raise errors.UserError(
         f'dtype must be one of {_ARITHMETIC}, but is {value!r:.40}.'
