@@ -230,7 +230,8 @@ def _quiet() -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
   os.environ.setdefault('PYTHONWARNINGS', 'ignore')  # Of processes it starts.
-  logging.disable(logging.WARNING)
+  # What matters of it is raised, too.
+  logging.disable(logging.CRITICAL)
   warnings.simplefilter('ignore')
 
 

@@ -55,7 +55,7 @@ def pool(num_workers: int) -> Iterator[futures.ProcessPoolExecutor]:
 
 def _start_worker(watched: connection.Connection, is_quiet: bool) -> None:
   if is_quiet:
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     warnings.simplefilter('ignore')
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   if hasattr(os, 'setpgid'):
