@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import re
+import tokenize
 from typing import Any
 
 import gin
@@ -101,11 +102,12 @@ def _suggest(name: str, known: Sequence[str]) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
   """Keeps gin from logging each place where it does not find a file."""
-  logging.disable(logging.ERROR)
+  before = logging.root.manager.disable
+  logging.disable(max(before, logging.ERROR))
   try:
     yield
   finally:
-    logging.disable(logging.NOTSET)
+    logging.disable(before)
 
 
 @contextlib.contextmanager
@@ -147,18 +149,8 @@ def _include_from(folder: str) -> None:
 
 
 def _parse_file(path: pathlib.Path) -> None:
-  try:
-    with _quiet():
-      gin.parse_config_file(str(path))
-  except (
-      AttributeError,
-      ImportError,
-      NameError,
-      OSError,
-      SyntaxError,
-      ValueError,
-  ) as e:
-    raise errors.UserError(f'{path} must be a gin file, but {e}') from e
+  with errors.reading(path, 'a gin file', 'Mend it.'), _quiet():
+    gin.parse_config_file(str(path))
 
 
 def _parse_binding(name: str, value: str) -> None:
@@ -170,7 +162,7 @@ def _parse_binding(name: str, value: str) -> None:
     )
   try:
     gin.parse_config(f'{name} = {value}')
-  except SyntaxError as e:
+  except (SyntaxError, tokenize.TokenError) as e:
     raise errors.UserError(
         f'--gin.{name} must be a gin value, but is {value}. Quote text twice:'
         f""" --gin.{name}='"{value}"'."""
@@ -239,6 +231,8 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
   _check_required()
   gin_values.check()
   run_files.check_local('MODEL_DIR', value_of('MODEL_DIR'))
+  if 'batches.task_batches' in gin_values.used():  # Others may read buckets.
+    run_files.check_local('DATA_DIR', value_of('DATA_DIR'))
 
 
 def parse_run(

@@ -42,20 +42,20 @@ def parse_bindings(config: str) -> dict[str, str]:
   return dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
 
 
-def _used() -> set[str]:
+def used() -> set[str]:
   """Returns the configurables that a run calls, without their scopes."""
   found = bindings()
-  used: set[str] = set()
+  seen: set[str] = set()
   left = ['trainer.train']
   while left:
     name = left.pop()
-    used.add(name)
+    seen.add(name)
     for key, text in found.items():
       if key == name or key.rpartition('.')[0].rpartition('/')[2] == name:
         calls = re.findall(r'@(?:[\w/]*/)?([\w.]+)', text)
         macros = re.findall(r'%([\w.]+)', text)
-        left += {*calls, *macros} - used
-  return used
+        left += {*calls, *macros} - seen
+  return seen
 
 
 def _modules() -> dict[str, types.ModuleType]:
@@ -89,16 +89,35 @@ def _macro(value: Any) -> str | None:
 def _resolve(name: str, value: Any) -> tuple[str, Any]:
   """Follows macros; returns the last name on the way, and the value."""
   while (macro := _macro(value)) is not None:
-    try:
-      name, value = macro, gin.query_parameter(f'{macro}/gin.macro.value')
-    except ValueError:  # A constant of gin.
-      break
+    name, value = macro, gin.query_parameter(f'{macro}/gin.macro.value')
   return name, value
+
+
+def _check_macros() -> None:
+  """Raises UserError for a macro that comes to no value."""
+  found = bindings()
+  for name, text in found.items():
+    seen = [name]
+    while (macro := re.fullmatch(r'%([\w.]+)', text)) is not None:
+      if macro[1] in seen:
+        raise errors.UserError(
+            f'{name} must be bound to a value, but is bound to itself:'
+            f" {' = '.join([*seen, macro[1]])}."
+        )
+      if macro[1] == 'gin.REQUIRED':
+        break
+      if macro[1] not in found:
+        raise errors.UserError(
+            f'{seen[-1]} must be bound to a value, but is bound to'
+            f' %{macro[1]}, which has none.'
+        )
+      seen.append(macro[1])
+      text = found[macro[1]]
 
 
 def _parameters() -> Iterator[tuple[str, Any, Any]]:
   """Yields the name, annotation and value of each parameter that is bound."""
-  modules, used = _modules(), _used()
+  modules, called = _modules(), used()
   for name in bindings():
     if '.' not in name and _SHARE.fullmatch(name.lower()):
       # It may be used where there is no annotation.
@@ -106,7 +125,7 @@ def _parameters() -> Iterator[tuple[str, Any, Any]]:
     path, _, parameter = name.rpartition('.')
     configurable = path.rpartition('/')[2]
     module, _, attribute = configurable.partition('.')
-    if configurable not in used or module not in modules:
+    if configurable not in called or module not in modules:
       continue
     function: Any = modules[module]
     for part in attribute.split('.'):
@@ -118,6 +137,7 @@ def _parameters() -> Iterator[tuple[str, Any, Any]]:
 
 def check() -> None:
   """Raises UserError for a value that can't be what its parameter means."""
+  _check_macros()
   for name, hint, value in _parameters():
     parameter = name.rpartition('.')[2]
     shown, value = _resolve(name, value)

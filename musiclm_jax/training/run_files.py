@@ -156,6 +156,10 @@ def check_local(name: str, path: str | os.PathLike[str]) -> None:
     name: Of what is given, for the message.
     path: Given, e.g. 'gs://bucket/run'.
   """
+  if not os.fspath(path):
+    raise errors.UserError(
+        f'{name} must be the name of a folder, but is empty.'
+    )
   # pathlib makes one slash of two. A drive of Windows has one letter.
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', os.fspath(path)):
     raise errors.UserError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import inspect
 import os
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,6 +58,15 @@ def _check(
     train_steps: int,
     last_step: int,
 ) -> None:
+  for name, made, method in (
+      ('MODEL', model, 'loss_fn'),
+      ('OPTIMIZER', getattr(model, 'optimizer_def', None), 'init'),
+  ):
+    if inspect.isclass(made) or not hasattr(made, method):
+      raise errors.UserError(
+          f'{name} must be an object with {method}, but is {made!r:.100}. Call'
+          f' what makes one: {name} = @maker().'
+      )
   splits = getattr(model, 'supports_microbatches', True)
   if num_microbatches > 1 and not splits:
     raise errors.UserError(
@@ -145,6 +155,18 @@ def _rates(model, program) -> costs.Rates | None:
   return None
 
 
+def _next(run, train_batches, step) -> dict[str, np.ndarray]:
+  """Returns the next batch; a signal, or bad data, end the run."""
+  try:
+    with run.interrupts.raising():
+      return next(train_batches)
+  except Exception:
+    # Alone in a job of several processes it would wait for the others.
+    if run.interrupts.has_unsaved and jax.process_count() == 1:
+      run.save(step, train_batches.position)
+    raise
+
+
 def _take_steps(
     run, first_step, periods, train_batches, eval_batches, eval_steps, limit
 ) -> None:
@@ -156,8 +178,7 @@ def _take_steps(
     if step and evaluates() and not _is_evaluated(run.model_dir, step):
       run.evaluate(step, eval_batches, eval_steps)
     while step < periods.last:
-      with run.interrupts.raising():
-        batch = next(train_batches)
+      batch = _next(run, train_batches, step)
       step += 1
       run.step(step, batch)
       # What comes after a checkpoint can fail, and loses nothing then.

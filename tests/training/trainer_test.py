@@ -75,8 +75,8 @@ def finish(process):
   assert process.returncode == 0, errors
 
 
-class Broken(Exception):
-  pass
+class Broken(BaseException):
+  """Nothing handles it."""
 
 
 class BreakingBatches(batches.Batches):
