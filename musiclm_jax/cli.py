@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from types import FrameType
+from types import TracebackType
 import warnings
 
 from musiclm_jax import cli_batch
@@ -233,6 +234,17 @@ def _quiet() -> None:
   # What matters of it is raised, too.
   logging.disable(logging.CRITICAL)
   warnings.simplefilter('ignore')
+  sys.excepthook = _print_of_main_thread
+
+
+def _print_of_main_thread(
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+  """Prints what ends the program, not what callbacks of C++ threads meet."""
+  if threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(kind, error, trace)
 
 
 @contextlib.contextmanager
