@@ -37,28 +37,33 @@ TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
 # A run in a process of its own: slow steps, or for ever at its first.
 SCRIPT = """
 import sys, time
-from musiclm_jax import cli, errors
-from musiclm_jax.data import batches
-from musiclm_jax.training import fake, optimizers, trainer
-
-class Model(fake.FakeModel):
-  def loss_fn(self, *args):
-    if sys.argv[2] == 'compiles':
-      print('compiles', flush=True)
-      time.sleep(600)
-    return super().loss_fn(*args)
-
-def make_example(record, rng):
-  time.sleep(0.01)
-  return record
+from musiclm_jax import cli
 
 def run(args, rest):
+  # Once the command has set what libraries say.
+  from musiclm_jax.data import batches
+  from musiclm_jax.training import fake, optimizers, trainer
+  from musiclm_jax.training import run as run_lib
+
+  class Model(fake.FakeModel):
+    def loss_fn(self, *args):
+      if sys.argv[2] == 'compiles':
+        print('compiles', flush=True)
+        time.sleep(600)
+      return super().loss_fn(*args)
+
+  def make_example(record, rng):
+    time.sleep(0.01)
+    return record
+
+  if sys.argv[2] == 'saves':  # For ever.
+    run_lib.Run.save = lambda *args: time.sleep(600)
   trainer.train(
       Model(optimizers.adamw(0.01, 5, 40), dropout=0.1), sys.argv[1],
       batches.Batches(fake.examples(37), make_example, 8),
       batches.Batches(fake.examples(12), make_example, 8, shuffle=False),
       60, eval_period=20, checkpoint_period=20, log_period=4,
-      tensorboard=False)
+      tensorboard=sys.argv[2] == 'trains')
 
 cli._doctor = run
 sys.exit(cli.main(['doctor', 'x']))
@@ -347,10 +352,12 @@ class SignalsTest(Drill):
   def start(self, how):
     script = self.model_dir / 'script.py'
     script.write_text(SCRIPT)
+    inherited = dict(os.environ)
+    inherited.pop('TF_CPP_MIN_LOG_LEVEL', None)  # JAX sets it.
     return subprocess.Popen(
         [sys.executable, str(script), str(self.model_dir / 'run'), how],
         env={
-            **os.environ,
+            **inherited,
             'PYTHONPATH': str(pathlib.Path(trainer.__file__).parents[2]),
             'JAX_PLATFORMS': 'cpu',
         },
@@ -370,15 +377,28 @@ class SignalsTest(Drill):
     self.assertIn('stopped: nothing was learned yet; run the same', stderr)
     self.assertNotIn('Traceback', stderr)
 
+  def test_a_second_signal(self):
+    process = self.start('saves')
+    self.wait_for_step(process, 4)
+    for _ in range(2):
+      process.send_signal(signal.SIGTERM)
+      time.sleep(0.5)
+    _, stderr = process.communicate(timeout=10)
+    self.assertEqual(process.returncode, 143)
+    self.assertIn('SIGTERM: saves and stops; once more to stop at', stderr)
+    self.assertIn('stopped at once: nothing was learned yet', stderr)
+
   def test_as_a_command(self):
+    """It says what it saved, and nothing is said that is not ours."""
     process = self.start('trains')
     self.wait_for_step(process, 8)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     self.assertEqual(process.returncode, 130)
-    last = stderr.strip().splitlines()[-1]
-    self.assertRegex(last, '^musiclm: saved step [0-9]+ in .*same command')
-    self.assertNotIn('Traceback', stderr)
+    lines = stderr.strip().splitlines()
+    self.assertRegex(lines[-1], '^musiclm: saved step [0-9]+ in .*same command')
+    for line in lines:
+      self.assertRegex(line, '^(musiclm: |step |warning: )')
 
   def wait_for_step(self, process, step):
     while process.poll() is None:
