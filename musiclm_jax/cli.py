@@ -16,7 +16,6 @@ import sys
 import threading
 import traceback
 from types import FrameType
-from types import TracebackType
 import warnings
 
 from musiclm_jax import cli_batch
@@ -225,26 +224,28 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _quiet() -> None:
+def _shows_all() -> bool:
+  return os.environ.get(TRACEBACK, '') not in ('', '0')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
   """Leaves the terminal to what this program says itself."""
   # CUDA that is not there, slow compilation, and the like, from C++.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
   os.environ.setdefault('PYTHONWARNINGS', 'ignore')  # Of processes it starts.
-  # What matters of it is raised, too.
+  level, hook = logging.root.manager.disable, sys.unraisablehook
+  # What matters of all that is raised, too.
   logging.disable(logging.CRITICAL)
-  warnings.simplefilter('ignore')
-  sys.excepthook = _print_of_main_thread
-
-
-def _print_of_main_thread(
-    kind: type[BaseException],
-    error: BaseException,
-    trace: TracebackType | None,
-) -> None:
-  """Prints what ends the program, not what callbacks of C++ threads meet."""
-  if threading.current_thread() is threading.main_thread():
-    sys.__excepthook__(kind, error, trace)
+  sys.unraisablehook = lambda unraisable: None
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logging.disable(level)
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager
@@ -269,7 +270,10 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
   if isinstance(error, KeyboardInterrupt):
     signum = getattr(error, 'signum', signal.SIGINT)
     return 128 + signum, str(error) or 'interrupted; run it again to go on.'
-  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+  is_of_device = type(error).__name__ == 'JaxRuntimeError'
+  if isinstance(error, MemoryError) or (
+      is_of_device and 'RESOURCE_EXHAUSTED' in str(error)
+  ):
     return 2, (
         'there must be memory for this, but it ran out. Ask for less at once,'
         f' e.g. by a smaller batch: {errors.one_line(error):.200}'
@@ -288,18 +292,16 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb; returns the exit status, 2 for what the user can mend."""
-  shows_all = os.environ.get(TRACEBACK, '') not in ('', '0')
-  if not shows_all:
-    _quiet()
   args, rest = _parser().parse_known_args(argv)
   try:
-    with _ended_by_sigterm():
-      return args.run(args, rest) or 0
+    with contextlib.nullcontext() if _shows_all() else _quiet():
+      with _ended_by_sigterm():
+        return args.run(args, rest) or 0
   except (Exception, KeyboardInterrupt) as e:
     explained = _explain(e)
     if explained is None:
       raise
-    if shows_all:
+    if _shows_all():
       traceback.print_exc()
     status, message = explained
     progress.say(message)
@@ -308,6 +310,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> None:
   """Runs `main` as a program, which an interrupt ends at once."""
+  quiet = contextlib.nullcontext() if _shows_all() else _quiet()
+  quiet.__enter__()  # Until the end: libraries log while they go, too.
   status = main()
   if status <= 128:
     sys.exit(status)
