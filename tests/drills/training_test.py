@@ -18,6 +18,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import gin
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import files
@@ -32,6 +33,7 @@ from musiclm_jax.training import reports
 from musiclm_jax.training import sharding
 from musiclm_jax.training import trainer
 import numpy as np
+import pytest
 
 TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
 # A run in a process of its own: slow steps, or for ever at its first.
@@ -68,6 +70,26 @@ def run(args, rest):
 cli._doctor = run
 sys.exit(cli.main(['doctor', 'x']))
 """
+
+
+_cleanup = contextlib.ExitStack()
+
+
+def setUpModule():
+  """Compiles what the same tiny trainings have in common only once."""
+  folder = _cleanup.enter_context(tempfile.TemporaryDirectory())
+  for name, value in (
+      ('jax_compilation_cache_dir', folder),
+      ('jax_persistent_cache_min_compile_time_secs', 0.0),
+  ):
+    _cleanup.callback(jax.config.update, name, jax.config.values[name])
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+def tearDownModule():
+  _cleanup.close()
+  compilation_cache.reset_cache()
 
 
 def make_batches(count=37, batch_size=8, **options):
@@ -340,6 +362,14 @@ class SignalsTest(Drill):
       train(self.model_dir, eval_batches=held_out)
     self.assertEqual(checkpoints.complete_steps(self.model_dir), [5, 10])
 
+  def test_bad_data_ends_it_likewise(self):
+    def fail():
+      raise errors.UserError('music.array_record is damaged')
+
+    with self.assertRaisesRegex(errors.UserError, 'is damaged'):
+      train(self.model_dir, Acting(7, fail))
+    self.assertEqual(checkpoints.complete_steps(self.model_dir), [5, 7])
+
   def test_in_another_thread(self):
     threads = []
     thread = threading.Thread(
@@ -388,6 +418,7 @@ class SignalsTest(Drill):
     self.assertIn('SIGTERM: saves and stops; once more to stop at', stderr)
     self.assertIn('stopped at once: nothing was learned yet', stderr)
 
+  @pytest.mark.slow
   def test_as_a_command(self):
     """It says what it saved, and nothing is said that is not ours."""
     process = self.start('trains')
