@@ -5,7 +5,7 @@ starts without the training stack.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import importlib
 import logging
@@ -228,24 +228,27 @@ def _shows_all() -> bool:
   return os.environ.get(TRACEBACK, '') not in ('', '0')
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Leaves the terminal to what this program says itself."""
+def _mute() -> Callable[[], None]:
+  """Leaves the terminal to what this program says itself.
+
+  Returns:
+    What undoes it, but for the environment of other processes.
+  """
+  if _shows_all():
+    return lambda: None
   # CUDA that is not there, slow compilation, and the like, from C++.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
-  os.environ.setdefault('PYTHONWARNINGS', 'ignore')  # Of processes it starts.
-  level, hook = logging.root.manager.disable, sys.unraisablehook
+  os.environ.setdefault('PYTHONWARNINGS', 'ignore')
+  undo = contextlib.ExitStack()
+  undo.callback(logging.disable, logging.root.manager.disable)
+  undo.callback(setattr, sys, 'unraisablehook', sys.unraisablehook)
+  undo.enter_context(warnings.catch_warnings())
   # What matters of all that is raised, too.
   logging.disable(logging.CRITICAL)
   sys.unraisablehook = lambda unraisable: None
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      yield
-  finally:
-    logging.disable(level)
-    sys.unraisablehook = hook
+  warnings.simplefilter('ignore')
+  return undo.close
 
 
 @contextlib.contextmanager
@@ -293,10 +296,10 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb; returns the exit status, 2 for what the user can mend."""
   args, rest = _parser().parse_known_args(argv)
+  unmute = _mute()
   try:
-    with contextlib.nullcontext() if _shows_all() else _quiet():
-      with _ended_by_sigterm():
-        return args.run(args, rest) or 0
+    with _ended_by_sigterm():
+      return args.run(args, rest) or 0
   except (Exception, KeyboardInterrupt) as e:
     explained = _explain(e)
     if explained is None:
@@ -306,12 +309,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     status, message = explained
     progress.say(message)
     return status
+  finally:
+    unmute()
 
 
 def script() -> None:
   """Runs `main` as a program, which an interrupt ends at once."""
-  quiet = contextlib.nullcontext() if _shows_all() else _quiet()
-  quiet.__enter__()  # Until the end: libraries log while they go, too.
+  _mute()  # For good: libraries also log while they are torn down.
   status = main()
   if status <= 128:
     sys.exit(status)
