@@ -103,7 +103,12 @@ def _check_free(model_dir, first_step, periods) -> None:
 
 
 def _is_evaluated(model_dir, step) -> bool:
-  return any(
+  """Returns whether a checkpoint has been evaluated.
+
+  All processes of a job have to come to the same answer, and may see files of
+  different age: there it is taken for granted.
+  """
+  return jax.process_count() > 1 or any(
       record['step'] == step and record['split'] == 'eval'
       for record in reports.read_metrics(model_dir)
   )
