@@ -351,12 +351,9 @@ def _saying_how_to_go_on(name: str) -> Iterator[None]:
   try:
     yield
   except KeyboardInterrupt as e:
-    said = f'{e} ' if str(e) else ''
-    raise errors.Interrupted(
-        getattr(e, 'signum', signal.SIGINT),
-        f"{said}The recipe was interrupted in its step '{name}'; run the same"
-        ' command again to go on there.',
-    ) from e
+    said = str(e) or 'interrupted; run the same command again to go on there.'
+    signum = getattr(e, 'signum', signal.SIGINT)
+    raise errors.Interrupted(signum, f"step '{name}': {said}") from e
 
 
 def recipe_main(

@@ -119,6 +119,7 @@ class CliTest(parameterized.TestCase):
 
   def test_recipe_with_melody_needs_scores(self):
     (self.folder / 'audio').mkdir()
+    (self.folder / 'audio/a.wav').touch()
     self.assert_fails(
         '--melody must go with scores, .* holds none. Leave it out',
         'recipe', '--gin_file=sizes/tiny.gin', '--melody',

@@ -151,7 +151,7 @@ class GoingOn(RecipeDrill):
     status, _, err = self.run_recipe()
     step = {'train': 'w2v_bert'}.get(step, step)
     self.assertEqual(status, expected)
-    self.assertRegex(err, f"interrupted in its step '{step}'; run the same")
+    self.assertRegex(err, f"step '{step}': interrupted; run the same command")
     self.assertLen(err.splitlines(), 1)
     self.assertFalse(self.record(step).exists())
     self.made.side_effect = None
