@@ -62,7 +62,7 @@ def _check_folder(option: str, path: str) -> None:
 
 
 def _check_kind(args: argparse.Namespace) -> None:
-  """Raises ValueError unless there is either a piece to make or a take."""
+  """Raises UserError unless there is either a piece to make or a take."""
   given = [name for name in _OF_PIECE if getattr(args, name)]
   if args.take and given:
     raise errors.UserError(

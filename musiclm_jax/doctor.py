@@ -223,7 +223,7 @@ def examine(
     fault.
 
   Raises:
-    FileNotFoundError: If there is no run.
+    NotFoundError: If there is no run.
   """
   doctor = Doctor(run_dir, data_dir)
   doctor.run()

@@ -37,7 +37,7 @@ def settings(
     Both, as they are set.
 
   Raises:
-    ValueError: If there is no data directory.
+    UserError: If there is no data directory.
   """
   # The loader of tfds datasets knows --tfds_data_dir.
   data_dir = data_dir or seqio.LazyTfdsLoader('music:1.0.0').data_dir

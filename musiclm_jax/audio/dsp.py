@@ -54,7 +54,7 @@ def stft(
     [batch, frames, fft_length // 2 + 1] complex64.
 
   Raises:
-    ValueError: If the window is longer than the transform, or the transform
+    UserError: If the window is longer than the transform, or the transform
       longer than audio that is not centered.
   """
   fft_length = fft_length or 1 << (window_length - 1).bit_length()

@@ -102,7 +102,7 @@ def transpose_key(key: str, semitones: int) -> str:
     semitones: Up.
 
   Raises:
-    ValueError: If it is no key.
+    UserError: If it is no key.
   """
   match = re.fullmatch(
       r'([A-Ga-g])([#b♯♭]?)\s*(m|min|minor|maj|major|)', key.strip()

@@ -88,7 +88,7 @@ class Batches(Iterator[Batch]):
         filled up from the start.
 
     Raises:
-      ValueError: If the source is empty or the batch size does not fit.
+      UserError: If the source is empty or the batch size does not fit.
     """
     if not len(source):
       raise errors.UserError(
@@ -198,8 +198,8 @@ def task_batches(
     options: Of the task, see the `context` of each of `examples.TASKS`.
 
   Raises:
-    ValueError: If there is no such task or split.
-    FileNotFoundError: If there is no such dataset.
+    UserError: If there is no such task or split.
+    NotFoundError: If there is no such dataset.
   """
   if task not in examples.TASKS:
     raise errors.UserError(

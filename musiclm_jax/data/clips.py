@@ -124,7 +124,7 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
 
 
 def check_clip(clip: Clip) -> None:
-  """Raises ValueError unless the clip is one that parts can be trained on."""
+  """Raises UserError unless the clip is one that parts can be trained on."""
   if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * SAMPLE_RATE:
     raise errors.UserError(
         f"clip '{clip.id}' must be at least {MIN_SECONDS:g} s of mono audio,"

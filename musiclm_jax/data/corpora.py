@@ -82,7 +82,7 @@ def split_works(
     The works of each split, in their order.
 
   Raises:
-    ValueError: If there are fewer names than splits.
+    UserError: If there are fewer names than splits.
   """
   names = sorted(
       {work_name(work) for work in works},
@@ -207,7 +207,7 @@ def write_corpus(
     Whether it was written: False if it exists.
 
   Raises:
-    ValueError: If a work cannot be read, or all of a split were skipped.
+    UserError: If a work cannot be read, or all of a split were skipped.
   """
   read_examples = functools.partial(_read_clips, read=read)
   return write_works(
@@ -250,7 +250,7 @@ def write_works(
     Whether it was written: False if it exists.
 
   Raises:
-    ValueError: If a work cannot be read, or all of a split were skipped.
+    UserError: If a work cannot be read, or all of a split were skipped.
   """
   account = accounts.Account(left_out)
   try:
@@ -339,7 +339,7 @@ def build_corpus(
     Whether it was written: False if it exists.
 
   Raises:
-    ValueError: If there are fewer than three works, or one cannot be read.
+    UserError: If there are fewer than three works, or one cannot be read.
   """
   account = accounts.Account(left_out)
   read_examples = functools.partial(_read_clips, read=read)

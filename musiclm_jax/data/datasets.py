@@ -144,8 +144,8 @@ def open_dataset(
     Its examples: arrays, str, and list[str].
 
   Raises:
-    FileNotFoundError: If the dataset has not been built.
-    ValueError: If it has no such split, or a file of it is damaged.
+    NotFoundError: If the dataset has not been built.
+    UserError: If it has no such split, or a file of it is damaged.
   """
   _check_whole(name, data_dir)
   path = dataset_dir(name, data_dir)
@@ -270,7 +270,7 @@ def write_dataset(
     Whether it was written: False if it exists.
 
   Raises:
-    ValueError: If a split has no examples, or another process is at work in
+    UserError: If a split has no examples, or another process is at work in
       `data_dir`.
     WriteError: If the system does not let us write.
   """

@@ -140,7 +140,7 @@ def describe(
     end: Seconds at which it ends.
 
   Raises:
-    ValueError: If no note sounds in the clip.
+    UserError: If no note sounds in the clip.
   """
   clip = arrangement.score.crop(start, end)
   if not len(clip.start):

@@ -69,8 +69,8 @@ def build_melody_pairs(
     Whether it was written: False if it exists.
 
   Raises:
-    FileNotFoundError: If a source, the SoundFont or FluidSynth is missing.
-    ValueError: If there are no scores, or one cannot be read.
+    NotFoundError: If a source, the SoundFont or FluidSynth is missing.
+    UserError: If there are no scores, or one cannot be read.
   """
   if variations < 2 or phrases_per_score < 1 or phrase_seconds < MIN_SECONDS:
     raise errors.UserError(
@@ -124,7 +124,7 @@ def read_phrases(
     The phrases with enough of a melody, if any.
 
   Raises:
-    ValueError: If the score cannot be read or rendered.
+    UserError: If the score cannot be read or rendered.
   """
   score = scores.load_score(file)
   name = f'{file.work}/{pathlib.PurePosixPath(file.name).stem}'

@@ -295,7 +295,7 @@ def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
     path: Of the file.
 
   Raises:
-    ValueError: If the notes need more than the 15 channels of MIDI.
+    UserError: If the notes need more than the 15 channels of MIDI.
   """
   channels = _assign_channels(score)
   events = []  # (tick, order within the tick, message)

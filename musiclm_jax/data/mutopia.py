@@ -128,8 +128,8 @@ def prepare_mutopia(
     The path of the index.
 
   Raises:
-    FileNotFoundError: If LilyPond is not installed, or `source` is missing.
-    ValueError: If no piece has one of `licenses`.
+    NotFoundError: If LilyPond is not installed, or `source` is missing.
+    UserError: If no piece has one of `licenses`.
   """
   for program in ('lilypond', 'convert-ly'):
     if shutil.which(program) is None:

@@ -66,7 +66,7 @@ def load_tokenizers(model_dir: str) -> Tokenizers:
   """Loads the tokenizers of a model, once in a process.
 
   Raises:
-    FileNotFoundError: If the model lacks one of them.
+    NotFoundError: If the model lacks one of them.
   """
   with progress.telling('loading the tokenizers'):
     return Tokenizers(
@@ -302,8 +302,8 @@ def tokenize_corpus(
     Whether it was written: False if these tokenizers already did.
 
   Raises:
-    FileNotFoundError: If the corpus or a part of the model is missing.
-    ValueError: If the dataset exists and other tokenizers wrote it.
+    NotFoundError: If the corpus or a part of the model is missing.
+    UserError: If the dataset exists and other tokenizers wrote it.
   """
   data_dir, model_dir = os.fspath(data_dir), os.fspath(model_dir)
   sizes = {
@@ -356,7 +356,7 @@ def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
 def check_lineage(
     data_dir: str | os.PathLike[str], expected: Mapping[str, str | None]
 ) -> None:
-  """Raises ValueError unless the tokens are of the expected tokenizers.
+  """Raises UserError unless the tokens are of the expected tokenizers.
 
   Args:
     data_dir: Folder of the dataset.

@@ -87,7 +87,7 @@ def render(
     that ends where the last note has died away.
 
   Raises:
-    ValueError: If FluidSynth fails, or renders silence, or if the score is
+    UserError: If FluidSynth fails, or renders silence, or if the score is
       longer than an hour.
   """
   if score.seconds > _MAX_SECONDS:

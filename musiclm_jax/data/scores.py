@@ -71,8 +71,8 @@ def build_scores(
     Whether it was written: False if it exists.
 
   Raises:
-    FileNotFoundError: If a source, the SoundFont or FluidSynth is missing.
-    ValueError: If there are no scores, or one cannot be read.
+    NotFoundError: If a source, the SoundFont or FluidSynth is missing.
+    UserError: If there are no scores, or one cannot be read.
   """
   if variations < 1 or clip_seconds < clips.MIN_SECONDS:
     raise errors.UserError(

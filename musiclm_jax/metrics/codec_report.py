@@ -179,7 +179,7 @@ def evaluate(
     installed, and for each quantizer.
 
   Raises:
-    FileNotFoundError: If the dataset or the part is missing.
+    NotFoundError: If the dataset or the part is missing.
   """
   if model_dir is None:
     model_dir = parts.embedded_model()

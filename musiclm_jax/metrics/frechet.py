@@ -23,7 +23,7 @@ def frechet_distance(
     upwards, so that only distances of equal n and m can be compared.
 
   Raises:
-    ValueError: If the widths differ, a value is not finite, or a set is too
+    UserError: If the widths differ, a value is not finite, or a set is too
       small for its covariance to have full rank.
   """
   if embeddings.shape[1] != references.shape[1]:

@@ -103,7 +103,7 @@ def evaluate(
     Rows of `retrieval_rows`: of embeddings, and of their tokens.
 
   Raises:
-    FileNotFoundError: If the dataset or the part is missing.
+    NotFoundError: If the dataset or the part is missing.
   """
   directory = parts.embedded_model() if model_dir is None else model_dir
   tokenizer = melody.Melody.from_dir(directory)

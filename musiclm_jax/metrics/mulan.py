@@ -44,7 +44,7 @@ def retrieval(
     'median_rank'; and 'pool_size', the number of items.
 
   Raises:
-    ValueError: If there are no queries.
+    UserError: If there are no queries.
   """
   if len(queries) == 0:
     raise errors.UserError(
@@ -78,7 +78,7 @@ def classification(
     accuracy of naming the most frequent class every time.
 
   Raises:
-    ValueError: If there are no clips.
+    UserError: If there are no clips.
   """
   if not len(labels):
     raise errors.UserError(

@@ -213,7 +213,7 @@ def evaluate(
     has no `facts` of is left out.
 
   Raises:
-    FileNotFoundError: If the dataset or the part is missing.
+    NotFoundError: If the dataset or the part is missing.
   """
   tokenizer = mulan.MuLan.from_dir(model_dir or parts.embedded_model())
   records, audio = _embed(data_dir, tokenizer, split, max_clips)

@@ -52,8 +52,8 @@ def transcode(
     packets.
 
   Raises:
-    FileNotFoundError: If opusenc is not installed.
-    ValueError: If opusenc rejects the audio or bitrate, with what it says.
+    NotFoundError: If opusenc is not installed.
+    UserError: If opusenc rejects the audio or bitrate, with what it says.
   """
   if not is_installed():
     raise errors.NotFoundError(

@@ -68,8 +68,8 @@ def swap(
       shows most clearly whether it listens at all.
 
   Raises:
-    FileNotFoundError: If there are no tokens, or no such stage.
-    ValueError: If the tokens are not those of the model, or of but one clip.
+    NotFoundError: If there are no tokens, or no such stage.
+    UserError: If the tokens are not those of the model, or of but one clip.
   """
   description = parts.read_description(model_dir, name)
   records.check_lineage(data_dir, description['lineage'])

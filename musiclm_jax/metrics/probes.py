@@ -23,7 +23,7 @@ def assign_folds(works: Sequence[str]) -> Int[np.ndarray, ' clips']:
     [clips] folds in [0, NUM_FOLDS); clips of a work share one.
 
   Raises:
-    ValueError: If there are fewer works than folds.
+    UserError: If there are fewer works than folds.
   """
   clips_of = collections.Counter(works)
   if len(clips_of) < NUM_FOLDS:

@@ -242,7 +242,7 @@ def evaluate(
     and left out.
 
   Raises:
-    FileNotFoundError: If the dataset or a part is missing.
+    NotFoundError: If the dataset or a part is missing.
   """
   if model_dir is None:
     model_dir = parts.embedded_model()

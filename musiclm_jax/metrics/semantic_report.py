@@ -205,8 +205,8 @@ def evaluate(
     reach; 'choices', the number of classes; and 'examples'.
 
   Raises:
-    FileNotFoundError: If the dataset or the part is missing.
-    ValueError: If the clips are of too few works, or nothing is known of them.
+    NotFoundError: If the dataset or the part is missing.
+    UserError: If the clips are of too few works, or nothing is known of them.
   """
   if model_dir is None:
     model_dir = parts.embedded_model()

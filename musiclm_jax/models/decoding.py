@@ -59,7 +59,7 @@ def pack(
     A tree of arrays.
 
   Raises:
-    ValueError: If there is no such dtype.
+    UserError: If there is no such dtype.
   """
   if dtype not in matvec.DTYPES:
     raise errors.UserError(

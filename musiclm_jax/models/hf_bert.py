@@ -188,8 +188,8 @@ def load_hf_bert(
     The sizes, the 'params' of `bert.Bert`, and the word piece of each id.
 
   Raises:
-    FileNotFoundError: If the folder lacks a file.
-    ValueError: If the checkpoint is not what `bert.Bert` computes.
+    NotFoundError: If the folder lacks a file.
+    UserError: If the checkpoint is not what `bert.Bert` computes.
   """
   path = pathlib.Path(path)
   for name in ('config.json', 'model.safetensors'):

@@ -132,7 +132,7 @@ def kmeans(
     [num_codes, d] float32 centroids.
 
   Raises:
-    ValueError: If there are no points.
+    UserError: If there are no points.
   """
   if points.shape[0] == 0:
     raise errors.UserError(

@@ -202,7 +202,7 @@ class Embedder:
       params: Of `MelodyNet`.
 
     Raises:
-      ValueError: If they are not of these sizes.
+      UserError: If they are not of these sizes.
     """
     self.config = config
     module = MelodyNet(config)

@@ -288,7 +288,7 @@ class Embedder:
       [batch, embed_dim] of length 1.
 
     Raises:
-      ValueError: If there is no text, or one is empty or too long.
+      UserError: If there is no text, or one is empty or too long.
     """
     if not texts or not all(text.strip() for text in texts):
       raise errors.UserError(

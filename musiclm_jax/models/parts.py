@@ -181,8 +181,8 @@ def read_description(
   """Returns the JSON of a part: format, config, lineage and sha256.
 
   Raises:
-    FileNotFoundError: If the model has no such part.
-    ValueError: If the file is damaged, or of another format.
+    NotFoundError: If the model has no such part.
+    UserError: If the file is damaged, or of another format.
   """
   path = pathlib.Path(directory) / f'{name}.json'
   if not path.exists():
@@ -221,8 +221,8 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
     name: Of the part.
 
   Raises:
-    FileNotFoundError: If the model has no such part.
-    ValueError: If the variables are not those that the JSON describes.
+    NotFoundError: If the model has no such part.
+    UserError: If the variables are not those that the JSON describes.
   """
   description = read_description(directory, name)
   path = pathlib.Path(directory) / f'{name}.safetensors'
@@ -332,7 +332,7 @@ def _check_number(
 def check_lineage(
     part: str, lineage: Mapping[str, str], hashes: Mapping[str, str]
 ) -> None:
-  """Raises ValueError unless `part` was trained on the parts of `hashes`.
+  """Raises UserError unless `part` was trained on the parts of `hashes`.
 
   Args:
     part: Name of the part, for the message.
@@ -351,7 +351,7 @@ def check_lineage(
 def check_variables(
     name: str, variables: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-  """Raises ValueError unless shapes are as expected and all values finite.
+  """Raises UserError unless shapes are as expected and all values finite.
 
   Args:
     name: Of the part, for the message.

@@ -93,7 +93,7 @@ def fit_rvq(
     [num_quantizers, codebook_size, embed] float32 codebooks.
 
   Raises:
-    ValueError: If there are no embeddings.
+    UserError: If there are no embeddings.
   """
   if embeddings.shape[0] == 0:
     raise errors.UserError(

@@ -34,7 +34,7 @@ class WordPiece:
       vocab: The piece of each id.
 
     Raises:
-      ValueError: If pieces repeat, or a special one is missing.
+      UserError: If pieces repeat, or a special one is missing.
     """
     ids = {piece: i for i, piece in enumerate(vocab)}
     if len(ids) != len(vocab):
@@ -124,7 +124,7 @@ class WordPiece:
       [batch, max_length] int32 ids, padded with 0 on the right.
 
     Raises:
-      ValueError: If a text is too long and `truncate` is False.
+      UserError: If a text is too long and `truncate` is False.
     """
     end = self._tokenizer.token_to_id(END)
     rows = np.full((len(texts), max_length), PADDING_ID, np.int32)
@@ -165,7 +165,7 @@ def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:
     The pieces, '[PAD]' first.
 
   Raises:
-    ValueError: If there is no text.
+    UserError: If there is no text.
   """
   texts = sorted(texts)
   if not any(text.strip() for text in texts):

@@ -46,7 +46,7 @@ class Model(Protocol):
   def generate(
       self, pieces: Sequence[str], *args: Any, **options: Any
   ) -> Float[np.ndarray, 'batch samples']:
-    """Makes a piece of each prompt; ValueError if one is wrong."""
+    """Makes a piece of each prompt; UserError if one is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Shard:
       num_shards: Processes that share the list.
 
     Raises:
-      ValueError: If there is no such shard, batch or format.
+      UserError: If there is no such shard, batch or format.
     """
     if not 0 <= shard < num_shards:
       raise errors.UserError(
@@ -150,7 +150,7 @@ class Shard:
       progress: Whether to show a progress bar.
 
     Raises:
-      ValueError: If a file that is there was made from something else, or
+      UserError: If a file that is there was made from something else, or
         another process makes this shard.
       WriteError: If the system does not let files be written.
     """
@@ -209,7 +209,7 @@ class Shard:
     return self._dir / f'failed-{self._name}.jsonl'
 
   def _check_others(self) -> None:
-    """Raises ValueError if another number of shards is being made here."""
+    """Raises UserError if another number of shards is being made here."""
     for path in self._dir.glob('.musiclm-batch-*.lock'):
       name = path.stem.removeprefix('.musiclm-')
       if not name.endswith(f'-of-{self._num_shards:05d}'):
@@ -242,7 +242,7 @@ class Shard:
         path.unlink(missing_ok=True)
 
   def _missing(self) -> set[str]:
-    """Returns the ids of files to make; ValueError if one is another's."""
+    """Returns the ids of files to make; UserError if one is another's."""
     there = {path.name for path in self._dir.iterdir()}
     missing, wrong = set(), []
     for request, lines in self._lines.items():

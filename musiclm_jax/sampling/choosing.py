@@ -31,7 +31,7 @@ class SamplingConfig:
       the work.
 
   Raises:
-    ValueError: If one is out of range.
+    UserError: If one is out of range.
   """
 
   temperature: float = 1.0

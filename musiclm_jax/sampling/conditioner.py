@@ -50,7 +50,7 @@ class Conditioner:
     """Returns a take with tokens yet to be sampled.
 
     Raises:
-      ValueError: If the timeline contradicts itself, or asks for what the model
+      UserError: If the timeline contradicts itself, or asks for what the model
         can't do, or a prompt is too long.
     """
     has_negative_prompt = timeline.negative_prompt is not None
@@ -111,7 +111,7 @@ class Conditioner:
       melody: Likewise.
 
     Raises:
-      ValueError: If the model follows no melodies.
+      UserError: If the model follows no melodies.
     """
     tokenizer = self._melody_tokenizer()
     made, given = (
@@ -184,7 +184,7 @@ class Conditioner:
       room[:, changed] = base.ABSENT
 
   def _melody_tokenizer(self) -> melody_lib.Melody:
-    """Returns `melody`; ValueError if the model follows none."""
+    """Returns `melody`; UserError if the model follows none."""
     if self.melody is None or not self.sampler.reads_melody:
       raise errors.UserError(
           "melody must be for a model with a part 'melody' and stages that read"

@@ -93,8 +93,8 @@ class StageDecoder:
       dtype: Of the weights: 'float32', 'bfloat16' or 'int8'.
 
     Raises:
-      FileNotFoundError: If the model has no such part.
-      ValueError: If the part is damaged, or not what its config describes.
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, name)
     lineage = dict(part.lineage)

@@ -61,8 +61,8 @@ class MusicLM:
         smaller the faster; see the README for what they cost in quality.
 
     Raises:
-      FileNotFoundError: If there is no such model, or it lacks a part.
-      ValueError: If a part is damaged, or was trained with other tokenizers.
+      NotFoundError: If there is no such model, or it lacks a part.
+      UserError: If a part is damaged, or was trained with other tokenizers.
     """
     if dtype not in DTYPES:
       raise errors.UserError(
@@ -99,7 +99,7 @@ class MusicLM:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
 
     Raises:
-      ValueError: If pieces contradict themselves or differ in length, or ask
+      UserError: If pieces contradict themselves or differ in length, or ask
         for what the model can't do, or a prompt is empty or too long.
     """
     takes = self.takes(pieces, seed, config, best_of, progress, **fields)
@@ -163,7 +163,7 @@ class MusicLM:
     """Returns the [samples] audio of a take: the same every time.
 
     Raises:
-      ValueError: If it was made with another codec.
+      UserError: If it was made with another codec.
     """
     take.check_part('soundstream', self._conditioner.hashes)
     return rendering.render(self._conditioner.codec, take)
@@ -186,7 +186,7 @@ class MusicLM:
       progress: Whether to show a progress bar if it takes long.
 
     Raises:
-      ValueError: If it was made with another model, or ends before
+      UserError: If it was made with another model, or ends before
         `from_second`.
     """
     for part in take.hashes:
@@ -214,7 +214,7 @@ class MusicLM:
       **fields: Of the `Timeline`, if the piece is a text.
 
     Raises:
-      ValueError: As `generate`.
+      UserError: As `generate`.
     """
     [take] = self.blank(piece, seed, config, **fields)
     run = self._conditioner.sampler.start(_job([take]))

@@ -20,7 +20,7 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
   """Returns the directory of a model, downloading it if need be.
 
   Raises:
-    FileNotFoundError: If there is no such model.
+    NotFoundError: If there is no such model.
   """
   if name_or_dir is None:
     return parts.embedded_model()
@@ -76,8 +76,8 @@ def load(directory: pathlib.Path, dtype: str) -> conditioner.Conditioner:
     dtype: Of the weights of the stages.
 
   Raises:
-    FileNotFoundError: If the model lacks a part.
-    ValueError: If a part is damaged, or was trained with other tokenizers.
+    NotFoundError: If the model lacks a part.
+    UserError: If a part is damaged, or was trained with other tokenizers.
   """
   mulan = mulan_lib.MuLan.from_dir(directory)
   codec = soundstream.SoundStream.from_dir(directory)

@@ -230,7 +230,7 @@ def read(
     before has the same id.
 
   Raises:
-    ValueError: If the list as such is wrong: it can't be read, has another
+    UserError: If the list as such is wrong: it can't be read, has another
       suffix, no prompts or too many, or a default is wrong.
   """
   path = pathlib.Path(path)

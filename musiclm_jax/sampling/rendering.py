@@ -32,7 +32,7 @@ def stream(
   """Yields the audio of a take while `run` samples it.
 
   Raises:
-    ValueError: If the take is a loop, whose start needs its end.
+    UserError: If the take is a loop, whose start needs its end.
   """
   if take.loop:
     raise errors.UserError(

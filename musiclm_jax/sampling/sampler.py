@@ -90,7 +90,7 @@ class Sampler:
   def check_guidance(
       self, config: GenerationConfig, has_negative_prompt: bool
   ) -> None:
-    """Raises ValueError if a stage has nothing to be led away from."""
+    """Raises UserError if a stage has nothing to be led away from."""
     for name in ('semantic', 'coarse'):
       scale = getattr(config, name).guidance_scale
       knows = has_negative_prompt or self._decoders[name].knows_absence

@@ -74,7 +74,7 @@ class Take:
     return dataclasses.replace(self, seeds=(*self.seeds[:-1], number))
 
   def check_part(self, part: str, hashes: Mapping[str, str]) -> None:
-    """Raises ValueError unless the take was made with a part of a model.
+    """Raises UserError unless the take was made with a part of a model.
 
     Args:
       part: Its name.
@@ -103,7 +103,7 @@ class Take:
         melody and rhythm with another sound.
 
     Raises:
-      ValueError: If the piece ends before `from_second`.
+      UserError: If the piece ends before `from_second`.
     """
     if not 0 <= from_second <= timeline.MAX_SECONDS:
       raise errors.UserError(

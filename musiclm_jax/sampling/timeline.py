@@ -48,7 +48,7 @@ class Timeline:
     loop: Whether the end leads back into the start.
 
   Raises:
-    ValueError: If these contradict each other.
+    UserError: If these contradict each other.
   """
 
   prompt: Prompt | Sequence[tuple[Seconds, Prompt]]
@@ -101,7 +101,7 @@ class Timeline:
     """Returns the seconds of the piece.
 
     Raises:
-      ValueError: If they contradict `audio`, or are less than a sample.
+      UserError: If they contradict `audio`, or are less than a sample.
     """
     if self.audio is None:
       seconds = DEFAULT_SECONDS if self.seconds is None else self.seconds
@@ -169,7 +169,7 @@ def _check_prompt(prompt: Prompt) -> None:
 
 
 def check_text(prompt: str) -> None:
-  """Raises ValueError unless a prompt is of Unicode and of some length."""
+  """Raises UserError unless a prompt is of Unicode and of some length."""
   if len(prompt) > MAX_CHARACTERS:
     raise errors.UserError(
         f'a prompt must have at most {MAX_CHARACTERS} characters, but'

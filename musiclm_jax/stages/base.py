@@ -110,7 +110,7 @@ def get_stage(name: str, crop_seconds: float | None = None) -> Stage:
     crop_seconds: Overrides the paper's length of a training example.
 
   Raises:
-    ValueError: If there is no such stage.
+    UserError: If there is no such stage.
   """
   if name not in names():
     raise errors.UserError(f"stage must be one of {names()}, but is '{name}'.")

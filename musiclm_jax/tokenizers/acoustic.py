@@ -19,7 +19,7 @@ def check_num_quantizers(num_quantizers: int | None) -> int:
   """Returns how many quantizers to use, all for None.
 
   Raises:
-    ValueError: If there are not so many.
+    UserError: If there are not so many.
   """
   if num_quantizers is None:
     return NUM_QUANTIZERS
@@ -51,7 +51,7 @@ def join(tokens: Mapping[str, np.ndarray]) -> np.ndarray:
     [batch, frames, quantizers] int32 codes of the first quantizers.
 
   Raises:
-    ValueError: If that is not what the tokens are.
+    UserError: If that is not what the tokens are.
   """
   if base.COARSE.name not in tokens:
     raise errors.UserError(

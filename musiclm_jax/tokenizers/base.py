@@ -109,7 +109,7 @@ class Tokenizer(abc.ABC):
       The tokens of each of `self.streams`.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+      UserError: If `audio` is not a batch of mono floats in [-1, 1].
     """
 
 
@@ -122,7 +122,7 @@ class Codec(Tokenizer):
 
 
 def check_audio(audio: np.ndarray, sample_rate: int) -> None:
-  """Raises ValueError unless `audio` is [batch, samples] floats in [-1, 1]."""
+  """Raises UserError unless `audio` is [batch, samples] floats in [-1, 1]."""
   if audio.ndim != 2:
     raise errors.UserError(
         f'audio must be [batch, samples], but has shape {audio.shape}. Add a'

@@ -48,8 +48,8 @@ class Melody(base.Tokenizer):
     """Loads the part 'melody' of a model.
 
     Raises:
-      FileNotFoundError: If the model has no such part.
-      ValueError: If the part is damaged, or not what its config describes.
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, melody.NAME)
     with parts.building(directory, melody.NAME):
@@ -76,7 +76,7 @@ class Melody(base.Tokenizer):
       as long as it fits. A shorter clip is padded with silence to one.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+      UserError: If `audio` is not a batch of mono floats in [-1, 1].
     """
     base.check_audio(audio, self.sample_rate)
     return self._embedder(audio)

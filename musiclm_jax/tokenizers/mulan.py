@@ -52,8 +52,8 @@ class MuLan(base.Tokenizer):
     """Loads the part 'mulan' of a model.
 
     Raises:
-      FileNotFoundError: If the model has no such part.
-      ValueError: If the part is damaged, or not what its config describes.
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, 'mulan')
     with parts.building(directory, 'mulan'):
@@ -83,7 +83,7 @@ class MuLan(base.Tokenizer):
       silence to one window.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1].
+      UserError: If `audio` is not a batch of mono floats in [-1, 1].
     """
     base.check_audio(audio, self.sample_rate)
     return self._embedder.audio(audio)
@@ -101,7 +101,7 @@ class MuLan(base.Tokenizer):
       [batch, embed] of length 1.
 
     Raises:
-      ValueError: If there is no text, or one is empty, or too long and not to
+      UserError: If there is no text, or one is empty, or too long and not to
         be truncated.
     """
     return self._embedder.text(texts, truncate)
@@ -110,7 +110,7 @@ class MuLan(base.Tokenizer):
     """Says which words of a prompt are unknown, once for each prompt.
 
     Raises:
-      ValueError: If all of them are, or it has none: such prompts would all
+      UserError: If all of them are, or it has none: such prompts would all
         sound alike.
     """
     if text in self._checked:
@@ -155,7 +155,7 @@ class MuLan(base.Tokenizer):
       The tokens of the stream 'mulan'.
 
     Raises:
-      ValueError: If there is no text, or one is empty, too long or all of
+      UserError: If there is no text, or one is empty, too long or all of
         words that are not known.
     """
     for text in texts:

@@ -84,8 +84,8 @@ class SoundStream(base.Codec):
       dtype: Of the convolutions.
 
     Raises:
-      FileNotFoundError: If the model has no such part.
-      ValueError: If the part is damaged, not what its config describes, or
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, not what its config describes, or
         writes other streams than MusicLM's.
     """
     part = parts.load(directory, 'soundstream')
@@ -114,7 +114,7 @@ class SoundStream(base.Codec):
       4 quantizers only 'coarse'.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1], or there
+      UserError: If `audio` is not a batch of mono floats in [-1, 1], or there
         are not so many quantizers.
     """
     base.check_audio(audio, self.sample_rate)
@@ -145,7 +145,7 @@ class SoundStream(base.Codec):
       [batch, samples] float32 audio in [-1, 1], at `self.sample_rate`.
 
     Raises:
-      ValueError: If the tokens are not those of the streams, or there are not
+      UserError: If the tokens are not those of the streams, or there are not
         so many quantizers.
     """
     num_quantizers = acoustic.check_num_quantizers(num_quantizers)
@@ -168,7 +168,7 @@ class SoundStream(base.Codec):
       num_quantizers: Of its tokens, as in `tokenize`.
 
     Raises:
-      ValueError: If there are not so many quantizers.
+      UserError: If there are not so many quantizers.
     """
     num_quantizers = acoustic.check_num_quantizers(num_quantizers)
 
@@ -216,7 +216,7 @@ class SoundStream(base.Codec):
 
 
 def _check_streams(config: soundstream.SoundStreamConfig) -> None:
-  """Raises ValueError unless the codec writes MusicLM's acoustic streams."""
+  """Raises UserError unless the codec writes MusicLM's acoustic streams."""
   came = (
       config.num_quantizers,
       config.codebook_size,

@@ -93,7 +93,7 @@ class CodecStream:
       The streams of the codec, of as many frames as are complete, maybe none.
 
     Raises:
-      ValueError: If `audio` is not a batch of so many mono clips in [-1, 1].
+      UserError: If `audio` is not a batch of so many mono clips in [-1, 1].
     """
     base.check_audio(audio, self.sample_rate)
     self._check_batch('audio', audio)
@@ -123,7 +123,7 @@ class CodecStream:
       [batch, frames * hop_length] float32 audio in [-1, 1].
 
     Raises:
-      ValueError: If the tokens are not those of so many clips.
+      UserError: If the tokens are not those of so many clips.
     """
     codes = acoustic.join(tokens)
     self._check_batch('tokens', codes)

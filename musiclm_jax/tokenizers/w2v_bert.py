@@ -51,8 +51,8 @@ class W2vBert(base.Tokenizer):
     """Loads the part 'w2v_bert' of a model.
 
     Raises:
-      FileNotFoundError: If the model has no such part.
-      ValueError: If the part is damaged, or not what its config describes.
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, 'w2v_bert')
     with parts.building(directory, 'w2v_bert'):
@@ -73,7 +73,7 @@ class W2vBert(base.Tokenizer):
       half a frame at the end is cut off, more is filled up with silence.
 
     Raises:
-      ValueError: If `audio` is not a batch of mono floats in [-1, 1], or is
+      UserError: If `audio` is not a batch of mono floats in [-1, 1], or is
         shorter than half a frame.
     """
     tokens = self._in_windows(self._tokens, audio)
@@ -91,7 +91,7 @@ class W2vBert(base.Tokenizer):
       [batch, frames, embed], frames as those of tokens.
 
     Raises:
-      ValueError: As `tokenize` does.
+      UserError: As `tokenize` does.
     """
     return self._in_windows(self._points, audio)
 

@@ -65,7 +65,7 @@ def get_device(name: str) -> Device:
   """Returns the device of that name.
 
   Raises:
-    ValueError: If the table has none.
+    UserError: If the table has none.
   """
   if name not in DEVICES:
     raise errors.UserError(

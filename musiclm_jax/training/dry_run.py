@@ -86,7 +86,7 @@ def parse_mesh(text: str) -> tuple[int, int]:
   """Reads DATAxMODEL, e.g. '64x2'.
 
   Raises:
-    ValueError: If it is none.
+    UserError: If it is none.
   """
   found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
   if found is None:
@@ -105,7 +105,7 @@ def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
     mesh_shape: Devices on the data and on the model axis.
 
   Raises:
-    ValueError: If the batch cannot be divided over them.
+    UserError: If the batch cannot be divided over them.
   """
   mesh = AbstractMesh(mesh_shape, AXES)
   rows = next(iter(run.specs.values())).shape[0]
@@ -186,7 +186,7 @@ def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
     num_model_partitions: Devices on the model axis.
 
   Raises:
-    ValueError: If there is no such topology.
+    UserError: If there is no such topology.
   """
   if importlib.util.find_spec('libtpu') is None:
     return None
@@ -286,7 +286,7 @@ def run_of_flags(argv: Sequence[str]) -> Run:
   """Returns what the gin flags of a `musiclm train` command train.
 
   Raises:
-    ValueError: If they are wrong, or the task is none of ours.
+    UserError: If they are wrong, or the task is none of ours.
   """
   # Neither is read.
   unused = ('--gin.MODEL_DIR="unused"', '--gin.DATA_DIR="unused"')
@@ -327,7 +327,7 @@ def dry_run_main(
     topology: Of TPUs, see `topology_mesh`, instead of a mesh.
 
   Raises:
-    ValueError: If arguments are wrong, or do not fit each other.
+    UserError: If arguments are wrong, or do not fit each other.
   """
   run = run_of_flags(argv)
   device = devices.get_device(device_kind) if device_kind else None

@@ -35,8 +35,8 @@ def begin(
     and is printed.
 
   Raises:
-    FileNotFoundError: If the model has no such part.
-    ValueError: If the part is no stage, is of other sizes, or has read other
+    NotFoundError: If the model has no such part.
+    UserError: If the part is no stage, is of other sizes, or has read other
       tokens.
   """
   if directory is None:

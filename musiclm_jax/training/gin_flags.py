@@ -58,7 +58,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     argv: Arguments, without the name of the program.
 
   Raises:
-    ValueError: If there is any other argument.
+    UserError: If there is any other argument.
   """
   files: list[str] = []
   bindings: list[tuple[str, str]] = []
@@ -212,7 +212,7 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
     run_file: Read before the files of the command line.
 
   Raises:
-    ValueError: If a file, a name or a value is none, or one is missing.
+    UserError: If a file, a name or a value is none, or one is missing.
   """
   flags = parse_flags(argv)
   folders = [
@@ -246,8 +246,8 @@ def parse_run(
       end of names, '.warmup_steps'. What the run does not have stays out.
 
   Raises:
-    FileNotFoundError: If the run has no config.gin.
-    ValueError: If it needs a module that is not there.
+    NotFoundError: If the run has no config.gin.
+    UserError: If it needs a module that is not there.
   """
   run_files.check_local('the folder of a run', model_dir)
   run_files.check_config(model_dir)
@@ -283,7 +283,7 @@ def train_main(argv: Sequence[str]) -> dict[str, float]:
     The last metrics, see `trainer.train`.
 
   Raises:
-    ValueError: If the command line is wrong; see also `trainer.train`.
+    UserError: If the command line is wrong; see also `trainer.train`.
   """
   parse(argv)
   compiled.keep()

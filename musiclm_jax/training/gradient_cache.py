@@ -26,7 +26,7 @@ def map_parts(
     [batch, ...] what `function` returns of each row.
 
   Raises:
-    ValueError: If the batch cannot be divided so.
+    UserError: If the batch cannot be divided so.
   """
   if num_parts == 1:
     return function(jnp.int32(0), rows)

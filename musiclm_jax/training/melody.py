@@ -222,7 +222,7 @@ def fit_codebooks(
     [24, 512, embed] float32 codebooks, of values that bfloat16 holds.
 
   Raises:
-    ValueError: If there are no clips.
+    UserError: If there are no clips.
   """
   rows = []
   for clip in clips:

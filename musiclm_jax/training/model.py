@@ -107,7 +107,7 @@ class TrainableModel(abc.ABC):
       Collections of float32 arrays; NaN where the part has no value.
 
     Raises:
-      ValueError: If this is no stage: other parts lack what only training has.
+      UserError: If this is no stage: other parts lack what only training has.
     """
     raise errors.UserError(
         f"INITIAL_MODEL must be None for '{part.name}', as only stages can"

@@ -301,7 +301,7 @@ def fit_codebooks(
     [12, 1024, embed] float32 codebooks, of values that bfloat16 holds.
 
   Raises:
-    ValueError: If there are no clips.
+    UserError: If there are no clips.
   """
   rows = []
   for clip in clips:

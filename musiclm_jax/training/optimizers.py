@@ -33,7 +33,7 @@ def schedule(
       with the square root of the step, 'constant' not at all.
 
   Raises:
-    ValueError: If there is no schedule of that name.
+    UserError: If there is no schedule of that name.
   """
   warmup_steps = min(warmup_steps, train_steps // 2)
   after: optax.Schedule

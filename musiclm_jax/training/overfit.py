@@ -90,7 +90,7 @@ def judge(
     records: Of `train_on_one_batch`.
 
   Raises:
-    ValueError: If there are too few steps to judge.
+    UserError: If there are too few steps to judge.
   """
   losses, goal = _losses(records), findings.Run(records).goal
   bad = len(records) - len(losses)
@@ -136,8 +136,8 @@ def one_batch_gate(
     What is wrong, or None.
 
   Raises:
-    FileNotFoundError: If the config or the data of the run are gone.
-    ValueError: If its config is damaged, or too few steps could be taken.
+    NotFoundError: If the config or the data of the run are gone.
+    UserError: If its config is damaged, or too few steps could be taken.
   """
   gin_flags.parse_run(
       model_dir, {**replacements, '.warmup_steps': WARMUP_STEPS}

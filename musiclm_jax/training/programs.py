@@ -40,7 +40,7 @@ class Program:
       rules: Of `sharding.rules`.
 
     Raises:
-      ValueError: If the batch cannot be divided so.
+      UserError: If the batch cannot be divided so.
     """
     shapes = {
         name: (x.shape[0] * jax.process_count(), *x.shape[1:])
@@ -120,7 +120,7 @@ class Program:
 def check_batch_size(
     batch_size: int, mesh: Mesh | AbstractMesh, num_microbatches: int
 ) -> None:
-  """Raises ValueError unless a batch can be divided over mesh and parts."""
+  """Raises UserError unless a batch can be divided over mesh and parts."""
   divisor = mesh.shape['data'] * num_microbatches
   if batch_size % divisor:
     raise errors.UserError(

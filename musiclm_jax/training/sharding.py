@@ -44,7 +44,7 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
     num_model_partitions: Devices that share one copy of the parameters.
 
   Raises:
-    ValueError: If the devices cannot be divided so.
+    UserError: If the devices cannot be divided so.
   """
   num_devices = jax.device_count()
   check_partitions(num_model_partitions, num_devices)
@@ -88,7 +88,7 @@ def _counts(devices: np.ndarray) -> list[int]:
 
 
 def check_partitions(num_model_partitions: int, num_devices: int) -> None:
-  """Raises ValueError unless devices can be divided so."""
+  """Raises UserError unless devices can be divided so."""
   if num_model_partitions < 1 or num_devices % num_model_partitions:
     raise errors.UserError(
         f'num_model_partitions must divide the {num_devices} devices, but is'
@@ -134,7 +134,7 @@ def shard_variables(
     rules: See `rules`.
 
   Raises:
-    ValueError: If a variable has no logical axes.
+    UserError: If a variable has no logical axes.
   """
   shardings = {}
   for collection, tree in variables.items():

@@ -62,7 +62,7 @@ class StageModel(model_lib.TrainableModel):
         for more.
 
     Raises:
-      ValueError: If a dropout is no probability.
+      UserError: If a dropout is no probability.
     """
     super().__init__(optimizer_def)
     for name, rate in (

@@ -254,9 +254,9 @@ def train(
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
 
   Raises:
-    ValueError: If arguments do not fit each other, the devices or the
+    UserError: If arguments do not fit each other, the devices or the
       checkpoint, or if the checkpoint is damaged.
-    FloatingPointError: If too many steps in a row were not finite.
+    DivergenceError: If too many steps in a row were not finite.
   """
   run_files.check_local('MODEL_DIR', model_dir)
   _check_positive(

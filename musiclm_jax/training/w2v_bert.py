@@ -112,7 +112,7 @@ class W2vBertModel(model_lib.TrainableModel):
       The sha256 of the stored variables.
 
     Raises:
-      ValueError: If the clips hold fewer frames than there are centroids.
+      UserError: If the clips hold fewer frames than there are centroids.
     """
     # Tokens are made in float32, and of no more blocks than they need.
     config = dataclasses.replace(
@@ -271,7 +271,7 @@ def fit_kmeans(
     'centroids' [1024, embed] of standardized embeddings; float32.
 
   Raises:
-    ValueError: If there are fewer embeddings than centroids.
+    UserError: If there are fewer embeddings than centroids.
   """
   if len(embeddings) < NUM_CENTROIDS:
     raise errors.UserError(
