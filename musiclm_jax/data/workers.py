@@ -123,10 +123,16 @@ def ordered_map(
       yield pending[0][1].result()
       pending.popleft()
   except process.BrokenProcessPool as e:
-    names = [name(item) for item, _ in pending][: min(num_workers, _NUM_NAMED)]
+    # Works are begun in their order, so it is one of the first left over.
+    left = [item for item, work in pending if not _succeeded(work)]
+    names = [name(item) for item in left[: min(num_workers, _NUM_NAMED)]]
     raise errors.UserError(
         'processes that read works must live until they have, but one was'
         f' killed at {" or ".join(names)}, most likely since memory ran out.'
         f' Give --num_workers a number below {num_workers}, or leave such a'
         ' work out.'
     ) from e
+
+
+def _succeeded(work: futures.Future) -> bool:
+  return work.done() and work.exception() is None

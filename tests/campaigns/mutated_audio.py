@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import queue
+import re
 import resource
 import sys
 import tempfile
@@ -142,8 +143,17 @@ def _read_all(connection) -> None:
       )
     except BaseException as e:  # pylint: disable=broad-exception-caught
       outcome = f'{type(e).__name__}: {errors.one_line(e):.100}'
-    rss = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send((outcome, time.monotonic() - start, rss))
+    connection.send((outcome, time.monotonic() - start, _peak()))
+
+
+def _peak() -> int:
+  """Returns the most bytes of memory that this program has had."""
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():  # What getrusage knows may be the peak of its parent.
+    found = re.search(r'VmHWM:\s*(\d+) kB', status.read_text())
+    if found:
+      return 1024 * int(found[1])
+  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _Reader:
