@@ -51,7 +51,7 @@ def _parse(line: str) -> dict[str, Any]:
 def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the records of a run: 'step', 'split' and a float per metric.
 
-  What is damaged is left out, and said.
+  What is damaged, or half a line that a killed run left, is left out and said.
 
   Raises:
     UserError: If the file can't be read.
@@ -61,17 +61,16 @@ def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return []
   with errors.reading(path, 'the metrics of a run'):
     text = path.read_bytes().decode(errors='replace')
-  lines = text.split('\n')
   records, damaged = [], []
-  # A killed run may leave half a line at the end.
-  for number, line in enumerate(lines[:-1], start=1):
+  lines = text.removesuffix('\n').split('\n') if text else []
+  for number, line in enumerate(lines, start=1):
     try:
       records.append(_parse(line))
     except (ValueError, AttributeError, RecursionError):
       damaged.append(str(number))
   if damaged:
     told = f'{", ".join(damaged[:5])}{" …" if len(damaged) > 5 else ""}'
-    progress.say(f'{path} is damaged in line {told}: left out')
+    progress.say(f'{path} is damaged or cut off in line {told}: left out')
   return records
 
 

@@ -48,12 +48,16 @@ class MetricsTest(parameterized.TestCase):
     self.path.write_text(self.path.read_text().replace(old, new, 1))
     records, said = self.read()
     self.assertEqual(records, RECORDS[1:])
-    self.assertRegex(said, 'metrics.jsonl is damaged in line 1: left out')
+    self.assertRegex(
+        said, 'metrics.jsonl is damaged or cut off in line 1: left out'
+    )
 
-  def test_half_a_line_at_the_end_is_of_a_killed_run(self):
+  def test_half_a_line_of_a_killed_run_is_told(self):
     run_files.write_metrics(self.folder, RECORDS)
     self.path.write_text(self.path.read_text()[:-9])
-    self.assertEqual(self.read(), (RECORDS[:1], ''))
+    records, said = self.read()
+    self.assertEqual(records, RECORDS[:1])
+    self.assertRegex(said, 'cut off in line 2: left out')
 
   def test_a_line_that_has_no_room_leaves_no_half(self):
     run_files.write_metrics(self.folder, RECORDS[:1])
