@@ -21,10 +21,10 @@ import numpy as np
 RATE = 24000
 SECONDS = 15
 INSTRUMENTS = {'organ': (1, 0.5, 0.3), 'flute': (1, 0.1), 'buzz': (1, 1, 1, 1)}
-# A line of a progress bar, of a report, of a table, or of ours.
+# A line of a progress bar, of a report, of a step, of a table, or of a result.
 _OURS = re.compile(
     r'\S*: +\d+%|musiclm: |step \d+/|warning: |\S+: (done|…)|part  '
-    r'|[\w/]+ +\w|$'
+    r'|[\w/]+ +\w|[a-z0-9_]+: |.*: [\d.]+ s$|$'
 )
 
 
