@@ -69,7 +69,7 @@ def reading(
     raise NotFoundError(f'{path} must be {kind}, but is not there.') from e
   except Exception as e:
     reason = one_line(e)
-    if not isinstance(e, (OSError, UserError)):
+    if not isinstance(e, OSError):
       reason = f'{type(e).__name__}: {reason}'
     raise UserError(
         f'{path} must be {kind}, but cannot be read: {reason:.300}. {advice}'
