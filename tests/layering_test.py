@@ -11,7 +11,7 @@ from absl.testing import parameterized
 ROOT = pathlib.Path(__file__).parent.parent / 'musiclm_jax'
 
 # What every layer may import: errors, files and the machine.
-GROUND = {'errors', 'files', 'machine', 'muting', 'progress'}
+GROUND = {'errors', 'files', 'machine', 'muting', 'progress', 'streams'}
 # Each layer may import itself, the ground and what is listed, and nothing else
 # of ours.
 LAYERS = {

@@ -10,6 +10,7 @@ import os
 from typing import Any, cast
 
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -225,7 +226,7 @@ class StageExamples(Examples):
         if len(hummed):
           tokens['melody'] = tokenizers.MELODY.crop(hummed, start, seconds)
       if rng.random() >= melody_probability:
-        tokens['melody'] = np.full_like(tokens['melody'], tokenizers.ABSENT)
+        tokens['melody'] = np.full_like(tokens['melody'], streams.ABSENT)
     if tokenizers.MULAN in self.stage.inputs:
       if text_probability and rng.random() < text_probability:
         embedding = record['mulan_text'][draw_caption(record, rng)]
@@ -248,11 +249,11 @@ class StageExamples(Examples):
           f"feature lengths of stage '{self.stage.name}' must be of one crop:"
           f' targets of {feature_lengths["targets"]} need inputs of {inputs},'
           f' but inputs are {feature_lengths["inputs"]}. Take'
-          ' stages.base.feature_lengths.'
+          ' streams.feature_lengths.'
       )
     return seconds
 
-  def _layout(self, tokens: tokenizers.Tokens, seconds: float) -> Example:
+  def _layout(self, tokens: streams.Tokens, seconds: float) -> Example:
     """Joins the ids of the streams, each padded to the whole crop."""
 
     def ids(stream):

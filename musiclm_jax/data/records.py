@@ -14,6 +14,7 @@ import zlib
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -114,7 +115,7 @@ def features(embed_dim: int) -> dict[str, Any]:
   }
 
 
-def _align(tokens: base.Tokens) -> base.Tokens:
+def _align(tokens: streams.Tokens) -> streams.Tokens:
   """Cuts all streams to the time that every one of them covers."""
   per_second = {
       s.name: s.num_frames(1.0) for s in (base.SEMANTIC, base.COARSE, base.FINE)

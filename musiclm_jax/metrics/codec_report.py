@@ -7,6 +7,7 @@ import time
 
 from jaxtyping import Float
 from musiclm_jax import progress
+from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
@@ -107,7 +108,7 @@ def real_time_factor(
 
 def _codec_row(
     audio: Sequence[Audio],
-    tokens: Sequence[base.Tokens],
+    tokens: Sequence[streams.Tokens],
     codec: soundstream.SoundStream,
     num_quantizers: int,
 ) -> report.Row:
@@ -143,7 +144,7 @@ def opus_rows(audio: Sequence[Audio], sample_rate: int) -> list[report.Row]:
 
 
 def perplexity_rows(
-    tokens: Sequence[base.Tokens], codebook_size: int
+    tokens: Sequence[streams.Tokens], codebook_size: int
 ) -> list[report.Row]:
   """Returns the codes in use of each quantizer, and the least of them."""
   codes = np.concatenate([acoustic.join(t)[0] for t in tokens])

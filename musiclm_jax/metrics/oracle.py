@@ -10,6 +10,7 @@ import dataclasses
 import os
 
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.data import records
@@ -18,7 +19,6 @@ from musiclm_jax.metrics import report
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import sampler
-from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import soundstream
 import numpy as np
@@ -128,8 +128,8 @@ def _distances(model_dir, name, crops):
 
 
 def _streams(
-    stage: stages.Stage, crops: Mapping[str, np.ndarray]
-) -> base.Tokens:
+    stage: streams.Stage, crops: Mapping[str, np.ndarray]
+) -> streams.Tokens:
   """Returns the tokens that ids of inputs and targets stand for."""
   ids = np.concatenate([crops['inputs'], crops['targets']], axis=1)
   tokens, start = {}, 0
@@ -137,9 +137,9 @@ def _streams(
     frames = stream.num_frames(stage.crop_seconds)
     end = start + frames * stream.num_quantizers
     found = ids[:, start:end].reshape(len(ids), frames, -1)
-    known = found >= stages.NUM_RESERVED_IDS
+    known = found >= streams.NUM_RESERVED_IDS
     tokens[stream.name] = np.where(
-        known, found - stage.offsets(stream), base.ABSENT
+        known, found - stage.offsets(stream), streams.ABSENT
     ).astype(np.int32)
     start = end
   return tokens

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 from musiclm_jax import errors
+from musiclm_jax import streams
+from musiclm_jax.models import conditions
 from musiclm_jax.models import matvec
 from musiclm_jax.models import transformer
-from musiclm_jax.models import windows
 import numpy as np
 
 # Without the first, XLA copies the whole cache at every step on CPUs; without
@@ -124,11 +125,11 @@ def _embed(weights: Weights, config: Any, ids: Int[Array, '*b']) -> jax.Array:
   return weights['embed'][ids].astype(jnp.float32) * config.embed_dim**0.5
 
 
-def add_up_windows(
+def add_up(
     weights: Weights,
     config: transformer.TransformerConfig,
-    stage: Any,
-    ids: Int[Array, 'b w q'],
+    stage: streams.Stage,
+    ids: conditions.Ids,
     token_frames: np.ndarray,
 ) -> Float[Array, 'b length d']:
   """Returns what `prefill` and `step` are to add to each position.
@@ -136,11 +137,12 @@ def add_up_windows(
   Args:
     weights: From `pack`.
     config: Sizes.
-    stage: That has windows.
-    ids: [batch, windows, quantizers] of them.
+    stage: Adds streams.
+    ids: [batch, frames, quantizers] ids of each of them.
     token_frames: Of the whole sequence, from `positions.frames`.
   """
-  return windows.add_up(_embed(weights, config, ids), ids, stage, token_frames)
+  embed = functools.partial(_embed, weights, config)
+  return conditions.add_up(embed, ids, stage, token_frames)
 
 
 def _mlp(x: Float[Array, '*b d'], layer: Weights) -> Float[Array, '*b d']:
@@ -181,7 +183,7 @@ def prefill(
       the sequence.
     token_frames: Of the whole sequence, from `positions.frames`.
     added: To each position of the whole sequence and, maybe, behind it; from
-      `add_up_windows`.
+      `add_up`.
 
   Returns:
     The keys and values of each layer.

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import streams
 import numpy as np
 
 NO_FRAME = -1  # Of tokens that describe the whole clip.
@@ -65,11 +66,13 @@ def near_first(
   return jnp.asarray(-slopes[:, np.newaxis] * distances, dtype)
 
 
-def frames(stage: Any, prefix_length: int, target_length: int) -> np.ndarray:
+def frames(
+    stage: streams.Stage, prefix_length: int, target_length: int
+) -> np.ndarray:
   """Returns the time of each token, in frames of the stage's fastest stream.
 
   Args:
-    stage: Says which streams are laid out, as `stages.base.Stage` does.
+    stage: Says which streams are laid out.
     prefix_length: Tokens of the inputs before the targets.
     target_length: Tokens of the targets.
 
@@ -86,19 +89,19 @@ def frames(stage: Any, prefix_length: int, target_length: int) -> np.ndarray:
     return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
 
   targets = stage.targets
-  streams = [times(s, s.num_frames(seconds)) for s in stage.prefix]
-  streams.append(times(targets, target_length // targets.num_quantizers))
-  return np.concatenate(streams).astype(np.int32)
+  sequence = [times(s, s.num_frames(seconds)) for s in stage.prefix]
+  sequence.append(times(targets, target_length // targets.num_quantizers))
+  return np.concatenate(sequence).astype(np.int32)
 
 
-def rate(stage: Any) -> float:
+def rate(stage: streams.Stage) -> float:
   """Returns the frames per second of the stage's fastest stream."""
   return max(s.frame_rate or 0 for s in (*stage.prefix, stage.targets))
 
 
-def _seconds(stage: Any, prefix_length: int) -> float:
+def _seconds(stage: streams.Stage, prefix_length: int) -> float:
   """Returns the length of the crop that a prefix is of."""
   timed = [s for s in stage.prefix if s.frame_rate]
   once = sum(s.num_quantizers for s in stage.prefix if not s.frame_rate)
-  per_second = sum(s.frame_rate * s.num_quantizers for s in timed)
+  per_second = sum((s.frame_rate or 0) * s.num_quantizers for s in timed)
   return (prefix_length - once) / per_second if timed else 0.0

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
+from musiclm_jax import streams
+from musiclm_jax.models import conditions
 from musiclm_jax.models import layers
 from musiclm_jax.models import positions
 from musiclm_jax.models import products
-from musiclm_jax.models import windows
 
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
@@ -232,7 +233,7 @@ def attention_bias(
   return jnp.where(relative <= 0, bias, MASKED)[None]
 
 
-def num_rows(stage: Any) -> int:
+def num_rows(stage: streams.Stage) -> int:
   """Returns the rows of a stage's table of embeddings.
 
   Accelerators tile by 128, and shards must be of equal size.
@@ -240,7 +241,9 @@ def num_rows(stage: Any) -> int:
   return -(-stage.vocab_size // 128) * 128
 
 
-def abstract_params(config: TransformerConfig, stage: Any) -> dict[str, Any]:
+def abstract_params(
+    config: TransformerConfig, stage: streams.Stage
+) -> dict[str, Any]:
   """Returns what has the shapes of a stage's parameters, layers unstacked."""
   # Layers are alike, and each takes time to trace.
   one = dataclasses.replace(config, num_layers=1, scan_layers=False)
@@ -259,16 +262,16 @@ class StageTransformer(nn.Module):
 
   The sequence is inputs, then targets. Position i reads token i - 1 (0 at the
   start) and predicts token i. Each position has logits over the codes of its
-  own quantizer only. Of an input of windows, see `windows`, each is added to
-  the positions that it is about.
+  own quantizer only. Some inputs are added to the positions that they are
+  about, see `conditions`.
 
   Attributes:
     config: Sizes.
-    stage: A `stages.base.Stage`, or what has its attributes.
+    stage: What it reads and writes.
   """
 
   config: TransformerConfig
-  stage: Any
+  stage: streams.Stage
 
   def setup(self):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -371,7 +374,7 @@ class StageTransformer(nn.Module):
     Returns:
       [batch, target length, codes] float32 logits.
     """
-    prefix, window_ids = windows.split(self.stage, inputs)
+    prefix, added = conditions.split(self.stage, inputs)
     ids = jnp.concatenate([prefix, targets[:, :-1]], axis=1)
     ids = jnp.pad(ids, ((0, 0), (1, 0)))
     token_frames = positions.frames(
@@ -382,10 +385,8 @@ class StageTransformer(nn.Module):
     seen = (ids != 0) | (index == 0)  # The start is no padding.
     padding = jnp.where(seen, 0.0, MASKED)[:, None, None]
     x = self.embed(ids)
-    if window_ids is not None:
-      x += windows.add_up(
-          self.embed(window_ids), window_ids, self.stage, token_frames
-      )
+    if added:
+      x += conditions.add_up(self.embed, added, self.stage, token_frames)
     x = self.dropout(x, deterministic=not train)
     # Where parameters are split as rows are, this says which are to move.
     x = nn.with_logical_constraint(x, ('batch', 'length', 'embed'))

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.models import mulan as mulan_model
 from musiclm_jax.sampling import sampler as sampler_lib
@@ -162,7 +163,7 @@ class Conditioner:
     return np.concatenate(rows, axis=1)
 
   def _fill(
-      self, tokens: base.Tokens, audio: np.ndarray, start: float, end: float
+      self, tokens: streams.Tokens, audio: np.ndarray, start: float, end: float
   ) -> None:
     """Writes the tokens of audio that is there, but for those to change."""
     if self.load_semantic is None:
@@ -181,7 +182,7 @@ class Conditioner:
       count = min(int(there * rate + 1e-3), room.shape[1])
       room[:, :count] = found[stream.name][:, :count]
       changed = slice(int(start * rate + 1e-3), int(np.ceil(end * rate - 1e-3)))
-      room[:, changed] = base.ABSENT
+      room[:, changed] = streams.ABSENT
 
   def _melody_tokenizer(self) -> melody_lib.Melody:
     """Returns `melody`; UserError if the model follows none."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Int
+from musiclm_jax import streams
 from musiclm_jax.models import decoding
 from musiclm_jax.models import matvec
 from musiclm_jax.models import parts
@@ -16,7 +17,6 @@ from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import spreading
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
 import numpy as np
 
 # Decoded at once by a device; more take turns, to bound memory.
@@ -41,7 +41,7 @@ class StageDecoder:
 
   def __init__(
       self,
-      stage: stages.Stage,
+      stage: streams.Stage,
       config: transformer.TransformerConfig,
       params: Any,
       lineage: dict[str, str] | None = None,
@@ -69,7 +69,7 @@ class StageDecoder:
     )
     # Of what is read: a position more, as position i reads token i - 1.
     self._length = _round_up(len(self._frames) + 1, CACHE_STEP)
-    self._add = jax.jit(self._add_up_windows)
+    self._add = jax.jit(self._add_up)
     self._prefill = jax.jit(self._prefill_positions, static_argnums=3)
     self._run = jax.jit(
         self._run_steps,
@@ -111,13 +111,13 @@ class StageDecoder:
 
   def sample(
       self,
-      tokens: base.Tokens,
+      tokens: streams.Tokens,
       prefix: Int[np.ndarray, 'rows known quantizers'],
       num_frames: int,
       seeds: Int[np.ndarray, 'rows numbers'],
       starts: Int[np.ndarray, ' rows'],
       config: choosing.SamplingConfig = choosing.DEFAULT,
-      negative: base.Tokens | None = None,
+      negative: streams.Tokens | None = None,
       progress: Callable[[int], Any] = lambda _: None,
   ) -> Int[np.ndarray, 'rows frames quantizers']:
     """Samples the first frames of a window, each row from its own seeds.
@@ -161,13 +161,13 @@ class StageDecoder:
 
   def stream(
       self,
-      tokens: base.Tokens,
+      tokens: streams.Tokens,
       prefix: Int[np.ndarray, 'rows known quantizers'],
       num_frames: int,
       seeds: Int[np.ndarray, 'rows numbers'],
       starts: Int[np.ndarray, ' rows'],
       config: choosing.SamplingConfig = choosing.DEFAULT,
-      negative: base.Tokens | None = None,
+      negative: streams.Tokens | None = None,
   ) -> Iterator[Int[np.ndarray, 'rows some quantizers']]:
     """Yields what `sample` adds to the prefix, a few frames at a time.
 
@@ -176,12 +176,12 @@ class StageDecoder:
     with guidance. Arguments are those of `sample`.
     """
     quantizers = self.stage.targets.num_quantizers
-    read, position, window_ids = self._layout(tokens, prefix, config, negative)
+    read, position, added_ids = self._layout(tokens, prefix, config, negative)
     end = self._prefix_length + num_frames * quantizers
     devices = spreading.num_devices(len(prefix))
     weights = self._weights(read.shape[0] * len(prefix) // devices, devices)
     first = read[:, :, : _round_up(position, PREFILL_STEP)]
-    added = self._add(weights, window_ids)
+    added = self._add(weights, added_ids)
     cache = self._prefill(weights, first, added, devices)
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
     while position < end:
@@ -207,19 +207,18 @@ class StageDecoder:
       yield ids.reshape(len(prefix), -1, quantizers) - offsets
 
   def _is_guided(self, config: choosing.SamplingConfig) -> bool:
-    conditioned = any(s.name in base.CONDITIONING for s in self.stage.inputs)
-    return conditioned and config.guidance_scale != 1.0
+    return bool(self.stage.conditioning) and config.guidance_scale != 1.0
 
   def _layout(self, tokens, prefix, config, negative):
     """Returns [sides, rows, length] ids to read, and the first to sample.
 
-    And [sides, rows, windows, quantizers] ids of windows, or None. With
-    guidance, the second side is what to lead away from.
+    And the [sides, rows, frames, quantizers] ids of each stream that is added.
+    With guidance, the second side is what to lead away from.
     """
     stage = self.stage
     inputs = [tokens]
     if self._is_guided(config):
-      inputs.append(negative or _without_conditioning(tokens))
+      inputs.append(negative or _without_conditioning(stage, tokens))
     inputs = [{**x, stage.targets.name: prefix} for x in inputs]
     ids = lambda s: stage.to_ids(np.stack([x[s.name] for x in inputs]), s)
     flat = lambda s: ids(s).reshape(len(inputs), len(prefix), -1)
@@ -229,10 +228,8 @@ class StageDecoder:
     # Position i reads token i - 1.
     read = np.zeros((*known.shape[:2], self._length), np.int32)
     read[:, :, 1 : known.shape[-1] + 1] = known
-    window_ids = None
-    if stage.windows and stage.num_ids(stage.windows):
-      window_ids = ids(stage.windows).astype(np.int32)
-    return read, known.shape[-1], window_ids
+    added = {s.name: ids(s).astype(np.int32) for s in stage.added}
+    return read, known.shape[-1], added
 
   def _weights(self, rows: int, devices: int) -> decoding.Weights:
     """Returns the weights, fast for so many rows on each of some devices."""
@@ -242,16 +239,19 @@ class StageDecoder:
       self._packed[key] = spreading.copy_to_all(weights, devices)
     return self._packed[key]
 
-  def _add_up_windows(self, weights, ids):
+  def _add_up(self, weights, ids):
     """Returns [sides, rows, length, embed], added to each position, or None."""
-    if ids is None:
+    if not ids:
       return None
     room = self._length - len(self._frames)
     frames = np.pad(self._frames, (0, room), constant_values=positions.NO_FRAME)
-    add = lambda side: decoding.add_up_windows(
+    add = lambda side: decoding.add_up(
         weights, self._config, self.stage, side, frames
     )
-    return jnp.stack([add(side) for side in ids])
+    sides = len(next(iter(ids.values())))
+    return jnp.stack(
+        [add({name: x[i] for name, x in ids.items()}) for i in range(sides)]
+    )
 
   def _prefill_positions(self, weights, read, added, devices):
     def run(weights, read, added):
@@ -325,13 +325,13 @@ def _merge_sides(added: Any) -> Any:
   return None if added is None else added.reshape(-1, *added.shape[2:])
 
 
-def _without_conditioning(tokens: base.Tokens) -> base.Tokens:
+def _without_conditioning(
+    stage: streams.Stage, tokens: streams.Tokens
+) -> streams.Tokens:
   """Returns inputs in which what describes the music is not known."""
-  absent = lambda x: np.full_like(x, base.ABSENT)
-  return {
-      name: absent(x) if name in base.CONDITIONING else x
-      for name, x in tokens.items()
-  }
+  absent = lambda x: np.full_like(x, streams.ABSENT)
+  unknown = {s.name: absent(tokens[s.name]) for s in stage.conditioning}
+  return {**tokens, **unknown}
 
 
 def _rows_at_once(rows: int, most: int) -> int:

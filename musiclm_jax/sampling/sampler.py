@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxtyping import Int
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import windows
@@ -64,7 +65,7 @@ class Job:
       be led away from no conditioning.
   """
 
-  tokens: base.Tokens
+  tokens: streams.Tokens
   seeds: Int[np.ndarray, 'batch numbers']
   config: GenerationConfig = GenerationConfig()
   sections: Sequence[float] = (0.0,)
@@ -101,7 +102,7 @@ class Sampler:
             ' conditioning_dropout. Say what the music should not be like.'
         )
 
-  def empty(self, batch: int, seconds: float) -> base.Tokens:
+  def empty(self, batch: int, seconds: float) -> streams.Tokens:
     """Returns room for the tokens of some audio, all ABSENT.
 
     Windows are whole, so very short pieces take more than is heard.
@@ -115,7 +116,7 @@ class Sampler:
     return {
         name: np.full(
             (batch, frames[name], decoder.stage.targets.num_quantizers),
-            base.ABSENT,
+            streams.ABSENT,
             np.int32,
         )
         for name, decoder in self._decoders.items()
@@ -160,9 +161,11 @@ class Run:
   @property
   def num_tokens(self) -> int:
     """How many tokens are still to be sampled."""
-    return sum(int(np.sum(self.tokens[name] == base.ABSENT)) for name in STAGES)
+    return sum(
+        int(np.sum(self.tokens[name] == streams.ABSENT)) for name in STAGES
+    )
 
-  def finish(self) -> base.Tokens:
+  def finish(self) -> streams.Tokens:
     """Samples all there is to sample, and returns `tokens`."""
     # One stage after the other: pieces of equal size are compiled once.
     for name in ('semantic', 'coarse', 'fine'):
@@ -179,7 +182,7 @@ class Run:
 
   def _unknown(self, name: str) -> np.ndarray:
     """Returns which frames of a stream are to be sampled."""
-    return self.tokens[name][0, :, 0] == base.ABSENT
+    return self.tokens[name][0, :, 0] == streams.ABSENT
 
   def _continue(self, name: str) -> Iterator[None]:
     """Samples a stream by windows that continue each other, bit by bit."""
@@ -230,7 +233,7 @@ class Run:
     )
     for window, frames in zip(todo, np.split(sampled, len(todo)), strict=True):
       new = slice(window.first, window.end)
-      unknown = written[:, new] == base.ABSENT
+      unknown = written[:, new] == streams.ABSENT
       written[:, new] = np.where(
           unknown, frames[:, window.first - window.start :], written[:, new]
       )
@@ -243,7 +246,7 @@ class Run:
   def _seeds(self, name: str) -> np.ndarray:
     return np.insert(self._job.seeds, 0, STAGES.index(name), axis=1)
 
-  def _inputs(self, name: str, start: int, section: int) -> base.Tokens:
+  def _inputs(self, name: str, start: int, section: int) -> streams.Tokens:
     """Returns the inputs of a window, once they are sampled."""
     cover = self._windows[name]
     for stream in cover.stage.inputs:
@@ -253,7 +256,9 @@ class Run:
     mulan = self.tokens[base.MULAN.name][:, [section]]
     return cover.inputs({**self.tokens, base.MULAN.name: mulan}, start)
 
-  def _negative(self, inputs: base.Tokens, section: int) -> base.Tokens | None:
+  def _negative(
+      self, inputs: streams.Tokens, section: int
+  ) -> streams.Tokens | None:
     if self._job.negative is None:
       return None
     return {**inputs, base.MULAN.name: self._job.negative[:, [section]]}

@@ -9,6 +9,7 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import streams
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import timeline
@@ -51,7 +52,7 @@ class Take:
   seeds: tuple[int, ...]
   config: sampler.GenerationConfig
   hashes: dict[str, str]
-  tokens: base.Tokens
+  tokens: streams.Tokens
   negative: np.ndarray | None = None
   loop: bool = False
   audio: np.ndarray | None = None
@@ -61,7 +62,7 @@ class Take:
   def layout(self) -> tuple[Any, ...]:
     """What pieces have to share in order to be sampled side by side."""
     unknown = [
-        (self.tokens[name][0, :, 0] == base.ABSENT).tobytes()
+        (self.tokens[name][0, :, 0] == streams.ABSENT).tobytes()
         for name in sampler.STAGES
     ]
     shapes = [(name, x.shape) for name, x in sorted(self.tokens.items())]
@@ -120,7 +121,7 @@ class Take:
             'the second to start again from must be within the piece, but is'
             f' {from_second}.'
         )
-      tokens[stream.name][:, first:] = base.ABSENT
+      tokens[stream.name][:, first:] = streams.ABSENT
     change = self.change
     if change is not None:
       start = round(from_second * self.sample_rate)

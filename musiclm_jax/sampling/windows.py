@@ -5,8 +5,7 @@ import dataclasses
 import math
 
 from jaxtyping import Bool
-from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
+from musiclm_jax import streams
 import numpy as np
 
 
@@ -35,9 +34,9 @@ class Windows:
     stage: What is read and written.
   """
 
-  stage: stages.Stage
+  stage: streams.Stage
 
-  def frames(self, stream: base.Stream) -> int:
+  def frames(self, stream: streams.Stream) -> int:
     """Returns the frames of `stream` in a window."""
     return stream.num_frames(self.stage.crop_seconds)
 
@@ -115,7 +114,7 @@ class Windows:
     whole = math.ceil(seconds * grid - 1e-3) / grid
     return max(self.stage.crop_seconds, whole)
 
-  def inputs(self, tokens: base.Tokens, start: int) -> base.Tokens:
+  def inputs(self, tokens: streams.Tokens, start: int) -> streams.Tokens:
     """Returns the inputs of a window; of streams without time, all.
 
     Args:

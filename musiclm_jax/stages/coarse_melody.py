@@ -1,9 +1,9 @@
 """Coarse acoustic modeling that follows a melody (MusicLM 4.5)."""
 
-from musiclm_jax.stages import base
+from musiclm_jax import streams
 from musiclm_jax.tokenizers import base as tokenizers
 
-STAGE = base.Stage(
+STAGE = streams.Stage(
     name='coarse_melody',
     inputs=(tokenizers.MULAN, tokenizers.MELODY, tokenizers.SEMANTIC),
     targets=tokenizers.COARSE,

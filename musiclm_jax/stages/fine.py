@@ -1,9 +1,9 @@
 """Fine acoustic modeling: quantizers 1-4 -> quantizers 5-12 (AudioLM 3.3)."""
 
-from musiclm_jax.stages import base
+from musiclm_jax import streams
 from musiclm_jax.tokenizers import base as tokenizers
 
-STAGE = base.Stage(
+STAGE = streams.Stage(
     name='fine',
     inputs=(tokenizers.COARSE,),
     targets=tokenizers.FINE,

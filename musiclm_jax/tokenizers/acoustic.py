@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from jaxtyping import Int
 from musiclm_jax import errors
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.tokenizers import base
 import numpy as np
 
@@ -31,7 +32,9 @@ def check_num_quantizers(num_quantizers: int | None) -> int:
   return num_quantizers
 
 
-def split(codes: Int[np.ndarray, 'batch frames quantizers']) -> base.Tokens:
+def split(
+    codes: Int[np.ndarray, 'batch frames quantizers'],
+) -> streams_lib.Tokens:
   """Returns the streams of the first quantizers' codes."""
   num_coarse = base.COARSE.num_quantizers
   tokens = {base.COARSE.name: codes[..., :num_coarse]}

@@ -5,6 +5,7 @@ is the mean of its piece, rounded to one of `codebook_size` levels: PCM at a low
 rate. So tokens depend on the audio, on nothing after it, and can be undone.
 """
 
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.tokenizers import base
 import numpy as np
 
@@ -34,11 +35,11 @@ class FakeTokenizer(base.Tokenizer):
     sample_rate: Of the audio it reads, in Hz.
   """
 
-  def __init__(self, stream: base.Stream, sample_rate: int):
+  def __init__(self, stream: streams_lib.Stream, sample_rate: int):
     self.streams = (stream,)
     self.sample_rate = sample_rate
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Returns `round(seconds * frame_rate)` frames; see the base class."""
     base.check_audio(audio, self.sample_rate)
     (stream,) = self.streams
@@ -65,12 +66,12 @@ class FakeCodec(base.Codec):
 
   def __init__(self):
     num_quantizers = sum(s.num_quantizers for s in self.streams)
-    joined = base.Stream(
+    joined = streams_lib.Stream(
         'joined', num_quantizers, base.COARSE.codebook_size, 50.0
     )
     self._tokenizer = FakeTokenizer(joined, self.sample_rate)
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Returns coarse and fine tokens of every started frame."""
     base.check_audio(audio, self.sample_rate)
     padding = -audio.shape[1] % self.hop_length
@@ -79,7 +80,7 @@ class FakeCodec(base.Codec):
     coarse, fine = np.split(tokens, [base.COARSE.num_quantizers], axis=-1)
     return {base.COARSE.name: coarse, base.FINE.name: fine}
 
-  def detokenize(self, tokens: base.Tokens) -> np.ndarray:
+  def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
     """Returns audio; where fine tokens are missing, their pieces are 0."""
     coarse = tokens[base.COARSE.name]
     levels = _from_levels(coarse, base.COARSE.codebook_size)

@@ -4,6 +4,7 @@ import os
 
 import jax
 from jaxtyping import Float, Int
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.models import melody
 from musiclm_jax.models import parts
 from musiclm_jax.models import quantizer
@@ -87,6 +88,6 @@ class Melody(base.Tokenizer):
     """Returns the tokens of embeddings of length 1."""
     return np.asarray(_quantize(embeddings, self.codebooks))
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Tokenizes each window of each clip; see `base.Tokenizer`."""
     return {base.MELODY.name: self.quantize(self.embed_audio(audio))}

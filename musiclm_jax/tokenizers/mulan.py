@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Float, Int
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
 from musiclm_jax.models import quantizer
@@ -140,12 +141,12 @@ class MuLan(base.Tokenizer):
     tokens = np.asarray(_quantize(embeddings, self.codebooks))
     return tokens[:, np.newaxis].astype(np.int32)
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Tokenizes the average of each clip's windows; see `base.Tokenizer`."""
     embeddings = mulan.pool_windows(self.embed_audio(audio))
     return {base.MULAN.name: self.quantize(embeddings)}
 
-  def tokenize_text(self, texts: Sequence[str]) -> base.Tokens:
+  def tokenize_text(self, texts: Sequence[str]) -> streams_lib.Tokens:
     """Tokenizes prompts, with the codebooks of audio.
 
     Args:

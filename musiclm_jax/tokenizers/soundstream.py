@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import Array
 from musiclm_jax import errors
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.models import causal
 from musiclm_jax.models import parts
 from musiclm_jax.models import soundstream
@@ -101,7 +102,7 @@ class SoundStream(base.Codec):
 
   def tokenize(
       self, audio: np.ndarray, num_quantizers: int | None = None
-  ) -> base.Tokens:
+  ) -> streams_lib.Tokens:
     """Tokenizes mono audio; a frame that it does not fill is filled with 0.
 
     Args:
@@ -132,7 +133,7 @@ class SoundStream(base.Codec):
     return acoustic.split(codes[..., :num_quantizers])
 
   def detokenize(
-      self, tokens: base.Tokens, num_quantizers: int | None = None
+      self, tokens: streams_lib.Tokens, num_quantizers: int | None = None
   ) -> np.ndarray:
     """Turns tokens back into audio.
 

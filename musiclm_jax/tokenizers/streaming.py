@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.tokenizers import acoustic
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -83,7 +84,7 @@ class CodecStream:
     self._num_quantizers = num_quantizers
     self._rest = np.zeros((batch_size, 0), np.float32)
 
-  def tokenize(self, audio: np.ndarray) -> base.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams.Tokens:
     """Takes the next audio; returns the tokens of the frames it completes.
 
     Args:
@@ -106,13 +107,13 @@ class CodecStream:
     codes = [output[..., : self._num_quantizers] for output in outputs]
     return acoustic.split(np.concatenate([none, *codes], axis=1))
 
-  def flush(self) -> base.Tokens:
+  def flush(self) -> streams.Tokens:
     """Returns the tokens of a last frame, filled with 0; none if none began."""
     batch, length = self._rest.shape
     missing = -length % self.hop_length
     return self.tokenize(np.zeros((batch, missing), np.float32))
 
-  def detokenize(self, tokens: base.Tokens) -> np.ndarray:
+  def detokenize(self, tokens: streams.Tokens) -> np.ndarray:
     """Takes the next tokens; returns their audio.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 from musiclm_jax import errors
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
@@ -60,7 +61,9 @@ class W2vBert(base.Tokenizer):
       parts.check_variables('w2v_bert', part.variables, _expected(config))
       return cls(config, part.variables, part.sha256)
 
-  def tokenize(self, audio: Float[np.ndarray, 'batch samples']) -> base.Tokens:
+  def tokenize(
+      self, audio: Float[np.ndarray, 'batch samples']
+  ) -> streams_lib.Tokens:
     """Tokenizes mono audio.
 
     Audio of more than 30 s is tokenized in windows of 30 s, each on its own.

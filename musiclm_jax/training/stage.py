@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.data import records
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
@@ -38,7 +38,7 @@ class StageModel(model_lib.TrainableModel):
 
   def __init__(
       self,
-      stage: stages.Stage,
+      stage: streams.Stage,
       config: transformer.TransformerConfig,
       optimizer_def: optax.GradientTransformation,
       z_loss: float = 0.0,
@@ -53,8 +53,8 @@ class StageModel(model_lib.TrainableModel):
       optimizer_def: See TrainableModel.
       z_loss: Weight of the square of the logarithm of the softmax's sum (PaLM,
         arXiv 2204.02311, section 5), which keeps bfloat16 logits small.
-      conditioning_dropout: How often, in training, an example has nothing of
-        `tokenizers.base.CONDITIONING`: what guidance leads away from (arXiv
+      conditioning_dropout: How often, in training, an example has none of the
+        streams that are conditioning: what guidance leads away from (arXiv
         2207.12598).
       history_dropout: How many of the targets, in training, those after them
         can't see: of each example a share between 0 and this (word dropout,
@@ -136,7 +136,7 @@ class StageModel(model_lib.TrainableModel):
     )
     rows[self.stage.vocab_size :] = 0  # Of no token.
     theirs = stages.get_stage(part.config['stage'])
-    rows[: stages.NUM_RESERVED_IDS] = known[: stages.NUM_RESERVED_IDS]
+    rows[: streams.NUM_RESERVED_IDS] = known[: streams.NUM_RESERVED_IDS]
     for stream in self.stage.streams:
       if stream in theirs.streams:
         rows[self.stage.ids(stream)] = known[theirs.ids(stream)]
@@ -247,18 +247,15 @@ class StageModel(model_lib.TrainableModel):
       self, inputs: Int[Array, 'batch length'], rng: jax.Array
   ) -> Int[Array, 'batch length']:
     """Makes all conditioning of some examples ABSENT_ID."""
-    streams = [
-        s for s in self.stage.inputs if s.name in tokenizers.CONDITIONING
-    ]
-    if not streams or not self.conditioning_dropout:
+    if not self.stage.conditioning or not self.conditioning_dropout:
       return inputs
     dropped = jax.random.bernoulli(
         rng, self.conditioning_dropout, (inputs.shape[0], 1)
     )
-    for stream in streams:
+    for stream in self.stage.conditioning:
       ids = self.stage.ids(stream)
       described = (inputs >= ids.start) & (inputs < ids.stop)
-      inputs = jnp.where(dropped & described, stages.ABSENT_ID, inputs)
+      inputs = jnp.where(dropped & described, streams.ABSENT_ID, inputs)
     return inputs
 
   def _drop_history(
@@ -272,7 +269,7 @@ class StageModel(model_lib.TrainableModel):
         rngs[0], (targets.shape[0], 1)
     )
     dropped = jax.random.uniform(rngs[1], targets.shape) < shares
-    return jnp.where(dropped & (targets != 0), stages.ABSENT_ID, targets)
+    return jnp.where(dropped & (targets != 0), streams.ABSENT_ID, targets)
 
   def _logits(
       self,

@@ -4,6 +4,7 @@ import functools
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import streams
 from musiclm_jax.data import examples
 from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
@@ -114,7 +115,7 @@ class StageExamplesTest(parameterized.TestCase):
         )['inputs'][12:]
         for i in range(200)
     ]
-    absent = [np.all(ids == stages.ABSENT_ID) for ids in given]
+    absent = [np.all(ids == streams.ABSENT_ID) for ids in given]
     self.assertBetween(np.mean(absent), 0.2, 0.4)
     self.assertTrue(
         all(np.all(ids > 1) for ids, a in zip(given, absent) if not a)

@@ -7,10 +7,10 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from musiclm_jax.models import conditions
 from musiclm_jax.models import decoding
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
-from musiclm_jax.models import windows
 from musiclm_jax.stages import base as stages
 import numpy as np
 
@@ -65,7 +65,7 @@ class Sequences:
     self.logits = jax.jit(module.apply)(
         {'params': self.params}, inputs, targets
     )
-    prefix, self.window_ids = windows.split(self.stage, inputs)
+    prefix, self.added_ids = conditions.split(self.stage, inputs)
     self.num_inputs = prefix.shape[1]
     self.read = jnp.pad(jnp.concatenate([prefix, targets], 1), ((0, 0), (1, 0)))
     self.token_frames = positions.frames(
@@ -109,14 +109,11 @@ class Sequences:
     return fill(cache[0], -1), fill(cache[1], -2)
 
   def _add(self, weights, rows):
-    if self.window_ids is None:
+    if not self.added_ids:
       return None
-    return decoding.add_up_windows(
-        weights,
-        self.config,
-        self.stage,
-        self.window_ids[:rows],
-        self.token_frames,
+    ids = {name: x[:rows] for name, x in self.added_ids.items()}
+    return decoding.add_up(
+        weights, self.config, self.stage, ids, self.token_frames
     )
 
   def _prefill(self, weights, ids, added):

@@ -7,11 +7,11 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
 import numpy as np
 
 CROPS = {
@@ -159,7 +159,7 @@ class StageDecoderTest(parameterized.TestCase):
     tokens, others = (make_inputs(stage, 2, seed) for seed in (0, 1))
     negative = {
         **tokens,
-        **{k: others[k] for k in tokens if k in base.CONDITIONING},
+        **{s.name: others[s.name] for s in stage.conditioning},
     }
     known = make_inputs_of(stage.targets, rows=2, frames=3)
     result = sample(
@@ -197,7 +197,7 @@ class StageDecoderTest(parameterized.TestCase):
     decoder, _, _ = make_stage('semantic')
     tokens = make_inputs(decoder.stage, rows=2)
     config = choosing.SamplingConfig(guidance_scale=3.0)
-    absent = {'mulan': np.full_like(tokens['mulan'], base.ABSENT)}
+    absent = {'mulan': np.full_like(tokens['mulan'], streams.ABSENT)}
     guided = sample(decoder, tokens, num_frames=20, config=config)
     again = sample(
         decoder, tokens, num_frames=20, config=config, negative=absent

@@ -2,10 +2,10 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import streams
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import sampler
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
 import numpy as np
 
 CROPS = {'semantic': 4.0, 'coarse': 1.0, 'fine': 0.48}
@@ -112,7 +112,7 @@ class SamplerTest(parameterized.TestCase):
     run.advance('fine', 24)
     self.assertLess(np.sum(run.tokens['semantic'] >= 0), 2 * 40)
     self.assertLess(np.sum(run.tokens['coarse'] >= 0), 2 * 4 * 40)
-    self.assertFalse(np.any(run.tokens['fine'][:, :24] == base.ABSENT))
+    self.assertFalse(np.any(run.tokens['fine'][:, :24] == streams.ABSENT))
     for frame in range(0, 600, 7):
       run.advance('fine', frame)
     self.assert_whole(run.finish())

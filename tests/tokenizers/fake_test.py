@@ -2,6 +2,7 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import streams
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import fake
 import numpy as np
@@ -22,7 +23,9 @@ class FakeTokenizerTest(parameterized.TestCase):
     self.assertEqual(tokens.dtype, np.int32)
 
   def test_levels(self):
-    stream = base.Stream('x', num_quantizers=2, codebook_size=4, frame_rate=1.0)
+    stream = streams.Stream(
+        'x', num_quantizers=2, codebook_size=4, frame_rate=1.0
+    )
     audio = np.asarray([[-1.0, -1.0, 1.0, 1.0, -0.4, -0.4, 0.1, 0.1]])
     tokens = fake.FakeTokenizer(stream, sample_rate=4).tokenize(audio)['x']
     np.testing.assert_array_equal(tokens, [[[0, 3], [1, 2]]])

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
@@ -226,7 +227,7 @@ class StageModelTest(parameterized.TestCase):
         model._drop_conditioning(jnp.asarray(inputs), jax.random.key(0))
     )
     length = inputs.shape[1] - rest.shape[1]
-    dropped = np.all(found[:, :length] == stages.ABSENT_ID, axis=1)
+    dropped = np.all(found[:, :length] == streams.ABSENT_ID, axis=1)
     # Whole examples, as often as asked for, and nothing else.
     self.assertAlmostEqual(dropped.mean(), 0.25, delta=0.03)
     np.testing.assert_array_equal(found[~dropped], inputs[~dropped])
@@ -244,7 +245,7 @@ class StageModelTest(parameterized.TestCase):
     mulan = 2 + (batch['inputs'][:, :12] - 2) % (12 * 1024)
     semantic = 2 + 12 * 1024 + batch['inputs'][:, 12:] % 1024
     batch['inputs'] = jnp.concatenate([mulan, semantic], axis=1)
-    inputs = batch['inputs'].at[:, :12].set(stages.ABSENT_ID)
+    inputs = batch['inputs'].at[:, :12].set(streams.ABSENT_ID)
     expected, _ = model.eval_fn(params, {**batch, 'inputs': inputs})
     given, _ = model.eval_fn(params, batch)
     trained, _ = always.loss_fn(params, batch, jax.random.key(0))
@@ -260,7 +261,7 @@ class StageModelTest(parameterized.TestCase):
     )  # fmt: skip
     targets = jnp.full((2000, 100), 77).at[:, 90:].set(0)
     found = np.asarray(model._drop_history(targets, jax.random.key(0)))
-    dropped = found == stages.ABSENT_ID
+    dropped = found == streams.ABSENT_ID
     # Of each example another share; of padding none.
     shares = dropped[:, :90].mean(axis=1)
     self.assertAlmostEqual(shares.mean(), 0.3, delta=0.02)

@@ -1,0 +1,179 @@
+"""The vocabulary of the cascade: streams of tokens, and stages over them."""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any
+
+from musiclm_jax import errors
+import numpy as np
+
+# Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those
+# of a frame that is not known are ABSENT.
+Tokens = dict[str, np.ndarray]
+
+ABSENT = -1
+
+NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence.
+ABSENT_ID = 1  # The id of a token that is not known, e.g. of no melody.
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """A named sequence of tokens, `num_quantizers` to a frame.
+
+  Attributes:
+    name: Key of the stream in every example and every `Tokens`.
+    num_quantizers: Tokens per frame.
+    codebook_size: Tokens are in [0, codebook_size).
+    frame_rate: Frames per second; None for one frame per clip.
+    window_seconds: Audio that a frame stands for, where frames are windows that
+      overlap; 0 where each has its own time.
+    is_conditioning: Whether it says what the music should be like. Guidance
+      compares with and without such streams, so a stage may have to do without.
+    is_added: Whether a stage adds it to the positions that each frame is about,
+      instead of placing it in the sequence before the targets.
+  """
+
+  name: str
+  num_quantizers: int
+  codebook_size: int
+  frame_rate: float | None = None
+  window_seconds: float = 0.0
+  is_conditioning: bool = False
+  is_added: bool = False
+
+  def num_frames(self, seconds: float) -> int:
+    """Returns the frames that a stage reads of `seconds` of audio."""
+    if self.frame_rate is None:
+      return 1
+    if not self.window_seconds:
+      return round(seconds * self.frame_rate)
+    # Windows that fit; a millisecond more, lest rounding errors lose one.
+    room = seconds - self.window_seconds + 1e-3
+    return max(0, 1 + math.floor(room * self.frame_rate))
+
+  def crop(
+      self, tokens: np.ndarray, start: float, seconds: float
+  ) -> np.ndarray:
+    """Returns the frames that a stage reads of a crop.
+
+    Args:
+      tokens: [..., frames, quantizers] of a clip.
+      start: Start of the crop, in seconds from that of the clip.
+      seconds: Length of the crop.
+
+    Returns:
+      [..., frames, quantizers], fewer than `num_frames` where the clip ends;
+      conditions that are not there are ABSENT, so that a melody may be short.
+    """
+    if self.frame_rate is None:
+      return tokens
+    first, count = round(start * self.frame_rate), self.num_frames(seconds)
+    found = tokens[..., first : first + count, :]
+    if not self.is_added:
+      return found
+    padding = [(0, 0)] * found.ndim
+    padding[-2] = (0, count - found.shape[-2])
+    return np.pad(found, padding, constant_values=ABSENT)
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the stream as JSON values, for `from_json`."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any]) -> 'Stream':
+    """Makes the stream that `to_json` described."""
+    return cls(**value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A language model of the cascade: it reads `inputs` and writes `targets`.
+
+  Attributes:
+    name: Name of the stage. The part of a model that holds it is named after
+      the stream it writes.
+    inputs: Streams it is given, in the order they are laid out in examples.
+    targets: The stream it predicts.
+    crop_seconds: Length of a training example.
+  """
+
+  name: str
+  inputs: tuple[Stream, ...]
+  targets: Stream
+  crop_seconds: float
+
+  @property
+  def grid(self) -> float:
+    """Crops start at multiples of 1 / grid seconds: frames of every stream."""
+    return min(
+        s.frame_rate
+        for s in self.streams
+        if s.frame_rate and s.num_frames(self.crop_seconds)
+    )
+
+  @property
+  def streams(self) -> tuple[Stream, ...]:
+    return (*self.inputs, self.targets)
+
+  @property
+  def added(self) -> tuple[Stream, ...]:
+    """Inputs that are added to the positions they are about.
+
+    One whose windows are longer than a crop is left out.
+    """
+    return tuple(s for s in self.inputs if s.is_added and self.num_ids(s))
+
+  @property
+  def prefix(self) -> tuple[Stream, ...]:
+    """Inputs that stand before the targets in the sequence."""
+    return tuple(s for s in self.inputs if not s.is_added)
+
+  @property
+  def conditioning(self) -> tuple[Stream, ...]:
+    """Inputs that say what the music should be like."""
+    return tuple(s for s in self.inputs if s.is_conditioning)
+
+  @property
+  def vocab_size(self) -> int:
+    return NUM_RESERVED_IDS + sum(
+        s.num_quantizers * s.codebook_size for s in self.streams
+    )
+
+  @property
+  def feature_lengths(self) -> dict[str, int]:
+    return {
+        'inputs': sum(self.num_ids(s) for s in self.inputs),
+        'targets': self.num_ids(self.targets),
+    }
+
+  def num_ids(self, stream: Stream) -> int:
+    """Returns how many ids of a stream a crop has."""
+    return stream.num_frames(self.crop_seconds) * stream.num_quantizers
+
+  def offsets(self, stream: Stream) -> np.ndarray:
+    """Returns the [quantizers] id of token 0 of each quantizer of `stream`."""
+    start = NUM_RESERVED_IDS
+    for other in self.streams:
+      if other == stream:
+        return start + np.arange(stream.num_quantizers) * stream.codebook_size
+      start += other.num_quantizers * other.codebook_size
+    raise errors.UserError(
+        f"stage '{self.name}' has no stream '{stream.name}'; it has"
+        f' {[s.name for s in self.streams]}.'
+    )
+
+  def ids(self, stream: Stream) -> slice:
+    """Returns which ids are those of `stream`: codes innermost."""
+    first = int(self.offsets(stream)[0])
+    return slice(first, first + stream.num_quantizers * stream.codebook_size)
+
+  def to_ids(self, tokens: np.ndarray, stream: Stream) -> np.ndarray:
+    """[..., frames, quantizers] tokens -> [..., frames, quantizers] ids."""
+    return np.where(tokens == ABSENT, ABSENT_ID, tokens + self.offsets(stream))
+
+
+def feature_lengths(stage: Stage) -> Mapping[str, int]:
+  """Returns `stage.feature_lengths`; a function so that gin can call it."""
+  return stage.feature_lengths
