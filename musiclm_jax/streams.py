@@ -169,6 +169,21 @@ class Stage:
     first = int(self.offsets(stream)[0])
     return slice(first, first + stream.num_quantizers * stream.codebook_size)
 
+  def to_json(self) -> dict[str, Any]:
+    """Returns the stage as JSON values, for `from_json`."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any]) -> 'Stage':
+    """Makes the stage that `to_json` described."""
+    return cls(
+        **{
+            **value,
+            'inputs': tuple(Stream.from_json(s) for s in value['inputs']),
+            'targets': Stream.from_json(value['targets']),
+        }
+    )
+
   def to_ids(self, tokens: np.ndarray, stream: Stream) -> np.ndarray:
     """[..., frames, quantizers] tokens -> [..., frames, quantizers] ids."""
     return np.where(tokens == ABSENT, ABSENT_ID, tokens + self.offsets(stream))

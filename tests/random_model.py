@@ -166,8 +166,7 @@ def write_random_model(
     ]
     module = transformer.StageTransformer(STAGE_CONFIG, stage)
     config = {
-        'stage': stage.name,
-        'crop_seconds': crop_seconds,
+        'stage': stage.to_json(),
         'conditioning_dropout': 0.1,
         'transformer': dataclasses.asdict(STAGE_CONFIG),
     }

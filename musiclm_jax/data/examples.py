@@ -159,8 +159,8 @@ class StageExamples(Examples):
   dataset = 'music_tokens'
   output_features = {'inputs': (1, np.int32), 'targets': (1, np.int32)}
 
-  def __init__(self, stage_name: str):
-    self.stage = stages.get_stage(stage_name)
+  def __init__(self, stage: streams.Stage):
+    self.stage = stage
     self.reads = tuple(s.name for s in self.stage.streams)
     if tokenizers.MULAN in self.stage.inputs:
       self.reads += ('mulan_text', 'caption_weights')
@@ -357,5 +357,8 @@ TASKS: dict[str, Examples] = {
     'music_w2v_bert': AudioExamples(16000),
     'music_mulan': CaptionedAudioExamples(16000),
     'music_melody': MelodyExamples(),
-    **{f'music_{name}': StageExamples(name) for name in stages.names()},
+    **{
+        f'music_{name}': StageExamples(stages.get_stage(name))
+        for name in stages.names()
+    },
 }

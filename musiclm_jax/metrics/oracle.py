@@ -19,6 +19,7 @@ from musiclm_jax.metrics import report
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import sampler
+from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import soundstream
 import numpy as np
@@ -84,9 +85,8 @@ def swap(
   # Half of all clips on is most likely another work.
   half = len(tokenized) // 2
   others = tokenized[half:] + tokenized[:half]
-  context = examples.StageExamples(description['config']['stage']).context(
-      data_dir
-  )
+  stage = stages.of_part(description['config'])
+  context = examples.StageExamples(stage).context(data_dir)
   crops = [
       report.stage_crops(model_dir, name, tokenized, context, conditioning)
       for conditioning in (tokenized, others)

@@ -142,8 +142,8 @@ def stage_crops(
       default.
   """
   config = parts.read_description(directory, name)['config']
-  stage = stages.get_stage(config['stage'], config['crop_seconds'])
-  make = examples.StageExamples(config['stage'])
+  stage = stages.of_part(config)
+  make = examples.StageExamples(stage)
   target = stage.targets.name
   pairs = zip(conditioning or tokenized, tokenized, strict=True)
   crops = [
@@ -171,7 +171,7 @@ def stage_nats(
     crops: Of `stage_crops`.
   """
   part = parts.load(directory, name)
-  stage = stages.get_stage(part.config['stage'], part.config['crop_seconds'])
+  stage = stages.of_part(part.config)
   # As the sampler computes; bfloat16 takes several times as long on a CPU.
   config = transformer.TransformerConfig(
       **{**part.config['transformer'], 'dtype': 'float32'}
@@ -271,7 +271,8 @@ def _stage_rows(
     tokenizer: Any,
 ) -> list[Row]:
   loss = stage_loss(directory, name, tokenized, tokenizer)
-  size = stages.get_stage(name).targets.codebook_size
+  config = parts.read_description(directory, name)['config']
+  size = stages.of_part(config).targets.codebook_size
   return [_row(name, 'nats per token', loss, math.log(size))]
 
 

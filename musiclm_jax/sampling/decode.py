@@ -99,9 +99,7 @@ class StageDecoder:
     part = parts.load(directory, name)
     lineage = dict(part.lineage)
     with parts.building(directory, name):
-      stage = stages.get_stage(
-          part.config['stage'], part.config['crop_seconds']
-      )
+      stage = stages.of_part(part.config)
       config = transformer.TransformerConfig(**part.config['transformer'])
       params = part.variables.get('params', {})
       expected = transformer.abstract_params(config, stage)

@@ -231,10 +231,10 @@ def _check(take: Take) -> None:
     raise ValueError('its fields do not fit each other')
 
 
-def _check_tokens(stream: base.Stream, tokens: np.ndarray) -> None:
+def _check_tokens(stream: streams.Stream, tokens: np.ndarray) -> None:
   if not (
       tokens.shape[2] == stream.num_quantizers
-      and tokens.min(initial=0) >= base.ABSENT
+      and tokens.min(initial=0) >= streams.ABSENT
       and tokens.max(initial=0) < stream.codebook_size
   ):
     raise ValueError(f'its {stream.name} tokens are none')

@@ -135,7 +135,7 @@ class StageModel(model_lib.TrainableModel):
         (transformer.num_rows(self.stage), known.shape[1]), np.nan, np.float32
     )
     rows[self.stage.vocab_size :] = 0  # Of no token.
-    theirs = stages.get_stage(part.config['stage'])
+    theirs = stages.of_part(part.config)
     rows[: streams.NUM_RESERVED_IDS] = known[: streams.NUM_RESERVED_IDS]
     for stream in self.stage.streams:
       if stream in theirs.streams:
@@ -233,8 +233,7 @@ class StageModel(model_lib.TrainableModel):
     # How it was trained does not matter any more.
     network = dataclasses.replace(self.config, scan_layers=False, remat='none')
     config = {
-        'stage': self.stage.name,
-        'crop_seconds': self.stage.crop_seconds,
+        'stage': self.stage.to_json(),
         'conditioning_dropout': self.conditioning_dropout,
         'transformer': dataclasses.asdict(network),
     }

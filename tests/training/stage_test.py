@@ -166,7 +166,7 @@ class StageModelTest(parameterized.TestCase):
     self.assertEqual(part.lineage, lineage)
     rebuilt = transformer.StageTransformer(
         transformer.TransformerConfig(**part.config['transformer']),
-        stages.get_stage(part.config['stage'], part.config['crop_seconds']),
+        stages.of_part(part.config),
     )
     batch, _ = make_batch()
     np.testing.assert_array_equal(
