@@ -13,6 +13,7 @@ import numpy as np
 Tokens = dict[str, np.ndarray]
 
 ABSENT = -1
+MAX_FRAME_RATE = 1000.0  # Frames per second; samples are no frames.
 
 NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence.
 ABSENT_ID = 1  # The id of a token that is not known, e.g. of no melody.
@@ -42,6 +43,14 @@ class Stream:
   window_seconds: float = 0.0
   is_conditioning: bool = False
   is_added: bool = False
+
+  def __post_init__(self):
+    rate = self.frame_rate
+    if rate is not None and not 0 < rate <= MAX_FRAME_RATE:
+      raise errors.UserError(
+          f"frame_rate of stream '{self.name}' must be above 0 and at most"
+          f' {MAX_FRAME_RATE}, but is {rate}.'
+      )
 
   def num_frames(self, seconds: float) -> int:
     """Returns the frames that a stage reads of `seconds` of audio."""
@@ -78,8 +87,12 @@ class Stream:
     return np.pad(found, padding, constant_values=ABSENT)
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the stream as JSON values, for `from_json`."""
-    return dataclasses.asdict(self)
+    """Returns the stream as JSON values, for `from_json`; no defaults."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(self)
+        if (value := getattr(self, field.name)) != field.default
+    }
 
   @classmethod
   def from_json(cls, value: Mapping[str, Any]) -> 'Stream':
@@ -171,7 +184,12 @@ class Stage:
 
   def to_json(self) -> dict[str, Any]:
     """Returns the stage as JSON values, for `from_json`."""
-    return dataclasses.asdict(self)
+    return {
+        'name': self.name,
+        'inputs': [stream.to_json() for stream in self.inputs],
+        'targets': self.targets.to_json(),
+        'crop_seconds': self.crop_seconds,
+    }
 
   @classmethod
   def from_json(cls, value: Mapping[str, Any]) -> 'Stage':
