@@ -108,14 +108,14 @@ class Recipe:
 
   def _check(self) -> None:
     """Raises UserError, before anything is written, if input is wrong."""
-    from musiclm_jax.data import rendering
-    from musiclm_jax.data import sources
+    from musiclm_jax.data.scores import synthesis
+    from musiclm_jax.data.sources import survey
     from musiclm_jax.training import gin_flags
 
     # A wrong flag should not cost a corpus.
     gin_flags.parse(self._flags('models', 'soundstream'))
-    self.source = sources.survey(self.data)
-    is_scores = self.source.kind == sources.Kind.SCORES
+    self.source = survey.survey(self.data)
+    is_scores = self.source.kind == survey.Kind.SCORES
     if is_scores and self.soundfont is None:
       raise errors.UserError(
           f'--soundfont must name a .sf2 or .sf3 file, since {self.data} holds'
@@ -132,7 +132,7 @@ class Recipe:
           f' {self.data} holds {self.source}. Leave it out.'
       )
     if is_scores:
-      rendering.check_renderer(str(self.soundfont))
+      synthesis.check_renderer(str(self.soundfont))
     self._check_output()
 
   def _check_output(self) -> None:
@@ -214,14 +214,14 @@ class Recipe:
     return record
 
   def _make_corpus(self) -> Result:
-    from musiclm_jax.data import folder
-    from musiclm_jax.data import scores
-    from musiclm_jax.data import sources
+    from musiclm_jax.data.sources import folder
+    from musiclm_jax.data.sources import rendered_scores
+    from musiclm_jax.data.sources import survey
 
-    if self.source.kind == sources.Kind.DATASET:
+    if self.source.kind == survey.Kind.DATASET:
       self._link_corpus()
-    elif self.source.kind == sources.Kind.SCORES:
-      scores.build_scores(
+    elif self.source.kind == survey.Kind.SCORES:
+      rendered_scores.build_scores(
           [str(self.data)],
           self.data_dir,
           str(self.soundfont),
@@ -264,9 +264,9 @@ class Recipe:
       link.symlink_to((self.data / 'music').resolve())
 
   def _make_melody_pairs(self) -> None:
-    from musiclm_jax.data import melody
+    from musiclm_jax.data.sources import melody_pairs
 
-    melody.build_melody_pairs(
+    melody_pairs.build_melody_pairs(
         [str(self.data)],
         self.data_dir,
         str(self.soundfont),

@@ -18,7 +18,7 @@ from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
-from musiclm_jax.data import humming
+from musiclm_jax.data.scores import humming
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import melody
 from musiclm_jax.tokenizers import mulan

@@ -28,7 +28,7 @@ class Rendition:
   """A phrase as it was rendered once.
 
   Attributes:
-    kind: How: one of `data.melody.KINDS`.
+    kind: How: one of `melody_pairs.KINDS`.
     tempo_factor: Tempo relative to what was written.
     audio: [samples] float32 in [-1, 1], 16 kHz mono, from melody second 0.
   """

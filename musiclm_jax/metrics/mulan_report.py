@@ -8,7 +8,7 @@ from jaxtyping import Float
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
-from musiclm_jax.data import facts as facts_lib
+from musiclm_jax.data.scores import facts as facts_lib
 from musiclm_jax.metrics import mulan as mulan_metrics
 from musiclm_jax.metrics import mulan_tags
 from musiclm_jax.metrics import report

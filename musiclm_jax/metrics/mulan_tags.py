@@ -9,9 +9,9 @@ import dataclasses
 import json
 from typing import Any
 
-from musiclm_jax.data import analysis
-from musiclm_jax.data import captions
-from musiclm_jax.data import facts as facts_lib
+from musiclm_jax.data.scores import analysis
+from musiclm_jax.data.scores import captions
+from musiclm_jax.data.scores import facts as facts_lib
 
 
 @dataclasses.dataclass(frozen=True)

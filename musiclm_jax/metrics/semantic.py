@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 from musiclm_jax.audio import dsp
-from musiclm_jax.data import chords
+from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips as clips_lib
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import w2v_bert as network
@@ -54,7 +54,7 @@ def chord_examples(
   """Takes each half second that one chord sounds throughout.
 
   Args:
-    chord_frames: Of each clip, at 50 Hz, as `data.chords` finds them.
+    chord_frames: Of each clip, at 50 Hz, as `data.scores.chords` finds them.
     num_frames: Of each clip, at 25 Hz.
 
   Returns:

@@ -27,7 +27,7 @@ from musiclm_jax.data import building
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
-from musiclm_jax.data import folder
+from musiclm_jax.data.sources import folder
 from musiclm_jax.data import records
 import numpy as np
 import pytest

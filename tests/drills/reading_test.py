@@ -16,8 +16,8 @@ from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import mp3
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
-from musiclm_jax.data import folder
-from musiclm_jax.data import musiccaps
+from musiclm_jax.data.sources import folder
+from musiclm_jax.data.sources import musiccaps
 import numpy as np
 import soundfile
 from tests.campaigns import mutated_audio

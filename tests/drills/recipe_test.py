@@ -18,7 +18,7 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import recipe
 from musiclm_jax.data import datasets
-from musiclm_jax.data import rendering
+from musiclm_jax.data.scores import synthesis
 import numpy as np
 
 STEPS = ('_make_vocab', '_train', '_tokenize', '_sample')
@@ -191,7 +191,7 @@ class GoingOn(RecipeDrill):
     for path in self.data.iterdir():
       path.rename(path.with_suffix('.mid'))
     font = self.root / 'font.sf2'
-    with mock.patch.object(rendering, 'check_renderer'):
+    with mock.patch.object(synthesis, 'check_renderer'):
       font.write_bytes(b'a')
       self.assertEqual(self.run_recipe(f'--soundfont={font}')[0], 0)
       font.write_bytes(b'b')

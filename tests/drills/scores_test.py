@@ -18,11 +18,11 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import cli
 from musiclm_jax import errors
-from musiclm_jax.data import midi
-from musiclm_jax.data import rendering
-from musiclm_jax.data import score_files
-from musiclm_jax.data import scores
-from musiclm_jax.data import smf
+from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import synthesis
+from musiclm_jax.data.sources import score_files
+from musiclm_jax.data.sources import rendered_scores
+from musiclm_jax.data.scores import smf
 import numpy as np
 
 from tests.data import rendering_test
@@ -154,7 +154,9 @@ class ScoresDrill(parameterized.TestCase):
   def load(self, name, data):
     path = self.folder / name
     path.write_bytes(data)
-    return scores.load_score(score_files.ScoreFile(str(path), name, 'work'))
+    return rendered_scores.load_score(
+        score_files.ScoreFile(str(path), name, 'work')
+    )
 
   def run_cli(self, *argv):
     stderr = io.StringIO()
@@ -211,7 +213,7 @@ class DamagedScores(ScoresDrill):
     (self.folder / 'hours.mid').write_bytes(data)
     (file,), _ = score_files.find_scores(self.folder)
     with self.assertRaisesRegex(errors.UserError, 'hours.mid.*at most 3600 s'):
-      list(scores.read_score(file, 'font.sf2'))
+      list(rendered_scores.read_score(file, 'font.sf2'))
 
   @NEEDS_FLUIDSYNTH
   def test_the_command_names_and_skips(self):
@@ -279,7 +281,7 @@ class Sources(ScoresDrill):
     (self.folder / 'gone.mid').symlink_to(self.root / 'nowhere.mid')
     files, _ = score_files.find_scores(self.folder)
     with self.assertRaisesRegex(errors.UserError, 'gone.mid .*is not there'):
-      scores.load_score(files[1])
+      rendered_scores.load_score(files[1])
 
   def test_zip_of_anything(self):
     path = self.root / 'songs.zip'
@@ -296,9 +298,9 @@ class Sources(ScoresDrill):
     for file in files:
       if file.name == 'bomb.mid':
         with self.assertRaisesRegex(errors.UserError, 'bomb.mid .*bytes'):
-          scores.load_score(file)
+          rendered_scores.load_score(file)
       else:
-        self.assertLen(scores.load_score(file).start, 1)
+        self.assertLen(rendered_scores.load_score(file).start, 1)
     self.assertEqual(sorted(self.root.rglob('*')), before)
 
   @parameterized.named_parameters(
@@ -312,7 +314,7 @@ class Sources(ScoresDrill):
     path.write_bytes(damage(path.read_bytes()))
     (file,), _ = score_files.find_scores(path)
     with self.assertRaisesRegex(errors.UserError, f'a.mid .*{reason}'):
-      scores.load_score(file)
+      rendered_scores.load_score(file)
 
   @parameterized.parameters(b'', b'no zip', b'PK\5\6' + bytes(17))
   def test_damaged_zips_are_named(self, data):
@@ -429,24 +431,24 @@ class Renderer(ScoresDrill):
     path = self.root / 'font.sf2'
     path.write_bytes(rendering_test.SOUNDFONT.read_bytes()[:size])
     with self.assertRaisesRegex(errors.UserError, 'font.sf2, but failed'):
-      rendering.check_renderer(path)
+      synthesis.check_renderer(path)
 
   def test_no_instrument_is_replaced_by_another(self):
     path = self.soundfont(lambda p, b: (p, 7 if 0 < p < 128 and not b else b))
-    rendering.check_renderer(path)
+    synthesis.check_renderer(path)
     score = rendering_test.make_score
-    self.assertNotEmpty(rendering.render(score(program=0), path))
+    self.assertNotEmpty(synthesis.render(score(program=0), path))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no flute'):
-      rendering.render(score(program=73), path)
+      synthesis.render(score(program=73), path)
 
   def test_drums_may_not_be_missing(self):
     path = self.soundfont(lambda p, b: (p, 7 if b == 128 else b))
     score = rendering_test.make_score(pitch=38)
-    drums = (midi.Part('', 0, is_drums=True),)
-    score = midi.Score(**{**vars(score), 'parts': drums})
-    self.assertNotEmpty(rendering.render(score, rendering_test.SOUNDFONT))
+    drums = (notes.Part('', 0, is_drums=True),)
+    score = notes.Score(**{**vars(score), 'parts': drums})
+    self.assertNotEmpty(synthesis.render(score, rendering_test.SOUNDFONT))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no drum'):
-      rendering.render(score, path)
+      synthesis.render(score, path)
 
   @parameterized.named_parameters(
       ('crash', 'kill -SEGV $$', r'exit status -11'),
@@ -462,14 +464,14 @@ class Renderer(ScoresDrill):
     path = f'{program.parent}{os.pathsep}{os.environ["PATH"]}'
     with (
         mock.patch.dict(os.environ, {'PATH': path}),
-        mock.patch.object(rendering, '_TIMEOUT_SECONDS', 1.0),
+        mock.patch.object(synthesis, '_TIMEOUT_SECONDS', 1.0),
         self.assertRaisesRegex(errors.UserError, message),
     ):
-      rendering.render(rendering_test.make_score(), rendering_test.SOUNDFONT)
+      synthesis.render(rendering_test.make_score(), rendering_test.SOUNDFONT)
 
   @absltest.skipIf(shutil.which('setpriv') is None, 'setpriv is missing')
   def test_ends_with_its_parent(self):
-    sleep = [*rendering.tied(), 'sleep', '60']
+    sleep = [*synthesis.tied(), 'sleep', '60']
     code = f'import subprocess; p = subprocess.Popen({sleep!r});'
     code += 'print(p.pid, flush=True); p.wait()'
     with subprocess.Popen(

@@ -7,7 +7,7 @@ import time
 
 from musiclm_jax import cli
 from musiclm_jax.data import corpora
-from musiclm_jax.data import folder
+from musiclm_jax.data.sources import folder
 
 NUM_WORKERS = 2
 

@@ -9,7 +9,7 @@ from absl.testing import absltest
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
-from musiclm_jax.data import facts as facts_lib
+from musiclm_jax.data.scores import facts as facts_lib
 from musiclm_jax.metrics import mulan_report
 from musiclm_jax.metrics import report
 from musiclm_jax.tokenizers import mulan

@@ -5,7 +5,7 @@ import json
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from musiclm_jax.data import facts as facts_lib
+from musiclm_jax.data.scores import facts as facts_lib
 from musiclm_jax.metrics import mulan_tags
 
 FACTS = facts_lib.Facts(

@@ -5,7 +5,7 @@ from absl.testing import parameterized
 import librosa
 from musiclm_jax import streams
 from musiclm_jax.audio import io
-from musiclm_jax.data import humming
+from musiclm_jax.data.scores import humming
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base

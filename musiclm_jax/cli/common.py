@@ -1,0 +1,86 @@
+"""Flags and checks that several verbs share."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from musiclm_jax import errors
+
+STARTING = 'starting'
+
+
+def positive(text: str) -> float:
+  try:
+    value = float(text)
+  except ValueError:
+    value = float('nan')
+  if not 0 < value < float('inf'):
+    raise argparse.ArgumentTypeError(
+        f'must be a number of seconds greater than 0, but is {text}.'
+    )
+  return value
+
+
+def at_least(least: int) -> Callable[[str], int]:
+  """Returns the type of a flag that must be such an integer."""
+
+  def parse(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      value = least - 1
+    if value < least:
+      raise argparse.ArgumentTypeError(
+          f'must be a whole number of at least {least}, but is {text}.'
+      )
+    return value
+
+  return parse
+
+
+def no_more(rest: Sequence[str]) -> None:
+  if rest:
+    raise errors.UserError(
+        f'every argument must be one that --help lists, but got {rest[0]}.'
+    )
+
+
+def join_job() -> None:
+  """Joins the processes of a job that JAX finds."""
+  import jax
+
+  try:
+    jax.distributed.initialize()
+  except ValueError as e:
+    raise errors.UserError(
+        '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
+        f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to run'
+        ' in one process.'
+    ) from e
+
+
+def add_writing(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of every verb that writes a dataset."""
+  parser.add_argument(
+      '--runner',
+      help='Beam runner, e.g. FnApiRunner or DataflowRunner; further --flags'
+      ' are its pipeline options. Default: this machine, without Beam',
+  )
+  parser.add_argument(
+      '--overwrite',
+      action='store_true',
+      help='make a dataset anew that exists; default: leave it as it is',
+  )
+
+
+def writing_options(
+    args: argparse.Namespace, rest: Sequence[str]
+) -> dict[str, Any]:
+  """Returns what those flags say, as arguments of a function."""
+  if args.runner is None:
+    no_more(rest)
+  return {
+      'runner': args.runner,
+      'pipeline_options': rest,
+      'overwrite': args.overwrite,
+  }

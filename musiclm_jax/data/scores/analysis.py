@@ -1,0 +1,208 @@
+"""What can be measured of a score: key, tempo, texture, melody."""
+
+from collections.abc import Sequence
+import re
+from typing import Any
+
+from jaxtyping import Int
+from musiclm_jax import errors
+from musiclm_jax.data.scores import arranging
+from musiclm_jax.data import clips
+from musiclm_jax.data.scores import instruments
+from musiclm_jax.data.scores import notes
+import numpy as np
+
+MODES = ('major', 'minor')
+TONICS = {
+    'major': 'C Db D Eb E F F# G Ab A Bb B'.split(),
+    'minor': 'C C# D Eb E F F# G G# A Bb B'.split(),
+}
+_LETTERS = {'C': 0, 'D': 2, 'E': 4, 'F': 5, 'G': 7, 'A': 9, 'B': 11}
+_ACCIDENTALS = {'': 0, '#': 1, '♯': 1, 'b': -1, '♭': -1}
+# Krumhansl and Kessler (1982), of C major and C minor.
+_PROFILES = {
+    'major': (
+        6.35,
+        2.23,
+        3.48,
+        2.33,
+        4.38,
+        4.09,
+        2.52,
+        5.19,
+        2.39,
+        3.66,
+        2.29,
+        2.88,
+    ),
+    'minor': (
+        6.33,
+        2.68,
+        3.52,
+        5.38,
+        2.60,
+        3.53,
+        2.54,
+        4.75,
+        3.98,
+        2.69,
+        3.34,
+        3.17,
+    ),
+}
+_MIN_CORRELATION = 0.65
+_METRES = (
+    '2/4',
+    '3/4',
+    '4/4',
+    '5/4',
+    '2/2',
+    '3/2',
+    '3/8',
+    '5/8',
+    '6/8',
+    '9/8',
+    '12/8',
+)
+_STEADY = 0.05  # The most that the tempo of a clip may vary.
+_HEARD = 0.02  # Share of the loudest instrument from which one is heard.
+
+
+def estimate_key(score: notes.Score) -> str | None:
+  """Estimates the key by the method of Krumhansl and Schmuckler.
+
+  Args:
+    score: Notes; drums are left out.
+
+  Returns:
+    A key such as 'A minor' or 'Eb major'; None if no key fits well.
+  """
+  pitched = score.select(~score.is_drums)
+  weights = np.bincount(
+      pitched.pitch % 12, weights=pitched.end - pitched.start, minlength=12
+  )
+  if np.ptp(weights) == 0:
+    return None
+  fits = {
+      f'{TONICS[mode][tonic]} {mode}': np.corrcoef(
+          weights, np.roll(_PROFILES[mode], tonic)
+      )[0, 1]
+      for mode in MODES
+      for tonic in range(12)
+  }
+  key = max(fits, key=fits.__getitem__)
+  return key if fits[key] >= _MIN_CORRELATION else None
+
+
+def transpose_key(key: str, semitones: int) -> str:
+  """Returns e.g. 'C minor' for 'A minor' and 3.
+
+  Args:
+    key: A tonic, and 'major' or 'minor'; 'Am' and 'A' are understood too.
+    semitones: Up.
+
+  Raises:
+    UserError: If it is no key.
+  """
+  match = re.fullmatch(
+      r'([A-Ga-g])([#b♯♭]?)\s*(m|min|minor|maj|major|)', key.strip()
+  )
+  if not match:
+    raise errors.UserError(
+        f"a key must be like 'A minor' or 'Eb major', but is '{key}'. Correct"
+        ' it, or leave it empty.'
+    )
+  letter, accidental, mode = match.groups()
+  mode = 'minor' if mode in ('m', 'min', 'minor') else 'major'
+  tonic = _LETTERS[letter.upper()] + _ACCIDENTALS[accidental] + semitones
+  return f'{TONICS[mode][tonic % 12]} {mode}'
+
+
+def find_metre(score: notes.Score, start: float, end: float) -> str | None:
+  """Returns the metre of [start, end) seconds, if it is known and the same."""
+  metres = _during(score.metres, start, end)
+  if len(set(metres)) == 1 and metres[0] in _METRES:
+    return metres[0]
+  return None
+
+
+def find_tempo(
+    score: notes.Score, start: float, end: float, metre: str | None
+) -> float | None:
+  """Returns the beats per minute of [start, end) seconds.
+
+  Args:
+    score: With tempos of quarter notes.
+    start: In seconds.
+    end: In seconds.
+    metre: Decides which note is a beat: a dotted quarter of 6/8, 9/8 and 12/8,
+      else the lower number, but no shorter note than a quarter.
+
+  Returns:
+    Beats per minute; None if no tempo is marked, or if it changes.
+  """
+  tempos = _during(score.tempos, start, end)
+  if not tempos or max(tempos) > (1 + _STEADY) * min(tempos):
+    return None
+  return float(np.mean(tempos)) / _quarters_per_beat(metre)
+
+
+def _quarters_per_beat(metre: str | None) -> float:
+  if metre in ('6/8', '9/8', '12/8'):
+    return 1.5
+  return 2.0 if metre and metre.endswith('/2') else 1.0
+
+
+def _during(marks: Sequence[tuple[float, Any]], start: float, end: float):
+  """Returns the marks in force during [start, end)."""
+  before = [mark for time, mark in marks if time <= start][-1:]
+  return before + [mark for time, mark in marks if start < time < end]
+
+
+def heard_parts(score: notes.Score) -> list[int]:
+  """Returns the parts of `score` that are heard, the loudest first."""
+  energy = np.square(score.velocity / 127 * score.volume)
+  # A drum sounds on after its note, whose length means nothing.
+  seconds = np.where(score.is_drums, 0.2, score.end - score.start)
+  loudness = np.bincount(
+      score.part, weights=energy * seconds, minlength=len(score.parts)
+  )
+  order = np.argsort(-loudness, kind='stable')
+  return [int(p) for p in order if loudness[p] > _HEARD * loudness[order[0]]]
+
+
+def part_name(part: notes.Part) -> str:
+  """Returns the name of the instrument of a part."""
+  return instruments.DRUMS if part.is_drums else instruments.NAMES[part.program]
+
+
+def melody_frames(
+    arrangement: arranging.Arrangement, start: float, num_frames: int
+) -> Int[np.ndarray, ' frames']:
+  """Returns the melody line of an arrangement.
+
+  Args:
+    arrangement: Its melody is the highest note of its melody parts, or of all
+      parts but drums where none is one.
+    start: Seconds at which the first frame begins.
+    num_frames: At `clips.MELODY_RATE`.
+
+  Returns:
+    [frames] int8 MIDI pitches, -1 where the melody is silent.
+  """
+  score = arrangement.score
+  melodies = [
+      i
+      for i, role in enumerate(arrangement.roles)
+      if role == arranging.Role.MELODY
+  ]
+  chosen = np.isin(score.part, melodies) if melodies else ~score.is_drums
+  score = score.select(chosen)
+  frames = np.full(num_frames, -1, np.int8)
+  # A frame holds what sounds at its centre.
+  first = np.ceil((score.start - start) * clips.MELODY_RATE - 0.5)
+  last = np.ceil((score.end - start) * clips.MELODY_RATE - 0.5)
+  bounds = np.clip([first, last], 0, num_frames).astype(int)
+  for i in np.argsort(score.pitch):
+    frames[bounds[0, i] : bounds[1, i]] = score.pitch[i]
+  return frames

@@ -1,0 +1,58 @@
+"""Which chords sound in a score: truth for probes of what tokens know."""
+
+from jaxtyping import Float, Int
+from musiclm_jax.data import clips
+from musiclm_jax.data.scores import notes
+import numpy as np
+
+# Names of the classes of `chord_frames`: triads from C, major then minor.
+_NOTES = 'C C# D D# E F F# G G# A A# B'.split()
+NAMES = tuple(f'{n} {m}' for m in ('major', 'minor') for n in _NOTES)
+NO_CHORD = -1
+_TRIADS = ((0, 4, 7), (0, 3, 7))  # Major and minor, in semitones.
+_WINDOW = 1.0  # Seconds of notes that a chord is read from.
+_SHARE = 0.75  # Of what sounds, that must be notes of the triad.
+_LEAST = 0.05  # Of what sounds, that each note of the triad must be.
+
+
+def chord_frames(
+    score: notes.Score, start: float, num_frames: int
+) -> Int[np.ndarray, ' frames']:
+  """Returns the chord at each frame: the triad that most of the notes are of.
+
+  Args:
+    score: Notes; drums are left out.
+    start: Seconds at which the first frame begins.
+    num_frames: At `clips.MELODY_RATE`.
+
+  Returns:
+    [frames] int8 indices into `NAMES`; -1 where no note sounds, or the notes of
+    the second around the frame are not mostly those of one triad, all of them.
+  """
+  half = round(_WINDOW * clips.MELODY_RATE / 2)
+  offset = start - half / clips.MELODY_RATE
+  roll = _pitch_classes(score, offset, num_frames + 2 * half)
+  sums = np.cumsum(np.pad(roll, ((1, 0), (0, 0))), axis=0)
+  weights = sums[2 * half :][:num_frames] - sums[:num_frames]
+  shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+  tones = np.array(
+      [np.add(triad, root) % 12 for triad in _TRIADS for root in range(12)]
+  )
+  found = shares[:, tones]  # [frames, triads, 3]
+  total = np.where(found.min(axis=2) >= _LEAST, found.sum(axis=2), 0)
+  best = total.argmax(axis=1)
+  return np.where(total.max(axis=1) >= _SHARE, best, NO_CHORD).astype(np.int8)
+
+
+def _pitch_classes(
+    score: notes.Score, start: float, num_frames: int
+) -> Float[np.ndarray, 'frames 12']:
+  """Returns how many notes of each pitch class sound at each frame."""
+  pitched = score.select(~score.is_drums)
+  bounds = np.stack([pitched.start, pitched.end]) - start
+  frames = np.round(bounds * clips.MELODY_RATE).astype(int)
+  first, last = np.clip(frames, 0, num_frames)
+  changes = np.zeros((num_frames + 1, 12))
+  np.add.at(changes, (first, pitched.pitch % 12), 1)
+  np.add.at(changes, (last, pitched.pitch % 12), -1)
+  return np.cumsum(changes, axis=0)[:num_frames]

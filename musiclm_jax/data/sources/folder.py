@@ -1,0 +1,313 @@
+"""A corpus from a folder of audio files, with captions or without."""
+
+import collections
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+from typing import Any
+
+from musiclm_jax import errors
+from musiclm_jax import progress
+from musiclm_jax.audio import io
+from musiclm_jax.audio import mixing
+from musiclm_jax.data.sources import audio_files
+from musiclm_jax.data.sources import caption_files
+from musiclm_jax.data import clips
+from musiclm_jax.data import corpora
+
+CAPTION_FILES = ('captions.csv', 'captions.jsonl')  # Found by themselves.
+_NUM_NAMED = 3  # Of the files that an error names.
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFile:
+  """A file of the folder, and what the caption file says of it.
+
+  Attributes:
+    path: Of the file.
+    name: Its path in the folder, with slashes.
+    work: Name of the work it is; the name without suffix by default.
+    captions: Texts; empty if there are none for it.
+    weights: Of each caption, see `clips.Clip`; empty if all alike.
+    title: Empty to take it from the tags, or else from the name.
+    source: Where it is from.
+    license: Empty to take it from the tags.
+    sidecar: Name in the folder of the text that captions are from; empty if
+      they are not from one.
+  """
+
+  path: str
+  name: str
+  work: str
+  captions: tuple[str, ...] = ()
+  weights: tuple[float, ...] = ()
+  title: str = ''
+  source: str = ''
+  license: str = ''
+  sidecar: str = ''
+
+
+def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Reads a caption file; see `caption_files.read_caption_file`."""
+  return caption_files.read_caption_file(path)
+
+
+def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
+  found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.exists()]
+  if len(found) > 1:
+    raise errors.UserError(
+        f'audio_dir {audio_dir} must hold at most one of {CAPTION_FILES}, but'
+        ' holds both. Name the one to use with --captions.'
+    )
+  return found[0] if found else None
+
+
+def find_files(
+    audio_dir: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+) -> list[AudioFile]:
+  """Lists the audio files of a folder and the folders in it; see `survey`."""
+  return survey(audio_dir, captions)[0]
+
+
+def survey(
+    audio_dir: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+) -> tuple[list[AudioFile], list[tuple[str, str]]]:
+  """Lists the audio files of a folder, and what else is in it.
+
+  Args:
+    audio_dir: The folder. Links in it are followed.
+    captions: The caption file; its files are relative to the folder. By default
+      the folder's `captions.csv` or `captions.jsonl`, if there is one.
+
+  Returns:
+    The files by name, and the (name, kind of reason) of what is left out. Files
+    that the caption file does not name have the captions of a text file beside
+    them, one to a line, or none.
+
+  Raises:
+    NotFoundError: If there is no such folder.
+    UserError: If it has no audio files, or not all that captions are for.
+  """
+  audio_dir = pathlib.Path(audio_dir)
+  paths, left_out = audio_files.walk(audio_dir)
+  captions = captions or _find_caption_file(audio_dir)
+  rows = _rows_by_file(audio_dir, captions, paths) if captions else {}
+  if not paths:
+    raise errors.UserError(
+        f'audio_dir {audio_dir} must hold {", ".join(io.SUFFIXES)} files, or'
+        f' others of sound, but holds none{_count(left_out)}.'
+    )
+  if captions and len(rows) < len(paths):
+    progress.say(
+        f'{len(paths) - len(rows)} of {len(paths)} files are not in {captions}:'
+        ' their captions come from text files beside them, tags and names'
+    )
+  files = [
+      _describe_file(audio_dir, name, path, rows.get(name, []))
+      for name, path in sorted(paths.items())
+  ]
+  used = {*paths, *(file.sidecar for file in files)}
+  if captions:
+    # Walked or not, it is known by its place.
+    used.add(os.path.relpath(captions, audio_dir).replace(os.sep, '/'))
+  return files, [item for item in left_out if item[0] not in used]
+
+
+def _count(left_out: Sequence[tuple[str, str]]) -> str:
+  counts = collections.Counter(kind for _, kind in left_out)
+  words = ', '.join(f'{count} {kind}' for kind, count in counts.items())
+  return f' ({words})' if words else ''
+
+
+def _rows_by_file(
+    audio_dir: pathlib.Path,
+    captions: str | os.PathLike[str],
+    paths: dict[str, pathlib.Path],
+) -> dict[str, list[dict[str, Any]]]:
+  """Returns the rows of a caption file by the name of their file."""
+  finder = audio_files.Finder(audio_dir, paths)
+  rows: dict[str, list[dict[str, Any]]] = {}
+  missing: dict[str, int] = {}
+  for row in read_caption_file(captions):
+    name = finder.find(row['file'])
+    if name is None:
+      missing.setdefault(row['file'], row['line'])
+    else:
+      rows.setdefault(name, []).append(row)
+  if missing:
+    few = list(missing)[:_NUM_NAMED]
+    near = [(name, finder.near(name)) for name in few]
+    hints = [
+        f" Is '{name}' (line {missing[name]}) '{n}'?" for name, n in near if n
+    ]
+    raise errors.UserError(
+        f'{captions} must name files of {audio_dir}, but {len(missing)} of'
+        f' {len(missing) + len(rows)} are not there, e.g. {few}. Add them or'
+        f' remove their rows.{"".join(hints)}'
+    )
+  return rows
+
+
+def _describe_file(
+    audio_dir: pathlib.Path,
+    name: str,
+    path: pathlib.Path,
+    rows: Sequence[dict[str, Any]],
+) -> AudioFile:
+  """Puts together what the rows of a file say of it."""
+  captions = [text for row in rows for text in row['captions']]
+  weights = [row['weight'] for row in rows for _ in row['captions']]
+  sidecar = ''
+  beside = path.with_suffix('.txt')
+  if not captions and beside.is_file():
+    captions = caption_files.read_sidecar(beside)
+    sidecar = os.path.splitext(name)[0] + '.txt'
+
+  def only(key, default=''):
+    values = list(dict.fromkeys(row[key] for row in rows if row[key]))
+    if len(values) > 1:
+      lines = [row['line'] for row in rows if row[key]]
+      raise errors.UserError(
+          f"rows of one file must have one {key}, but those of '{name}' (lines"
+          f' {lines}) have {values[:_NUM_NAMED]}.'
+      )
+    return values[0] if values else default
+
+  return AudioFile(
+      path=str(path),
+      name=name,
+      work=only('work', os.path.splitext(name)[0]),
+      captions=tuple(captions),
+      weights=tuple(weights),
+      title=only('title'),
+      source=only('source', audio_dir.resolve().name),
+      license=only('license'),
+      sidecar=sidecar,
+  )
+
+
+def _words(name: str) -> str:
+  """Makes a title of a file name: '03_blue-moon' is 'blue moon'."""
+  words = re.sub(r'[\s_\-]+', ' ', name).strip()
+  return re.sub(r'^\d+[ .]+(?=\D)', '', words)
+
+
+def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
+  """Returns the title of a file, and a caption of no more than is known.
+
+  The caption is empty if nothing is.
+  """
+  tags = {
+      key: value
+      for key, value in tags.items()
+      if caption_files.says_something(value)
+  }
+  folder, _, stem = os.path.splitext(file.name)[0].rpartition('/')
+  title = file.title or tags.get('title') or _words(stem)
+  caption = title
+  if 'artist' in tags:
+    caption += f' by {tags["artist"]}'
+  if 'genre' in tags:
+    caption += f', {tags["genre"]}'
+  collection = tags.get('album') or _words(folder.rpartition('/')[-1])
+  if collection:
+    caption += f', from {collection}'
+  return title, caption
+
+
+def read_clips(
+    file: AudioFile, clip_seconds: float
+) -> Iterator[clips.Clip | clips.LeftOut]:
+  """Yields the clips of a file, and says which are left out as silent.
+
+  Args:
+    file: To read.
+    clip_seconds: Length of a clip; the last one is shorter.
+
+  Raises:
+    UserError: If the file is damaged, silent or shorter than a second.
+  """
+  audio = io.read_audio(file.path, clips.SAMPLE_RATE)
+  if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+    raise errors.UserError(
+        f'{file.path} must last at least {clips.MIN_SECONDS:g} s, but lasts'
+        f' {len(audio) / clips.SAMPLE_RATE:.2f} s.'
+    )
+  tags = io.read_tags(file.path)
+  title, caption = describe(file, tags)
+  if not file.captions and not caption_files.says_something(caption):
+    raise errors.UserError(
+        f'{file.path} must have a caption, but has none, and its name and tags'
+        f' say nothing: {caption!r:.60}. Write one to'
+        f" '{os.path.splitext(file.name)[0]}.txt'."
+    )
+  split = clips.split_audio(audio, clip_seconds)
+  for i, (start, clip_audio) in enumerate(split):
+    if mixing.is_silent(clip_audio):
+      yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SILENT)
+      continue
+    yield clips.Clip(
+        audio=clip_audio,
+        captions=file.captions or (caption,),
+        caption_weights=file.weights,
+        id=f'{file.name}/{i}',
+        work=file.work,
+        title=title,
+        source=file.source,
+        license=file.license or tags.get('license', ''),
+        start=start,
+    )
+  tail = len(audio) % round(clip_seconds * clips.SAMPLE_RATE)
+  if 0 < tail < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+    start = (len(audio) - tail) / clips.SAMPLE_RATE
+    yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SHORT)
+
+
+def _work_name(file: AudioFile) -> str:
+  return file.work
+
+
+def build_folder(
+    audio_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+    clip_seconds: float = clips.MAX_SECONDS,
+    **options: Any,
+) -> bool:
+  """Writes the dataset `music` from a folder of audio.
+
+  Args:
+    audio_dir: The folder; folders in it are searched too.
+    data_dir: Folder of the datasets.
+    captions: Caption file; see `find_files`. Without one, captions come from
+      text files beside the audio, tags, and names.
+    clip_seconds: Length of a clip, 1 to 30.
+    **options: Of `corpora.build_corpus`, but left_out.
+
+  Returns:
+    Whether it was written: False if it exists.
+
+  Raises:
+    NotFoundError: If the folder or the caption file is not there.
+    UserError: If the folder, the caption file or an audio file is bad.
+  """
+  if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
+    raise errors.UserError(
+        f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
+        f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
+    )
+  with progress.telling('listing the files'):
+    found, left_out = survey(audio_dir, captions)
+  return corpora.build_corpus(
+      found,
+      functools.partial(read_clips, clip_seconds=clip_seconds),
+      _work_name,
+      data_dir,
+      left_out=left_out,
+      **options,
+  )

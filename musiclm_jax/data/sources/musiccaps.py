@@ -1,0 +1,261 @@
+"""The MusicCaps corpus, from its table and the clips that the user has.
+
+MusicCaps (MusicLM section 5.1) is 5,521 captions of 10 s of YouTube videos.
+Its audio cannot be had as a whole: what is missing is written to missing.csv.
+"""
+
+import ast
+from collections.abc import Iterator
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import re
+from typing import Any
+
+from musiclm_jax import errors
+from musiclm_jax import files
+from musiclm_jax import progress
+from musiclm_jax.audio import io as audio_io
+from musiclm_jax.audio import mixing
+from musiclm_jax.data.sources import audio_files
+from musiclm_jax.data.sources import caption_files
+from musiclm_jax.data import clips
+from musiclm_jax.data import corpora
+
+_COLUMNS = (
+    'ytid',
+    'start_s',
+    'end_s',
+    'is_audioset_eval',
+    'aspect_list',
+    'caption',
+)
+_REST = 'columns that the header does not have'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of the table.
+
+  Attributes:
+    ytid: Name of the video.
+    start: Of the clip in the video, in seconds.
+    end: Of the clip in the video, in seconds.
+    is_eval: Whether it is of the AudioSet eval split.
+    captions: Its caption, and its list of aspects.
+    path: Of its audio; empty if missing.
+  """
+
+  ytid: str
+  start: float
+  end: float
+  is_eval: bool
+  captions: tuple[str, ...]
+  path: str = ''
+
+  @property
+  def name(self) -> str:
+    """What the account of the corpus calls it."""
+    return self.ytid
+
+
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
+  """Reads musiccaps-public.csv.
+
+  Raises:
+    NotFoundError: If there is no such file.
+    UserError: If it lacks a column, or a row is none of its kind.
+  """
+  path = pathlib.Path(path)
+  text = caption_files.read_text(
+      path, 'musiccaps-public.csv', caption_files.MAX_BYTES
+  )
+  reader = csv.DictReader(
+      io.StringIO(text, newline=''), strict=True, restkey=_REST
+  )
+  rows, line = [], 1
+  try:
+    missing = set(_COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+      raise errors.UserError(
+          f'{path} must have the columns of musiccaps-public.csv, but lacks'
+          f' {sorted(missing)}.'
+      )
+    line = reader.line_num + 1
+    for row in reader:
+      rows.append(_parse_row(f'{path} line {line}', row))
+      line = reader.line_num + 1
+  except csv.Error as e:
+    raise errors.UserError(
+        f'{path} line {line} must be a row of a table, but is none: {e}.'
+        ' Download it again.'
+    ) from e
+  return rows
+
+
+def _parse_row(where: str, row: dict[str, Any]) -> Row:
+  try:
+    if _REST in row or None in row.values():
+      raise ValueError('it has not as many columns as the header')
+    aspects = ast.literal_eval(row['aspect_list'])
+    if not all(isinstance(text, str) for text in aspects):
+      raise ValueError('its aspects must be texts')
+    parsed = Row(
+        ytid=row['ytid'],
+        start=float(row['start_s']),
+        end=float(row['end_s']),
+        is_eval=row['is_audioset_eval'] == 'True',
+        captions=tuple(
+            text
+            for text in (row['caption'], ', '.join(aspects))
+            if caption_files.says_something(text)
+        ),
+    )
+    if not 0 <= parsed.start < parsed.end < float('inf'):
+      raise ValueError('it must begin before it ends')
+  except (ValueError, TypeError, SyntaxError, RecursionError) as e:
+    raise errors.UserError(
+        f'{where} must be a row of musiccaps-public.csv, but is not: {e}.'
+        ' Download it again.'
+    ) from e
+  if not parsed.ytid or not parsed.captions:
+    raise errors.UserError(
+        f'{where} must have a ytid and a caption that says something.'
+    )
+  return parsed
+
+
+def find_audio(audio_dir: str | os.PathLike[str]) -> dict[str, str]:
+  """Returns the path of each video of which there is audio; see `survey`."""
+  return survey(audio_dir)[0]
+
+
+def survey(
+    audio_dir: str | os.PathLike[str],
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+  """Finds the audio of videos, and what else is in its folder.
+
+  Args:
+    audio_dir: Holds `<ytid>.<suffix>` or `[<ytid>]-[<start>-<end>].<suffix>`,
+      in any folder below.
+
+  Returns:
+    Paths by ytid, and the (name, kind of reason) of what is left out.
+
+  Raises:
+    NotFoundError: If there is no such folder.
+  """
+  found, left_out = audio_files.walk(audio_dir)
+  paths: dict[str, str] = {}
+  for name, path in found.items():
+    match = re.fullmatch(r'\[(.+)\]-\[\d+-\d+\]', path.stem)
+    ytid = match[1] if match else path.stem
+    if ytid in paths:
+      left_out.append((name, 'of a clip that another file is of'))
+    paths.setdefault(ytid, str(path))
+  return paths, left_out
+
+
+def read_clips(row: Row) -> Iterator[clips.Clip | clips.LeftOut]:
+  """Yields the clip of a row.
+
+  Raises:
+    UserError: If its file is damaged, silent or too short.
+  """
+  audio = audio_io.read_audio(row.path, clips.SAMPLE_RATE)
+  # A file that is longer than the clip is taken for the whole video.
+  if len(audio) > (row.end - row.start + 1) * clips.SAMPLE_RATE:
+    start, end = (round(t * clips.SAMPLE_RATE) for t in (row.start, row.end))
+    audio = audio[start:end]
+  if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+    raise errors.UserError(
+        f'{row.path} must hold seconds {row.start:g} to {row.end:g} of'
+        f' {row.ytid}, but holds {len(audio) / clips.SAMPLE_RATE:.2f} s of'
+        ' them. Download it again.'
+    )
+  if mixing.is_silent(audio):
+    yield clips.LeftOut(f'{row.path} at {row.start:g} s', clips.SILENT)
+    return
+  yield clips.Clip(
+      audio=audio,
+      captions=row.captions,
+      id=f'{row.ytid}/0',
+      work=row.ytid,
+      title=row.ytid,
+      source='MusicCaps',
+      start=row.start,
+  )
+
+
+def _ytid(row: Row) -> str:
+  return row.ytid
+
+
+def _write_missing(path: pathlib.Path, rows: list[Row]) -> None:
+  table = io.StringIO(newline='')
+  writer = csv.writer(table)
+  writer.writerow(['ytid', 'start_s', 'end_s'])
+  writer.writerows((row.ytid, f'{row.start:g}', f'{row.end:g}') for row in rows)
+  files.write_text(path, table.getvalue())
+
+
+def build_musiccaps(
+    table: str | os.PathLike[str],
+    audio_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+    **options: Any,
+) -> bool:
+  """Writes the dataset `music` from MusicCaps; its eval split is 'test'.
+
+  Args:
+    table: musiccaps-public.csv.
+    audio_dir: The clips at hand; see `find_audio`. Those that are missing are
+      listed in data_dir/missing.csv.
+    data_dir: Folder of the datasets.
+    **options: Of `corpora.write_corpus`, but left_out.
+
+  Returns:
+    Whether it was written: False if it exists.
+
+  Raises:
+    NotFoundError: If the table or the folder is not there.
+    UserError: If there is too little audio for each split, or some is bad.
+  """
+  rows = read_table(table)
+  with progress.telling('listing the files'):
+    paths, left_out = survey(audio_dir)
+  found = [
+      dataclasses.replace(row, path=paths[row.ytid])
+      for row in rows
+      if row.ytid in paths
+  ]
+  missing = [row for row in rows if row.ytid not in paths]
+  path = pathlib.Path(data_dir) / 'missing.csv'
+  _write_missing(path, missing)
+  progress.say(
+      f'{len(found)} of {len(rows)} clips have audio; {path} lists the rest'
+  )
+  known = {row.ytid for row in rows}
+  left_out += [
+      (path, 'not in the table')
+      for ytid, path in paths.items()
+      if ytid not in known
+  ]
+  test = [row for row in found if row.is_eval]
+  if not test:
+    raise errors.UserError(
+        f'{audio_dir} must hold clips of the eval split of MusicCaps, to test'
+        f' on, but holds {len(found)} clips and none of those.'
+    )
+  others = [row for row in found if not row.is_eval]
+  held_out = {'validation': corpora.HELD_OUT['validation']}
+  splits = corpora.split_works(others, _ytid, held_out)
+  return corpora.write_corpus(
+      {**splits, 'test': test},
+      read_clips,
+      data_dir,
+      left_out=left_out,
+      **options,
+  )

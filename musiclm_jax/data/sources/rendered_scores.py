@@ -1,0 +1,213 @@
+"""A corpus of rendered scores: MIDI and MusicXML files, and music21's own.
+
+Each score is rendered as it was written, and in arrangements (`arranging`) for
+other instruments, in other keys and tempos. Captions are written (`captions`)
+from what was rendered, so that they are true.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+from musiclm_jax import errors
+from musiclm_jax import progress
+from musiclm_jax.data.scores import analysis
+from musiclm_jax.data.scores import arranging
+from musiclm_jax.data.scores import captions
+from musiclm_jax.data.scores import chords
+from musiclm_jax.data import clips
+from musiclm_jax.data import corpora
+from musiclm_jax.data.scores import facts
+from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import musicxml
+from musiclm_jax.data.scores import synthesis
+from musiclm_jax.data.sources import score_files
+import numpy as np
+
+_MIN_SECONDS = 4.0  # Of a clip, but for the only one of a score.
+_MIN_RMS = 3e-3  # -50 dBFS
+
+
+def build_scores(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data_dir: str | os.PathLike[str],
+    soundfont: str | os.PathLike[str],
+    index: str | os.PathLike[str] | None = None,
+    license: str = '',  # pylint: disable=redefined-builtin
+    variations: int = 2,
+    clip_seconds: float = clips.MAX_SECONDS,
+    max_seconds_per_score: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> bool:
+  """Renders scores to the dataset `music`, split by work.
+
+  Args:
+    source: One or several of: a folder or zip of MIDI and MusicXML files, or
+      'music21:' and a part of the paths in music21's corpus ('music21:bach').
+    data_dir: Folder of the datasets.
+    soundfont: Path of a General MIDI SoundFont, sf2 or sf3.
+    index: A .csv or .jsonl with a row for each file to use: file, and as far
+      as known work, title, composer, genre, key, tempo (beats per minute),
+      metre ('unknown' not to trust the file), license and source. By default
+      `index.csv` or `index.jsonl` in the source; without one, every file is
+      used.
+    license: Of the scores whose index names none.
+    variations: Times each score is rendered: as it was written, and then in
+      arrangements.
+    clip_seconds: Length of a clip.
+    max_seconds_per_score: Most to render of each variation, from a random
+      place; everything by default.
+    seed: Of arrangements, places and captions.
+    **options: Of `corpora.write_corpus`.
+
+  Returns:
+    Whether it was written: False if it exists.
+
+  Raises:
+    NotFoundError: If a source, the SoundFont or FluidSynth is missing.
+    UserError: If there are no scores, or one cannot be read.
+  """
+  if variations < 1 or clip_seconds < clips.MIN_SECONDS:
+    raise errors.UserError(
+        'variations must be at least 1 and clip_seconds at least'
+        f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
+    )
+  synthesis.check_renderer(soundfont)
+  with progress.telling('listing the scores'):
+    files, left_out = score_files.gather_scores(source, index, license)
+  read = functools.partial(
+      read_score,
+      soundfont=os.fspath(soundfont),
+      variations=variations,
+      clip_seconds=clip_seconds,
+      max_seconds=max_seconds_per_score,
+      seed=seed,
+  )
+  return corpora.build_corpus(
+      files,
+      read,
+      lambda file: file.work,
+      data_dir,
+      left_out=left_out,
+      **options,
+  )
+
+
+def load_score(file: score_files.ScoreFile) -> notes.Score:
+  """Reads the notes of a file.
+
+  Raises:
+    UserError: If it cannot be read, or has no notes.
+  """
+  with score_files.naming(file):
+    if file.name.lower().endswith(score_files.MIDI_SUFFIXES):
+      stream = io.BytesIO(score_files.read_bytes(file.path, file.name))
+      stream.name = file.name
+      return notes.read_midi(stream)
+    return musicxml.read_musicxml(file.path, file.name)
+
+
+def read_score(
+    file: score_files.ScoreFile, soundfont: str, **options: Any
+) -> Iterator[clips.Clip]:
+  """Renders a score; see `build_scores`.
+
+  Args:
+    file: The score.
+    soundfont: Path of a SoundFont.
+    **options: Of `build_scores`: variations, clip_seconds, max_seconds, seed.
+
+  Yields:
+    The clips of each of its variations.
+
+  Raises:
+    UserError: If the score cannot be read or rendered.
+  """
+  with score_files.naming(file):
+    yield from _render_score(file, soundfont, **options)
+
+
+def _render_score(
+    file: score_files.ScoreFile,
+    soundfont: str,
+    variations: int = 2,
+    clip_seconds: float = clips.MAX_SECONDS,
+    max_seconds: float | None = None,
+    seed: int = 0,
+) -> Iterator[clips.Clip]:
+  """Yields the clips of each variation of a score."""
+  score = load_score(file).trim()
+  name = str(pathlib.PurePosixPath(file.name).with_suffix(''))
+  name = file.work if file.work.endswith(name) else f'{file.work}/{name}'
+  for variation in range(variations):
+    digest = hashlib.sha256(f'{seed}/{name}/{variation}'.encode()).digest()
+    rng = np.random.default_rng(list(digest))
+    if variation == 0:
+      arrangement = arranging.Arrangement(score, arranging.find_roles(score))
+    else:
+      arrangement = arranging.arrange(score, rng)
+    # Of the whole score, before an excerpt is taken.
+    key = facts.find_key(arrangement, file.metadata)
+    arrangement, offset = _excerpt(arrangement, max_seconds, rng)
+    audio = synthesis.render(arrangement.score, soundfont)
+    if max_seconds is not None:
+      audio = audio[: round(max_seconds * clips.SAMPLE_RATE)]
+    for start, clip in clips.split_audio(audio, clip_seconds):
+      end = start + len(clip) / clips.SAMPLE_RATE
+      if _is_music(clip, arrangement.score, start):
+        described = facts.describe(arrangement, file.metadata, key, start, end)
+        yield clips.Clip(
+            audio=clip,
+            captions=captions.write_captions(described, rng),
+            id=f'{name}/{variation}/{start:g}',
+            work=file.work,
+            title=file.metadata.title or pathlib.PurePosixPath(name).name,
+            source=file.source,
+            license=file.license,
+            start=offset + start,
+            melody=analysis.melody_frames(
+                arrangement, start, _num_frames(clip)
+            ),
+            chords=chords.chord_frames(
+                arrangement.score, start, _num_frames(clip)
+            ),
+            facts=json.dumps(dataclasses.asdict(described)),
+        )
+
+
+def _excerpt(
+    arrangement: arranging.Arrangement,
+    max_seconds: float | None,
+    rng: np.random.Generator,
+) -> tuple[arranging.Arrangement, float]:
+  """Cuts an arrangement to its maximum; returns it with where it begins."""
+  score = arrangement.score
+  if max_seconds is None or score.seconds <= max_seconds:
+    return arrangement, 0.0
+  # At a note, so that the excerpt does not begin with a rest.
+  starts = score.start[score.start <= score.seconds - max_seconds]
+  start = float(starts[rng.integers(len(starts))]) if len(starts) else 0.0
+  score = score.crop(start, start + max_seconds).trim()
+  return dataclasses.replace(arrangement, score=score), start
+
+
+def _is_music(clip: np.ndarray, score: notes.Score, start: float) -> bool:
+  """Whether a clip is more than a rest, or what dies away at the end."""
+  end = start + len(clip) / clips.SAMPLE_RATE
+  score = score.crop(start, end)
+  is_long = start == 0 or score.seconds - start >= _MIN_SECONDS
+  is_loud = np.sqrt(np.mean(np.square(clip))) >= _MIN_RMS
+  return bool(len(score.start) and is_long and is_loud)
+
+
+def _num_frames(clip: np.ndarray) -> int:
+  """Returns the frames of melody and chords in a clip of [samples]."""
+  samples_per_frame = clips.SAMPLE_RATE // clips.MELODY_RATE
+  return -(-len(clip) // samples_per_frame)
