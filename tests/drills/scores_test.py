@@ -18,7 +18,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import cli
 from musiclm_jax import errors
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
 from musiclm_jax.data.sources import rendered_scores
@@ -444,8 +444,8 @@ class Renderer(ScoresDrill):
   def test_drums_may_not_be_missing(self):
     path = self.soundfont(lambda p, b: (p, 7 if b == 128 else b))
     score = rendering_test.make_score(pitch=38)
-    drums = (notes.Part('', 0, is_drums=True),)
-    score = notes.Score(**{**vars(score), 'parts': drums})
+    drums = (notation.Part('', 0, is_drums=True),)
+    score = notation.Score(**{**vars(score), 'parts': drums})
     self.assertNotEmpty(synthesis.render(score, rendering_test.SOUNDFONT))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no drum'):
       synthesis.render(score, path)

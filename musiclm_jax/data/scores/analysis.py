@@ -9,7 +9,7 @@ from musiclm_jax import errors
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data import clips
 from musiclm_jax.data.scores import instruments
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 MODES = ('major', 'minor')
@@ -68,7 +68,7 @@ _STEADY = 0.05  # The most that the tempo of a clip may vary.
 _HEARD = 0.02  # Share of the loudest instrument from which one is heard.
 
 
-def estimate_key(score: notes.Score) -> str | None:
+def estimate_key(score: notation.Score) -> str | None:
   """Estimates the key by the method of Krumhansl and Schmuckler.
 
   Args:
@@ -118,7 +118,7 @@ def transpose_key(key: str, semitones: int) -> str:
   return f'{TONICS[mode][tonic % 12]} {mode}'
 
 
-def find_metre(score: notes.Score, start: float, end: float) -> str | None:
+def find_metre(score: notation.Score, start: float, end: float) -> str | None:
   """Returns the metre of [start, end) seconds, if it is known and the same."""
   metres = _during(score.metres, start, end)
   if len(set(metres)) == 1 and metres[0] in _METRES:
@@ -127,7 +127,7 @@ def find_metre(score: notes.Score, start: float, end: float) -> str | None:
 
 
 def find_tempo(
-    score: notes.Score, start: float, end: float, metre: str | None
+    score: notation.Score, start: float, end: float, metre: str | None
 ) -> float | None:
   """Returns the beats per minute of [start, end) seconds.
 
@@ -159,7 +159,7 @@ def _during(marks: Sequence[tuple[float, Any]], start: float, end: float):
   return before + [mark for time, mark in marks if start < time < end]
 
 
-def heard_parts(score: notes.Score) -> list[int]:
+def heard_parts(score: notation.Score) -> list[int]:
   """Returns the parts of `score` that are heard, the loudest first."""
   energy = np.square(score.velocity / 127 * score.volume)
   # A drum sounds on after its note, whose length means nothing.
@@ -171,7 +171,7 @@ def heard_parts(score: notes.Score) -> list[int]:
   return [int(p) for p in order if loudness[p] > _HEARD * loudness[order[0]]]
 
 
-def part_name(part: notes.Part) -> str:
+def part_name(part: notation.Part) -> str:
   """Returns the name of the instrument of a part."""
   return instruments.DRUMS if part.is_drums else instruments.NAMES[part.program]
 

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 
 from musiclm_jax.data.scores import instruments
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 MAX_TRANSPOSITION = 5  # Semitones.
@@ -37,13 +37,13 @@ class Arrangement:
     tempo_factor: Its tempo relative to what was written.
   """
 
-  score: notes.Score
+  score: notation.Score
   roles: tuple[Role, ...]
   transposition: int = 0
   tempo_factor: float = 1.0
 
 
-def polyphony(score: notes.Score, part: int) -> float:
+def polyphony(score: notation.Score, part: int) -> float:
   """Returns how many notes of `part` sound at a time, where any does."""
   mine = score.part == part
   start, end = score.start[mine], score.end[mine]
@@ -54,7 +54,7 @@ def polyphony(score: notes.Score, part: int) -> float:
   return float(np.sum(end - start) / max(covered, 1e-9))
 
 
-def find_roles(score: notes.Score) -> tuple[Role, ...]:
+def find_roles(score: notation.Score) -> tuple[Role, ...]:
   """Returns the role of each part, by its name, program, pitch and texture.
 
   Where no part is named as a melody, the highest that plays one note at a time
@@ -88,7 +88,7 @@ def find_roles(score: notes.Score) -> tuple[Role, ...]:
 
 
 def arrange(
-    score: notes.Score,
+    score: notation.Score,
     rng: np.random.Generator,
     max_transposition: int = MAX_TRANSPOSITION,
     tempo_range: tuple[float, float] = TEMPO_RANGE,

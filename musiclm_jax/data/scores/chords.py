@@ -2,7 +2,7 @@
 
 from jaxtyping import Float, Int
 from musiclm_jax.data import clips
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 # Names of the classes of `chord_frames`: triads from C, major then minor.
@@ -16,7 +16,7 @@ _LEAST = 0.05  # Of what sounds, that each note of the triad must be.
 
 
 def chord_frames(
-    score: notes.Score, start: float, num_frames: int
+    score: notation.Score, start: float, num_frames: int
 ) -> Int[np.ndarray, ' frames']:
   """Returns the chord at each frame: the triad that most of the notes are of.
 
@@ -45,7 +45,7 @@ def chord_frames(
 
 
 def _pitch_classes(
-    score: notes.Score, start: float, num_frames: int
+    score: notation.Score, start: float, num_frames: int
 ) -> Float[np.ndarray, 'frames 12']:
   """Returns how many notes of each pitch class sound at each frame."""
   pitched = score.select(~score.is_drums)

@@ -6,7 +6,7 @@ import re
 from musiclm_jax import errors
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 # Bounds of the words for texture, register, articulation and dynamics.
@@ -198,7 +198,7 @@ def _melody_name(arrangement, heard, names) -> str | None:
   return None
 
 
-def _texture(clip: notes.Score, seconds: float) -> tuple[str, ...]:
+def _texture(clip: notation.Score, seconds: float) -> tuple[str, ...]:
   """Returns the adjectives that the notes of a clip have earned."""
   words = []
   density = len(clip.start) / seconds
@@ -223,7 +223,7 @@ def _texture(clip: notes.Score, seconds: float) -> tuple[str, ...]:
   return tuple(words)
 
 
-def _is_staccato(clip: notes.Score) -> bool:
+def _is_staccato(clip: notation.Score) -> bool:
   """Whether notes are short of the next ones, and no pedal holds them."""
   if any(
       m.type == 'control_change' and m.control == _PEDAL and m.value >= 64

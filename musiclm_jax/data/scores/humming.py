@@ -9,7 +9,7 @@ import dataclasses
 
 from jaxtyping import Float, Int
 from musiclm_jax.data import clips
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 SAMPLE_RATE = 16000
@@ -54,7 +54,7 @@ VOICES = {
 
 
 def hum(
-    melody: notes.Score,
+    melody: notation.Score,
     rng: np.random.Generator,
     voice: str | None = None,
 ) -> Float[np.ndarray, ' samples']:
@@ -106,8 +106,8 @@ def hum_frames(
   starts, ends = np.r_[0, changes], np.r_[changes, len(frames)]
   sounding = frames[starts] >= 0
   starts, ends = starts[sounding], ends[sounding]
-  melody = notes.Score(
-      parts=(notes.Part('', 0),),
+  melody = notation.Score(
+      parts=(notation.Part('', 0),),
       start=starts / clips.MELODY_RATE,
       end=ends / clips.MELODY_RATE,
       pitch=frames[starts].astype(int),
@@ -124,7 +124,7 @@ def _octaves(pitch: np.ndarray, voice: Voice) -> int:
   return int(np.ceil((voice.lowest - np.median(pitch)) / 12))
 
 
-def _jitter(melody: notes.Score, rng: np.random.Generator) -> np.ndarray:
+def _jitter(melody: notation.Score, rng: np.random.Generator) -> np.ndarray:
   """Returns [notes] onsets in their order, some early and some late."""
   onsets = melody.start + rng.normal(0, 0.02, melody.start.shape)
   return np.maximum.accumulate(np.clip(onsets, 0, melody.end - 0.03))

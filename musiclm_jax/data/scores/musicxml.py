@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 import zipfile
 
 from musiclm_jax import errors
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.sources import score_files
 
 _MAX_REPEATS = 20  # Of a passage: music21 writes out each.
 _CONTAINER = 'META-INF/container.xml'
 
 
-def read_musicxml(path: str, name: str) -> notes.Score:
+def read_musicxml(path: str, name: str) -> notation.Score:
   """Reads the notes of a score.
 
   Args:
@@ -47,7 +47,7 @@ def read_musicxml(path: str, name: str) -> notes.Score:
     with open(target, 'rb') as file:
       stream = io.BytesIO(file.read())
   stream.name = name
-  return notes.read_midi(stream)
+  return notation.read_midi(stream)
 
 
 def _read_xml(path: str, name: str) -> bytes:

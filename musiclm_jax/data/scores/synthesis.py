@@ -13,7 +13,7 @@ from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data.scores import instruments
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 import soundfile
 
@@ -29,8 +29,8 @@ _BLOCK = 1 << 16  # Frames of stereo read at once.
 _MISSING = (
     r'(?:Instrument not|No preset) found on channel (\d+) \[bank=\d+ prog=(\d+)'
 )
-_A_NOTE = notes.Score(
-    parts=(notes.Part('', 0),),
+_A_NOTE = notation.Score(
+    parts=(notation.Part('', 0),),
     start=np.array([0.0]),
     end=np.array([0.1]),
     pitch=np.array([60]),
@@ -74,7 +74,7 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
 
 
 def render(
-    score: notes.Score, soundfont: str | os.PathLike[str]
+    score: notation.Score, soundfont: str | os.PathLike[str]
 ) -> Float[np.ndarray, ' samples']:
   """Renders a score.
 
@@ -101,13 +101,13 @@ def render(
 
 
 def _synthesize(
-    score: notes.Score, soundfont: str | os.PathLike[str], timeout: float
+    score: notation.Score, soundfont: str | os.PathLike[str], timeout: float
 ) -> tuple[Float[np.ndarray, ' samples'], str]:
   """Returns what FluidSynth makes of a score, and what it says."""
   with tempfile.TemporaryDirectory() as folder:
     source = os.path.join(folder, 'score.mid')
     target = os.path.join(folder, 'score.wav')
-    notes.write_midi(score, source)
+    notation.write_midi(score, source)
     options = ['-ni', '-q', '-g', '0.4', '-r', str(_RENDER_RATE)]
     options += ['-o', 'synth.dynamic-sample-loading=1']
     font = os.path.abspath(soundfont)  # A name may begin with a dash.
@@ -149,7 +149,7 @@ def tied() -> list[str]:
 
 
 def _check_instruments(
-    score: notes.Score, soundfont: str | os.PathLike[str], log: str
+    score: notation.Score, soundfont: str | os.PathLike[str], log: str
 ) -> None:
   """Raises UserError if an instrument was replaced by another, or silence."""
   parts = [score.parts[i] for i in set(score.part.tolist())]
@@ -157,11 +157,11 @@ def _check_instruments(
   missing = {
       instruments.NAMES[int(program)]
       for channel, program in re.findall(_MISSING, log)
-      if int(channel) != notes.DRUM_CHANNEL and int(program) in played
+      if int(channel) != notation.DRUM_CHANNEL and int(program) in played
   }
   # Any drums may do for others, but not none.
   has_drums = any(part.is_drums for part in parts)
-  if has_drums and f'No preset found on channel {notes.DRUM_CHANNEL}' in log:
+  if has_drums and f'No preset found on channel {notation.DRUM_CHANNEL}' in log:
     missing.add(instruments.DRUMS)
   if missing:
     raise errors.UserError(

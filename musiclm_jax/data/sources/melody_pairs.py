@@ -24,7 +24,7 @@ from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data.scores import humming
 from musiclm_jax.data.scores import instruments
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data import renditions
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
@@ -166,7 +166,7 @@ def _kinds(variations: int) -> list[str]:
   return [*KINDS[:variations], *again]
 
 
-def find_melody(score: notes.Score) -> notes.Score:
+def find_melody(score: notation.Score) -> notation.Score:
   """Returns the melody of a score: the highest of its melody parts.
 
   Args:
@@ -193,7 +193,7 @@ def find_melody(score: notes.Score) -> notes.Score:
   program = score.parts[int(line.part[0])].program if len(order) else 0
   return dataclasses.replace(
       line,
-      parts=(notes.Part('melody', program),),
+      parts=(notation.Part('melody', program),),
       start=line.start[order],
       end=end[order],
       pitch=line.pitch[order],
@@ -205,7 +205,7 @@ def find_melody(score: notes.Score) -> notes.Score:
 
 
 def _find_passage(
-    melody: notes.Score, seconds: float, rng: np.random.Generator
+    melody: notation.Score, seconds: float, rng: np.random.Generator
 ) -> float | None:
   """Returns a place with many notes of the melody; None if it has none."""
   if not len(melody.start):
@@ -219,14 +219,14 @@ def _find_passage(
   return float(places[int(np.argmax(num_notes))])
 
 
-def _frames(melody: notes.Score, start: float, end: float) -> np.ndarray:
+def _frames(melody: notation.Score, start: float, end: float) -> np.ndarray:
   """Returns the pitches of [start, end) seconds at `clips.MELODY_RATE`."""
   line = arranging.Arrangement(melody, (arranging.Role.MELODY,))
   num_frames = round((end - start) * clips.MELODY_RATE)
   return analysis.melody_frames(line, start, num_frames)
 
 
-def _is_melody(melody: notes.Score, start: float, end: float) -> bool:
+def _is_melody(melody: notation.Score, start: float, end: float) -> bool:
   """Whether enough happens in [start, end) seconds to know it again."""
   onsets = np.sum((melody.start >= start) & (melody.start < end))
   frames = _frames(melody, start, end)
@@ -240,8 +240,8 @@ def _is_melody(melody: notes.Score, start: float, end: float) -> bool:
 
 def _render(
     kind: str,
-    score: notes.Score,
-    melody: notes.Score,
+    score: notation.Score,
+    melody: notation.Score,
     soundfont: str,
     rng: np.random.Generator,
 ) -> renditions.Rendition:
@@ -253,14 +253,14 @@ def _render(
   if kind == 'arranged':
     score = arranging.arrange(score, rng, 0, (1.0, 1.0)).score
   elif kind == 'solo':
-    part = notes.Part('', _choose_soloist(melody, rng))
+    part = notation.Part('', _choose_soloist(melody, rng))
     score = dataclasses.replace(melody, parts=(part,))
   audio = synthesis.render(score.accelerate(factor), soundfont)
   audio = io.resample(audio, clips.SAMPLE_RATE, renditions.SAMPLE_RATE)
   return renditions.Rendition(kind, factor, audio)
 
 
-def _choose_soloist(melody: notes.Score, rng: np.random.Generator) -> int:
+def _choose_soloist(melody: notation.Score, rng: np.random.Generator) -> int:
   """Returns a program that can play a melody and is not the one as written."""
   programs = [
       i.program

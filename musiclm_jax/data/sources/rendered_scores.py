@@ -24,7 +24,7 @@ from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data.scores import facts
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import musicxml
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
@@ -100,7 +100,7 @@ def build_scores(
   )
 
 
-def load_score(file: score_files.ScoreFile) -> notes.Score:
+def load_score(file: score_files.ScoreFile) -> notation.Score:
   """Reads the notes of a file.
 
   Raises:
@@ -110,7 +110,7 @@ def load_score(file: score_files.ScoreFile) -> notes.Score:
     if file.name.lower().endswith(score_files.MIDI_SUFFIXES):
       stream = io.BytesIO(score_files.read_bytes(file.path, file.name))
       stream.name = file.name
-      return notes.read_midi(stream)
+      return notation.read_midi(stream)
     return musicxml.read_musicxml(file.path, file.name)
 
 
@@ -198,7 +198,7 @@ def _excerpt(
   return dataclasses.replace(arrangement, score=score), start
 
 
-def _is_music(clip: np.ndarray, score: notes.Score, start: float) -> bool:
+def _is_music(clip: np.ndarray, score: notation.Score, start: float) -> bool:
   """Whether a clip is more than a rest, or what dies away at the end."""
   end = start + len(clip) / clips.SAMPLE_RATE
   score = score.crop(start, end)

@@ -4,18 +4,18 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11, 12)
-PIANO = (notes.Part('', 0),)
+PIANO = (notation.Part('', 0),)
 HARMONIC_MINOR = (0, 2, 3, 5, 7, 8, 11, 12)
 
 
 def make_score(pitches, parts=PIANO, part=None, **fields):
   """Returns a score of one note per second."""
   start = np.arange(len(pitches), dtype=float)
-  return notes.Score(
+  return notation.Score(
       parts=parts,
       start=start,
       end=start + 1,
@@ -43,7 +43,7 @@ class KeyTest(parameterized.TestCase):
     self.assertIsNone(analysis.estimate_key(make_score(range(60, 72))))
 
   def test_drums_have_no_key(self):
-    drums = (notes.Part('', 0, is_drums=True),)
+    drums = (notation.Part('', 0, is_drums=True),)
     score = make_score([36, 38, 42, 36], drums)
     self.assertIsNone(analysis.estimate_key(score))
 
@@ -90,20 +90,20 @@ class TempoTest(parameterized.TestCase):
 class PartsTest(absltest.TestCase):
 
   def test_what_is_faint_is_not_heard(self):
-    parts = (notes.Part('', 0), notes.Part('', 40), notes.Part('', 73))
+    parts = (notation.Part('', 0), notation.Part('', 40), notation.Part('', 73))
     score = make_score([60, 60, 60, 60], parts, [0, 1, 1, 2])
     score.volume[3] = 0.05
     self.assertEqual(analysis.heard_parts(score), [1, 0])
 
   def test_names(self):
-    self.assertEqual(analysis.part_name(notes.Part('', 73)), 'flute')
-    self.assertEqual(analysis.part_name(notes.Part('', 73, True)), 'drums')
+    self.assertEqual(analysis.part_name(notation.Part('', 73)), 'flute')
+    self.assertEqual(analysis.part_name(notation.Part('', 73, True)), 'drums')
 
 
 class MelodyTest(absltest.TestCase):
 
   def test_frames_of_the_melody_part(self):
-    parts = (notes.Part('MELODY', 0), notes.Part('PIANO', 0))
+    parts = (notation.Part('MELODY', 0), notation.Part('PIANO', 0))
     score = make_score([60, 100, 64], parts, [0, 1, 0])
     melody, chords = arranging.Role.MELODY, arranging.Role.CHORDS
     arrangement = arranging.Arrangement(score, (melody, chords))
@@ -115,7 +115,7 @@ class MelodyTest(absltest.TestCase):
 
   def test_the_highest_note_where_no_part_is_a_melody(self):
     score = make_score([60, 70])
-    score = notes.Score(**{**vars(score), 'start': np.array([0.0, 0.2])})
+    score = notation.Score(**{**vars(score), 'start': np.array([0.0, 0.2])})
     arrangement = arranging.Arrangement(score, (arranging.Role.CHORDS,))
     frames = analysis.melody_frames(arrangement, 0.0, 50)
     np.testing.assert_array_equal(frames, [60] * 10 + [70] * 40)

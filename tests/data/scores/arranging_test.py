@@ -4,7 +4,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import instruments
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 Role = arranging.Role
@@ -20,7 +20,7 @@ def make_score(parts, pitches):
       for pitch in chord
   ]
   start, end, pitch, part = map(np.array, zip(*notes))
-  return notes.Score(
+  return notation.Score(
       parts=tuple(parts),
       start=start.astype(float),
       end=end,
@@ -34,10 +34,10 @@ def make_score(parts, pitches):
 
 BAND = make_score(
     [
-        notes.Part('MELODY', 0),
-        notes.Part('PIANO', 0),
-        notes.Part('', 33),
-        notes.Part('', 0, is_drums=True),
+        notation.Part('MELODY', 0),
+        notation.Part('PIANO', 0),
+        notation.Part('', 33),
+        notation.Part('', 0, is_drums=True),
     ],
     [(76,), CHORD, (40,), (36,)],
 )
@@ -52,7 +52,7 @@ class RolesTest(absltest.TestCase):
     )
 
   def test_the_highest_line_is_the_melody(self):
-    parts = [notes.Part('', p) for p in (0, 0, 0, 0)]
+    parts = [notation.Part('', p) for p in (0, 0, 0, 0)]
     score = make_score(parts, [CHORD, (67,), (72,), (36,)])
     self.assertEqual(
         arranging.find_roles(score),
@@ -60,7 +60,7 @@ class RolesTest(absltest.TestCase):
     )
 
   def test_a_lone_part_is_no_melody(self):
-    score = make_score([notes.Part('', 0)], [CHORD])
+    score = make_score([notation.Part('', 0)], [CHORD])
     self.assertEqual(arranging.find_roles(score), (Role.CHORDS,))
 
   def test_polyphony(self):
@@ -96,7 +96,7 @@ class ArrangeTest(parameterized.TestCase):
         self.assertTrue(any(i.can_play(pitches) for i in names))
 
   def test_no_note_is_lost(self):
-    score = make_score([notes.Part('', 0)], [(127,)])
+    score = make_score([notation.Part('', 0)], [(127,)])
     for seed in range(8):
       arrangement = arranging.arrange(score, np.random.default_rng(seed))
       self.assertLen(arrangement.score.start, 4)
@@ -138,7 +138,7 @@ class ArrangeTest(parameterized.TestCase):
     self.assertBetween(drums, 8, 32)
 
   def test_drums_alone_are_kept(self):
-    score = make_score([notes.Part('', 0, is_drums=True)], [(36, 42)])
+    score = make_score([notation.Part('', 0, is_drums=True)], [(36, 42)])
     for seed in range(5):
       arrangement = arranging.arrange(score, np.random.default_rng(seed))
       np.testing.assert_array_equal(arrangement.score.pitch, score.pitch)

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 import mido
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import facts
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 Role = arranging.Role
@@ -21,8 +21,8 @@ def make_arrangement(length=0.9, velocity=80, **changes):
   start[-1] = 0.0
   end = start + length
   end[-1] = len(NOTES)
-  score = notes.Score(
-      parts=(notes.Part('MELODY', 73), notes.Part('', 42)),
+  score = notation.Score(
+      parts=(notation.Part('MELODY', 73), notation.Part('', 42)),
       start=start,
       end=end,
       pitch=np.array([*NOTES, 48]),
@@ -89,7 +89,7 @@ class DescribeTest(parameterized.TestCase):
     self.assertIsNone(described.melody)
 
   def test_the_melody_must_be_the_only_one_of_its_kind(self):
-    parts = (notes.Part('MELODY', 42), notes.Part('', 42))
+    parts = (notation.Part('MELODY', 42), notation.Part('', 42))
     described = describe(make_arrangement(parts=parts))
     self.assertEqual(described.instruments, ('cello',))
     self.assertIsNone(described.melody)

@@ -4,7 +4,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import librosa
 from musiclm_jax.data.scores import humming
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 PITCHES = (60, 64, 67, 72, 65, 62)
@@ -12,8 +12,8 @@ PITCHES = (60, 64, 67, 72, 65, 62)
 
 def make_melody(pitches=PITCHES, seconds=1.0, gap=0.0):
   start = np.arange(len(pitches)) * seconds
-  return notes.Score(
-      parts=(notes.Part('melody', 0),),
+  return notation.Score(
+      parts=(notation.Part('melody', 0),),
       start=start,
       end=start + seconds - gap,
       pitch=np.array(pitches),

@@ -10,11 +10,11 @@ from musiclm_jax import errors
 from musiclm_jax.data.scores import musicxml
 import numpy as np
 
-from tests.data import scores_test
+from tests.data.sources import rendered_scores_test
 
 CONTAINER = """<container><rootfiles>
 <rootfile full-path="b.xml"/></rootfiles></container>"""
-OTHER = scores_test.XML.replace('<step>A', '<step>C')
+OTHER = rendered_scores_test.XML.replace('<step>A', '<step>C')
 
 
 class ReadTest(absltest.TestCase):
@@ -36,12 +36,12 @@ class ReadTest(absltest.TestCase):
     return file.getvalue()
 
   def test_plain(self):
-    score = self.read('a.xml', scores_test.XML.encode())
+    score = self.read('a.xml', rendered_scores_test.XML.encode())
     np.testing.assert_array_equal(score.pitch, [69])
     self.assertEqual(score.parts[0].name, 'Piano')
 
   def test_compressed(self):
-    members = {'a.xml': OTHER, 'b.xml': scores_test.XML}
+    members = {'a.xml': OTHER, 'b.xml': rendered_scores_test.XML}
     score = self.read('a.mxl', self.archive(**members))
     np.testing.assert_array_equal(score.pitch, [60])
     members['META-INF/container.xml'] = CONTAINER

@@ -6,7 +6,7 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import synthesis
 import numpy as np
 
@@ -19,8 +19,8 @@ except ImportError:
 
 
 def make_score(program=0, pitch=69, seconds=1.0):
-  return notes.Score(
-      parts=(notes.Part('', program),),
+  return notation.Score(
+      parts=(notation.Part('', program),),
       start=np.array([0.0]),
       end=np.array([seconds]),
       pitch=np.array([pitch]),
@@ -76,7 +76,7 @@ class RenderTest(absltest.TestCase):
 
   def test_onsets_are_where_the_notes_are(self):
     score = make_score(seconds=0.5)
-    score = notes.Score(
+    score = notation.Score(
         **{
             **vars(score),
             'start': np.array([1.0]),
@@ -92,7 +92,7 @@ class RenderTest(absltest.TestCase):
       synthesis.render(make_score(seconds=3700.0), SOUNDFONT)
 
   def test_rejects_silence(self):
-    score = notes.Score(**{**vars(make_score()), 'velocity': np.array([1])})
+    score = notation.Score(**{**vars(make_score()), 'velocity': np.array([1])})
     with mock.patch.object(synthesis, '_SILENCE', 1.0):
       with self.assertRaisesRegex(ValueError, 'rendered to silence'):
         synthesis.render(score, SOUNDFONT)

@@ -12,7 +12,7 @@ from musiclm_jax.data.scores import humming
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import melody_pairs
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.sources import rendered_scores
 from musiclm_jax.data.sources import score_files
 import numpy as np
@@ -30,7 +30,7 @@ TUNE = (72, 74, 76, 77, 79, 77, 76, 74)
 def make_score(notes, parts):
   """Returns a score of (start, end, pitch, part)s."""
   start, end, pitch, part = map(np.array, zip(*sorted(notes)))
-  return notes.Score(
+  return notation.Score(
       parts=tuple(parts),
       start=start.astype(float),
       end=end.astype(float),
@@ -48,7 +48,9 @@ def make_song(beats=48):
     time = 1.0 + 0.5 * beat
     notes.append((time, time + 0.5, TUNE[beat % len(TUNE)], 0))
     notes += [(time, time + 0.5, pitch, 1) for pitch in (48, 52, 55)]
-  return make_score(notes, [notes.Part('MELODY', 73), notes.Part('PIANO', 0)])
+  return make_score(
+      notes, [notation.Part('MELODY', 73), notation.Part('PIANO', 0)]
+  )
 
 
 class FindMelodyTest(parameterized.TestCase):
@@ -73,17 +75,17 @@ class FindMelodyTest(parameterized.TestCase):
         (2, 3, 65, 0),
     ]
     self.assertEqual(
-        self.find(notes, [notes.Part('vocal', 0)]),
+        self.find(notes, [notation.Part('vocal', 0)]),
         [(0, 1, 60), (1, 2, 72), (2, 3, 65)],
     )
 
   def test_without_melody_part_all_but_drums_count(self):
-    parts = [notes.Part('', 0), notes.Part('', 0, is_drums=True)]
+    parts = [notation.Part('', 0), notation.Part('', 0, is_drums=True)]
     found = self.find([(0, 1, 60, 0), (0, 1, 64, 0), (0, 1, 90, 1)], parts)
     self.assertEqual(found, [(0, 1, 64)])
 
   def test_drums_have_none(self):
-    found = self.find([(0, 1, 38, 0)], [notes.Part('', 0, is_drums=True)])
+    found = self.find([(0, 1, 38, 0)], [notation.Part('', 0, is_drums=True)])
     self.assertEqual(found, [])
 
 
@@ -186,10 +188,10 @@ class ReadPhrasesTest(parameterized.TestCase):
       ('rests', [(i, i + 0.2, 60 + i % 5, 0) for i in range(20)]),
   )
   def test_leaves_out_what_is_no_melody(self, notes):
-    self.assertEqual(self.read(make_score(notes, [notes.Part('', 0)])), [])
+    self.assertEqual(self.read(make_score(notes, [notation.Part('', 0)])), [])
 
   def test_leaves_out_drums(self):
-    drums = [notes.Part('', 0, is_drums=True)]
+    drums = [notation.Part('', 0, is_drums=True)]
     self.assertEqual(self.read(make_score([(0, 1, 38, 0)], drums)), [])
 
 
@@ -214,7 +216,7 @@ class BuildTest(parameterized.TestCase):
     (self.folder / 'songs').mkdir()
     for i in range(3):
       song = make_song(beats=13).transpose(i)
-      notes.write_midi(song, self.folder / 'songs' / f'{i}.mid')
+      notation.write_midi(song, self.folder / 'songs' / f'{i}.mid')
     melody_pairs.build_melody_pairs(
         [self.folder / 'songs'],
         self.folder / 'data',

@@ -8,7 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 from musiclm_jax.data.sources import mutopia
 import numpy as np
 
@@ -47,8 +47,8 @@ class MutopiaTest(parameterized.TestCase):
 
     def run(command, folder):
       if command[0] == 'lilypond':
-        score = notes.Score(
-            parts=(notes.Part('', 0),),
+        score = notation.Score(
+            parts=(notation.Part('', 0),),
             start=np.zeros(1),
             end=np.ones(1),
             pitch=np.array([60]),
@@ -58,7 +58,7 @@ class MutopiaTest(parameterized.TestCase):
         )
         self.compiled.append(pathlib.Path(command[-1]).name)
         if 'broken' not in command[-1]:
-          notes.write_midi(score, folder / 'score-0.midi')
+          notation.write_midi(score, folder / 'score-0.midi')
 
     self.compiled = []
     with mock.patch.object(shutil, 'which', return_value='lilypond'):
@@ -128,7 +128,7 @@ class MutopiaTest(parameterized.TestCase):
     with open(index, newline='', encoding='utf-8') as file:
       (row,) = csv.DictReader(file)
     self.assertEqual(row['key'], 'A minor')
-    score = notes.read_midi(self.output / row['file'])
+    score = notation.read_midi(self.output / row['file'])
     np.testing.assert_array_equal(score.pitch, [57, 59, 60, 62])
     np.testing.assert_allclose(score.start, [0, 0.5, 1.0, 1.5])
     self.assertEqual(score.metres[0], (0.0, '3/4'))

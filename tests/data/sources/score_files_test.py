@@ -12,7 +12,7 @@ from musiclm_jax.data.sources import score_files
 from musiclm_jax.data.sources import rendered_scores
 import numpy as np
 
-from tests.data import scores_test
+from tests.data.sources import rendered_scores_test
 
 
 class ScoreFilesTest(parameterized.TestCase):
@@ -27,7 +27,7 @@ class ScoreFilesTest(parameterized.TestCase):
   @parameterized.parameters('index.csv', 'index.jsonl')
   def test_index(self, name):
     for song in 'abc':
-      scores_test.write_song(self.folder / f'{song}.mid')
+      rendered_scores_test.write_song(self.folder / f'{song}.mid')
     row = {'file': 'b.mid', 'work': 'Opus 1', 'tempo': '90', 'key': 'E minor'}
     row |= {'title': 'Waltz', 'license': 'MIT', 'source': 'here'}
     text = json.dumps(row)
@@ -41,7 +41,7 @@ class ScoreFilesTest(parameterized.TestCase):
     self.assertEqual(file.metadata.title, 'Waltz')
 
   def test_zip(self):
-    scores_test.write_song(self.folder / 'a.mid')
+    rendered_scores_test.write_song(self.folder / 'a.mid')
     archive = self.folder / 'songs.zip'
     with zipfile.ZipFile(archive, 'w') as file:
       file.write(self.folder / 'a.mid', 'deep/a.mid')
@@ -50,7 +50,7 @@ class ScoreFilesTest(parameterized.TestCase):
     self.assertLen(rendered_scores.load_score(file).start, 96)
 
   def test_musicxml(self):
-    (self.folder / 'a.musicxml').write_text(scores_test.XML)
+    (self.folder / 'a.musicxml').write_text(rendered_scores_test.XML)
     (file,), _ = score_files.find_scores(self.folder)
     np.testing.assert_array_equal(rendered_scores.load_score(file).pitch, [69])
 
@@ -66,7 +66,7 @@ class ScoreFilesTest(parameterized.TestCase):
       score_files.find_scores(self.folder / 'nowhere')
 
   def test_rejects_an_index_of_other_files(self):
-    scores_test.write_song(self.folder / 'a.mid')
+    rendered_scores_test.write_song(self.folder / 'a.mid')
     (self.folder / 'index.csv').write_text('file\nz.mid\n')
     with self.assertRaisesRegex(ValueError, '1 are not there, e.g. z.mid'):
       score_files.find_scores(self.folder)
@@ -76,16 +76,16 @@ class ScoreFilesTest(parameterized.TestCase):
       ('key', 'H', "bad row for a.mid: a key must be like .* is 'H'"),
   )
   def test_rejects_bad_metadata(self, column, value, message):
-    scores_test.write_song(self.folder / 'a.mid')
+    rendered_scores_test.write_song(self.folder / 'a.mid')
     (self.folder / 'index.csv').write_text(f'file,{column}\na.mid,{value}\n')
     with self.assertRaisesRegex(ValueError, message):
       score_files.find_scores(self.folder)
 
   def test_several_sources(self):
-    scores_test.write_song(self.folder / 'a.mid')
+    rendered_scores_test.write_song(self.folder / 'a.mid')
     other = self.folder.with_name('hymns')
     other.mkdir()
-    scores_test.write_song(other / 'a.mid')
+    rendered_scores_test.write_song(other / 'a.mid')
     (other / 'a.txt').touch()
     files, left_out = score_files.gather_scores([self.folder, other])
     self.assertEqual([f.work for f in files], ['songs/a', 'hymns/a'])

@@ -6,7 +6,7 @@ import tempfile
 
 from absl.testing import absltest
 import mido
-from musiclm_jax.data.scores import notes
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 
@@ -30,8 +30,8 @@ def make_file(*tracks, ticks_per_beat=480):
 def make_score(notes, parts=None, **fields):
   """Returns a score of (start, end, pitch, part) notes."""
   start, end, pitch, part = zip(*notes)
-  parts = parts or [notes.Part('', 0)] * (max(part) + 1)
-  return notes.Score(
+  parts = parts or [notation.Part('', 0)] * (max(part) + 1)
+  return notation.Score(
       parts=tuple(parts),
       start=np.array(start, float),
       end=np.array(end, float),
@@ -47,7 +47,7 @@ class ReadTest(absltest.TestCase):
 
   def test_times_follow_the_tempo_map(self):
     # A beat at 120 bpm, then at 60 bpm from the middle of the second note.
-    score = notes.read_midi(
+    score = notation.read_midi(
         make_file(
             [
                 ('set_tempo', {'tempo': 500_000}),
@@ -76,7 +76,7 @@ class ReadTest(absltest.TestCase):
           ('note_off', {'note': 60, 'channel': channel, 'time': 10}),
       ]
 
-    score = notes.read_midi(
+    score = notation.read_midi(
         make_file(
             [('track_name', {'name': 'MELODY '}), *note(0)],
             [
@@ -91,15 +91,15 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(
         score.parts,
         (
-            notes.Part('MELODY', 0),
-            notes.Part('', 40),
-            notes.Part('', 73),
-            notes.Part('', 0, is_drums=True),
+            notation.Part('MELODY', 0),
+            notation.Part('', 40),
+            notation.Part('', 73),
+            notation.Part('', 0, is_drums=True),
         ),
     )
 
   def test_faders_are_volume(self):
-    score = notes.read_midi(
+    score = notation.read_midi(
         make_file(
             [
                 ('control_change', {'control': 7, 'value': 0}),
@@ -114,25 +114,29 @@ class ReadTest(absltest.TestCase):
     np.testing.assert_array_equal(score.volume, [0.0, 1.0])
 
   def test_a_note_that_is_not_released_ends_with_its_track(self):
-    score = notes.read_midi(
+    score = notation.read_midi(
         make_file([('note_on', {'note': 60}), ('end_of_track', {'time': 960})])
     )
     np.testing.assert_allclose(score.end, [1.0])
 
   def test_rejects_what_is_no_midi(self):
     with self.assertRaisesRegex(ValueError, 'must be a MIDI file'):
-      notes.read_midi(io.BytesIO(b'MThd but cut'))
+      notation.read_midi(io.BytesIO(b'MThd but cut'))
 
   def test_rejects_a_file_without_notes(self):
     with self.assertRaisesRegex(ValueError, 'must have notes'):
-      notes.read_midi(make_file([('text', {'text': 'nothing'})]))
+      notation.read_midi(make_file([('text', {'text': 'nothing'})]))
 
 
 class WriteTest(absltest.TestCase):
 
   def test_round_trip(self):
     pedal = mido.Message('control_change', control=64, value=127)
-    parts = (notes.Part('', 5), notes.Part('', 40), notes.Part('', 0, True))
+    parts = (
+        notation.Part('', 5),
+        notation.Part('', 40),
+        notation.Part('', 0, True),
+    )
     score = make_score(
         [(0.0, 1.0, 60, 0), (0.5, 0.75, 40, 2), (1.0, 2.0, 60, 1)],
         parts,
@@ -141,8 +145,8 @@ class WriteTest(absltest.TestCase):
     path = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory()), 'score.mid'
     )
-    notes.write_midi(score, path)
-    read = notes.read_midi(path)
+    notation.write_midi(score, path)
+    read = notation.read_midi(path)
     np.testing.assert_allclose(read.start, score.start, atol=1e-3)
     np.testing.assert_allclose(read.end, score.end, atol=1e-3)
     programs = [(p.program, p.is_drums) for p in read.parts]
@@ -159,20 +163,20 @@ class WriteTest(absltest.TestCase):
     path = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory()), 'score.mid'
     )
-    notes.write_midi(score, path)
-    np.testing.assert_allclose(notes.read_midi(path).start, [0.0, 1.0])
+    notation.write_midi(score, path)
+    np.testing.assert_allclose(notation.read_midi(path).start, [0.0, 1.0])
 
   def test_parts_with_a_program_share_channels_where_these_run_out(self):
     notes = [(i, i + 1, 60, i) for i in range(30)]
-    parts = [notes.Part('', i % 15) for i in range(30)]
+    parts = [notation.Part('', i % 15) for i in range(30)]
     path = pathlib.Path(
         self.enterContext(tempfile.TemporaryDirectory()), 'score.mid'
     )
-    notes.write_midi(make_score(notes, parts), path)
-    self.assertLen(notes.read_midi(path).parts, 15)
-    parts = [notes.Part('', i % 16) for i in range(30)]
+    notation.write_midi(make_score(notes, parts), path)
+    self.assertLen(notation.read_midi(path).parts, 15)
+    parts = [notation.Part('', i % 16) for i in range(30)]
     with self.assertRaisesRegex(ValueError, 'at most 15 programs.*16'):
-      notes.write_midi(make_score(notes, parts), path)
+      notation.write_midi(make_score(notes, parts), path)
 
 
 class ChangeTest(absltest.TestCase):
@@ -181,7 +185,7 @@ class ChangeTest(absltest.TestCase):
     super().setUp()
     self.score = make_score(
         [(1.0, 3.0, 60, 0), (2.0, 4.0, 36, 1), (4.0, 5.0, 125, 0)],
-        (notes.Part('', 0), notes.Part('', 0, is_drums=True)),
+        (notation.Part('', 0), notation.Part('', 0, is_drums=True)),
         tempos=((0.0, 60.0), (2.0, 90.0)),
     )
 
