@@ -80,7 +80,7 @@ class Doctor:
       verdict = self.verdicts[name] = Verdict()
       self._read_records(folder, verdict)
       self._try_one_batch(name, folder, verdict)
-      if name in stages.names():
+      if name in stages.PAPER:
         self._swap(name, verdict)
         self._look_upstream(name, verdict)
 
@@ -170,7 +170,7 @@ def _find_runs(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   if is_run(folder):
     return {folder.resolve().name: folder}
   stage_names = sorted(
-      stages.names(),
+      stages.PAPER,
       key=lambda name: sampler.STAGES.index(
           stages.get_stage(name).targets.name
       ),

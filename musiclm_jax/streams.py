@@ -110,12 +110,18 @@ class Stage:
     inputs: Streams it is given, in the order they are laid out in examples.
     targets: The stream it predicts.
     crop_seconds: Length of a training example.
+    is_independent: Whether the windows of long pieces are sampled side by side,
+      none knowing another: right where targets depend on the inputs of their
+      own time alone. Else each window goes on from the one before.
+    temperature: The temperature that its tokens are sampled at by default.
   """
 
   name: str
   inputs: tuple[Stream, ...]
   targets: Stream
   crop_seconds: float
+  is_independent: bool = False
+  temperature: float = 1.0
 
   @property
   def grid(self) -> float:
@@ -189,6 +195,8 @@ class Stage:
         'inputs': [stream.to_json() for stream in self.inputs],
         'targets': self.targets.to_json(),
         'crop_seconds': self.crop_seconds,
+        'is_independent': self.is_independent,
+        'temperature': self.temperature,
     }
 
   @classmethod

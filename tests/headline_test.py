@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.data import rendering_test
-from tests.data import scores_test
+from tests.data.scores import synthesis_test
+from tests.data.sources import rendered_scores_test
 
 TONES = ('calm', 'bright', 'dark', 'slow', 'fast', 'soft', 'loud', 'warm')
 # On top of the size tiny: what compiles and runs in seconds. MuLan trains for
@@ -176,15 +176,17 @@ class HeadlineTest(absltest.TestCase):
       shutil.which('fluidsynth') is None, 'the program fluidsynth is missing'
   )
   @absltest.skipIf(
-      rendering_test.SOUNDFONT is None, 'pretty_midi, which has one, is missing'
+      synthesis_test.SOUNDFONT is None, 'pretty_midi, which has one, is missing'
   )
   def test_from_scores_to_music_that_follows_a_melody(self):
     self.data.mkdir()
     for i in range(4):
-      scores_test.write_song(self.data / f'{i}.mid', beats=24, tonic=55 + i)
+      rendered_scores_test.write_song(
+          self.data / f'{i}.mid', beats=24, tonic=55 + i
+      )
     (self.data / '4.mid').write_bytes(b'MThd')
     told = self.run_recipe(
-        '--melody', '--skip_bad', '--soundfont', rendering_test.SOUNDFONT
+        '--melody', '--skip_bad', '--soundfont', synthesis_test.SOUNDFONT
     )
     self.assertIn('5 scores', told)
     stages = ('semantic_melody', 'coarse_melody', 'fine')

@@ -100,7 +100,11 @@ def _write_tokenizers(directory, seed: int) -> dict[str, str]:
   audio = jax.ShapeDtypeStruct((1, MULAN_CONFIG.window_samples), np.float32)
   text_ids = jax.ShapeDtypeStruct((1, 8), np.int32)
   shapes = _shapes(mulan.MuLan(MULAN_CONFIG), audio, text_ids)
-  codes = (mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, MULAN_CONFIG.embed_dim)
+  codes = (
+      MULAN_CONFIG.num_quantizers,
+      MULAN_CONFIG.codebook_size,
+      MULAN_CONFIG.embed_dim,
+  )
   shapes['codebooks'] = {'codes': jax.ShapeDtypeStruct(codes, np.float32)}
   hashes['mulan'] = parts.save(
       directory,
@@ -130,7 +134,7 @@ def _write_melody(directory, seed: int) -> str:
   """Writes the part 'melody'; returns its sha256."""
   audio = jax.ShapeDtypeStruct((1, MELODY_CONFIG.window_samples), np.float32)
   shapes = _shapes(melody.MelodyNet(MELODY_CONFIG), audio)
-  codes = (melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE)
+  codes = (MELODY_CONFIG.num_quantizers, MELODY_CONFIG.codebook_size)
   shapes['codebooks'] = {
       'codes': jax.ShapeDtypeStruct(
           (*codes, MELODY_CONFIG.melody_dim), np.float32

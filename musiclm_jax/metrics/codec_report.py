@@ -144,10 +144,11 @@ def opus_rows(audio: Sequence[Audio], sample_rate: int) -> list[report.Row]:
 
 
 def perplexity_rows(
-    tokens: Sequence[streams.Tokens], codebook_size: int
+    tokens: Sequence[streams.Tokens], written: Sequence[streams.Stream]
 ) -> list[report.Row]:
   """Returns the codes in use of each quantizer, and the least of them."""
-  codes = np.concatenate([acoustic.join(t)[0] for t in tokens])
+  codes = np.concatenate([acoustic.join(t, written)[0] for t in tokens])
+  codebook_size = written[0].codebook_size
   found = codec_metrics.codebook_perplexity(codes, codebook_size).tolist()
   named = {f'quantizer {i + 1}': value for i, value in enumerate(found)}
   named[f'least of {len(found)} quantizers'] = min(found)
@@ -193,5 +194,5 @@ def evaluate(
   return [
       *(_codec_row(audio, tokens, codec, n) for n in NUM_QUANTIZERS),
       *opus_rows(audio, codec.sample_rate),
-      *perplexity_rows(tokens, codec.config.codebook_size),
+      *perplexity_rows(tokens, codec.streams),
   ]

@@ -20,7 +20,6 @@ import numpy as np
 
 NAME = 'melody'
 SAMPLE_RATE = 16000
-NUM_QUANTIZERS, CODEBOOK_SIZE = 24, 512
 # 64 and 20 ms, and the range of voices and their first harmonics: pitch shows.
 _MEL_WINDOW, _MEL_HOP = 1024, 320
 _MIN_HZ, _MAX_HZ = 60.0, 5000.0
@@ -45,6 +44,8 @@ class MelodyConfig:
     num_segments: Parts of a window that are averaged before they are joined, so
       that what comes when is not lost, but it may come a little late (ours).
     dropout_rate: Of what each layer adds to the residual stream.
+    num_quantizers: Tokens of an embedding.
+    codebook_size: Codes of each.
     window_seconds: Audio that one embedding stands for.
     dtype: Of the arithmetic; parameters are float32.
   """
@@ -59,6 +60,8 @@ class MelodyConfig:
   melody_dim: int = 192
   num_segments: int = 10
   dropout_rate: float = 0.1
+  num_quantizers: int = 24
+  codebook_size: int = 512
   window_seconds: float = 4.0
   dtype: str = 'float32'
 

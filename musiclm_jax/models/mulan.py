@@ -22,7 +22,6 @@ import numpy as np
 
 SAMPLE_RATE = 16000
 STRIDE_SECONDS = 1  # From one window of a long clip to the next (section 3.1).
-NUM_QUANTIZERS, CODEBOOK_SIZE = 12, 1024  # MusicLM, section 3.1.
 _MEL_WINDOW, _MEL_HOP = 400, 160  # 25 and 10 ms.
 # Rough moments of the log-mel of music, so that towers see unit variance.
 _LOG_MEL_MEAN, _LOG_MEL_STD = -3.0, 4.0
@@ -39,6 +38,8 @@ class MuLanConfig:
     audio: Sizes of the audio tower; their class says which one it is.
     text: Sizes of the text tower.
     embed_dim: Of the space the two share.
+    num_quantizers: Tokens of an embedding.
+    codebook_size: Codes of each.
     window_seconds: Audio that one embedding stands for.
     initial_temperature: Of the contrastive loss; it is learned.
     num_time_masks: SpecAugment: spans of frames hidden from the audio tower.
@@ -51,6 +52,8 @@ class MuLanConfig:
   audio: resnet.ResNetConfig | ast.AstConfig = resnet.ResNetConfig()
   text: bert.BertConfig = bert.BertConfig()
   embed_dim: int = 128
+  num_quantizers: int = 12
+  codebook_size: int = 1024
   window_seconds: float = 10.0
   initial_temperature: float = 0.1
   num_time_masks: int = 2

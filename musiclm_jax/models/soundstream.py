@@ -15,6 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from musiclm_jax import errors
 from musiclm_jax.models import causal
 from musiclm_jax.models import layers
 from musiclm_jax.models import quantizer
@@ -35,6 +36,8 @@ class SoundStreamConfig:
     embed_dim: Width of a frame's embedding.
     num_quantizers: Codebooks.
     codebook_size: Codes in each.
+    streams: Name and number of quantizers of each stream of tokens, the first
+      quantizers first: what a stage each is to write.
     decay: Of the codebooks' running means.
     dtype: Of the convolutions; the quantizer is float32.
   """
@@ -45,13 +48,25 @@ class SoundStreamConfig:
   embed_dim: int = 256
   num_quantizers: int = 12
   codebook_size: int = 1024
+  streams: tuple[tuple[str, int], ...] = (('coarse', 4), ('fine', 8))
   decay: float = 0.99
   dtype: str = 'float32'
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> 'SoundStreamConfig':
     """Returns the config of `dataclasses.asdict`, read back from JSON."""
-    return cls(**{**values, 'strides': tuple(values['strides'])})
+    values = {**values, 'strides': tuple(values['strides'])}
+    if 'streams' in values:
+      values['streams'] = tuple((name, n) for name, n in values['streams'])
+    return cls(**values)
+
+  def __post_init__(self):
+    num_quantizers = sum(n for _, n in self.streams)
+    if num_quantizers != self.num_quantizers:
+      raise errors.UserError(
+          f'streams must have num_quantizers, {self.num_quantizers}, in all,'
+          f' but {self.streams} have {num_quantizers}.'
+      )
 
   @property
   def hop_length(self) -> int:

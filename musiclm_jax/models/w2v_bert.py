@@ -45,6 +45,7 @@ class W2vBertConfig:
     codebook_size: Codes of the contrastive codebook.
     codebook_dim: Width of a code. Few dimensions (ours, as in BEST-RQ, arXiv
       2202.01855) give frames that are alike codes that are.
+    num_centroids: Semantic tokens that k-means tells apart.
     dropout_rate: Of every residual branch.
     dtype: Of the arithmetic, 'float32' or 'bfloat16'.
   """
@@ -62,6 +63,7 @@ class W2vBertConfig:
   semantic_layer: int = 7
   codebook_size: int = 1024
   codebook_dim: int = 16
+  num_centroids: int = 1024
   dropout_rate: float = 0.1
   dtype: str = 'float32'
 

@@ -1,26 +1,145 @@
-"""The stages of MusicLM, by name."""
+"""Stages from the names of their streams, and those of the paper."""
 
-from collections.abc import Mapping
-import dataclasses
-import importlib
-import pathlib
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from musiclm_jax import errors
 from musiclm_jax import streams
+from musiclm_jax.tokenizers import base as tokenizers
+
+Streams = Mapping[str, streams.Stream]
+
+OPTIONAL = '?'  # Ends the name of an input that a stage can do without.
+_PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
 
 
-def names() -> list[str]:
-  """Returns the name of every stage: each module beside this one."""
-  modules = pathlib.Path(__file__).parent.glob('[a-z]*.py')
-  return sorted(m.stem for m in modules if m.stem != 'base')
+def make(
+    name: str,
+    inputs: Sequence[str],
+    targets: str,
+    known: Streams,
+    crop_seconds: float,
+    is_independent: bool = False,
+    temperature: float = 1.0,
+) -> streams.Stage:
+  """Makes a stage of the streams with some names.
+
+  Args:
+    name: Name of the stage.
+    inputs: Names of the streams it reads, in order; one that ends with '?' is
+      left out where there is no such stream.
+    targets: Name of the stream it writes.
+    known: The streams there are, by name.
+    crop_seconds: See `streams.Stage`.
+    is_independent: See `streams.Stage`.
+    temperature: See `streams.Stage`.
+
+  Raises:
+    UserError: If there is no stream of one of the names.
+  """
+  needed = [
+      n.removesuffix(OPTIONAL)
+      for n in inputs
+      if not n.endswith(OPTIONAL) or n.removesuffix(OPTIONAL) in known
+  ]
+  for missing in {*needed, targets} - set(known):
+    raise errors.UserError(
+        f"stage '{name}' must read and write streams that there are,"
+        f" {sorted(known)}, but names '{missing}'. Tokenize with a model that"
+        ' writes it, or change the inputs or targets of the stage.'
+    )
+  return streams.Stage(
+      name,
+      tuple(known[n] for n in needed),
+      known[targets],
+      crop_seconds,
+      is_independent,
+      temperature,
+  )
+
+
+def _paper(name, inputs, targets, crop_seconds, **options) -> streams.Stage:
+  return make(name, inputs, targets, _PAPER_STREAMS, crop_seconds, **options)
+
+
+# MusicLM 3.2, AudioLM 3.3, and section 4.5 for melodies; temperatures of 4.1.
+PAPER = {
+    stage.name: stage
+    for stage in (
+        _paper('semantic', ('mulan',), 'semantic', 30.0),
+        _paper('semantic_melody', ('mulan', 'melody'), 'semantic', 30.0),
+        _paper(
+            'coarse', ('mulan', 'semantic'), 'coarse', 10.0, temperature=0.95
+        ),
+        _paper(
+            'coarse_melody',
+            ('mulan', 'melody', 'semantic'),
+            'coarse',
+            10.0,
+            temperature=0.95,
+        ),
+        _paper(
+            'fine',
+            ('coarse',),
+            'fine',
+            3.0,
+            is_independent=True,
+            temperature=0.4,
+        ),
+    )
+}
+
+
+def get_stage(
+    name: str,
+    crop_seconds: float | None = None,
+    inputs: Sequence[str] | None = None,
+    targets: str | None = None,
+    known: Streams | None = None,
+    **options: Any,
+) -> streams.Stage:
+  """Returns a stage of the paper, changed as asked for, or another one.
+
+  Args:
+    name: Name of the stage. What is not given is that of the paper's stage of
+      the name; of another name, all must be given.
+    crop_seconds: Length of a training example.
+    inputs: See `make`.
+    targets: See `make`.
+    known: See `make`; the streams of the paper by default.
+    **options: Other fields of `streams.Stage`.
+
+  Raises:
+    UserError: If there is no such stage or stream.
+  """
+  paper = PAPER.get(name)
+  if paper is None and None in (crop_seconds, inputs, targets):
+    raise errors.UserError(
+        f'stage must be one of {list(PAPER)}, or have crop_seconds, inputs and'
+        f" targets of its own, but is '{name}'."
+    )
+  if paper is not None:
+    crop_seconds = crop_seconds or paper.crop_seconds
+    inputs = inputs or [s.name for s in paper.inputs]
+    targets = targets or paper.targets.name
+    own = {k: getattr(paper, k) for k in ('is_independent', 'temperature')}
+    options = {**own, **options}
+  return make(
+      name,
+      cast(Sequence[str], inputs),
+      cast(str, targets),
+      _PAPER_STREAMS if known is None else known,
+      cast(float, crop_seconds),
+      **options,
+  )
 
 
 def of_part(config: Mapping[str, Any]) -> streams.Stage:
   """Returns the stage that the config of a part describes.
 
   Args:
-    config: Its 'stage', as `Stage.to_json` or, in parts of before, a name.
+    config: Config whose 'stage' is `Stage.to_json` or, in parts of before, the
+      name of one of the paper's stages.
 
   Raises:
     UserError: If there is no stage of that name.
@@ -30,19 +149,27 @@ def of_part(config: Mapping[str, Any]) -> streams.Stage:
   return streams.Stage.from_json(config['stage'])
 
 
-def get_stage(name: str, crop_seconds: float | None = None) -> streams.Stage:
-  """Returns the STAGE of `musiclm_jax.stages.<name>`.
+def order(stages: Mapping[str, streams.Stage]) -> tuple[str, ...]:
+  """Returns the names of stages, each after those whose targets it reads.
 
   Args:
-    name: Of the stage.
-    crop_seconds: Overrides the paper's length of a training example.
+    stages: Stages by the names of the streams they write.
 
   Raises:
-    UserError: If there is no such stage.
+    UserError: If two stages read each other's targets.
   """
-  if name not in names():
-    raise errors.UserError(f"stage must be one of {names()}, but is '{name}'.")
-  stage = importlib.import_module(f'musiclm_jax.stages.{name}').STAGE
-  if crop_seconds is None:
-    return stage
-  return dataclasses.replace(stage, crop_seconds=crop_seconds)
+  placed: list[str] = []
+  while len(placed) < len(stages):
+    ready = [
+        name
+        for name, stage in stages.items()
+        if name not in placed
+        and all(s.name not in stages or s.name in placed for s in stage.inputs)
+    ]
+    if not ready:
+      raise errors.UserError(
+          'stages must read the targets of stages before them, but'
+          f' {sorted(set(stages) - set(placed))} read each other.'
+      )
+    placed += ready
+  return tuple(placed)

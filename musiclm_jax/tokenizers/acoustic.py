@@ -1,54 +1,59 @@
-"""Acoustic tokens: codes of one codec, in a coarse and a fine stream.
+"""Acoustic tokens: codes of one codec, shared out to streams.
 
-The first n quantizers are tokens of their own, of a lower bitrate: 'coarse'
-holds as many of them as it can, and 'fine' the rest, if any is left.
+The first n quantizers are tokens of their own, of a lower bitrate: the first
+stream holds as many of them as it can, and each other one what is left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Int
 from musiclm_jax import errors
 from musiclm_jax import streams as streams_lib
-from musiclm_jax.tokenizers import base
 import numpy as np
 
-STREAMS = (base.COARSE, base.FINE)
-NUM_QUANTIZERS = sum(s.num_quantizers for s in STREAMS)
+Streams = Sequence[streams_lib.Stream]
 
 
-def check_num_quantizers(num_quantizers: int | None) -> int:
+def num_quantizers(streams: Streams) -> int:
+  """Returns the number of quantizers of all streams."""
+  return sum(s.num_quantizers for s in streams)
+
+
+def check_num_quantizers(count: int | None, streams: Streams) -> int:
   """Returns how many quantizers to use, all for None.
 
   Raises:
     UserError: If there are not so many.
   """
-  if num_quantizers is None:
-    return NUM_QUANTIZERS
-  if not 1 <= num_quantizers <= NUM_QUANTIZERS:
+  most = num_quantizers(streams)
+  if count is None:
+    return most
+  if not 1 <= count <= most:
     raise errors.UserError(
-        f'num_quantizers must be in [1, {NUM_QUANTIZERS}], but is'
-        f' {num_quantizers}. Each takes 0.5 kbps.'
+        f'num_quantizers must be in [1, {most}], but is {count}.'
     )
-  return num_quantizers
+  return count
 
 
 def split(
-    codes: Int[np.ndarray, 'batch frames quantizers'],
+    codes: Int[np.ndarray, 'batch frames quantizers'], streams: Streams
 ) -> streams_lib.Tokens:
   """Returns the streams of the first quantizers' codes."""
-  num_coarse = base.COARSE.num_quantizers
-  tokens = {base.COARSE.name: codes[..., :num_coarse]}
-  if codes.shape[-1] > num_coarse:
-    tokens[base.FINE.name] = codes[..., num_coarse:]
+  tokens, first = {}, 0
+  for stream in streams:
+    if first < codes.shape[-1]:
+      tokens[stream.name] = codes[..., first : first + stream.num_quantizers]
+    first += stream.num_quantizers
   return tokens
 
 
-def join(tokens: Mapping[str, np.ndarray]) -> np.ndarray:
+def join(tokens: Mapping[str, np.ndarray], streams: Streams) -> np.ndarray:
   """Returns the codes of streams.
 
   Args:
-    tokens: 'coarse', [batch, frames, 1 to 4]; if it is whole, also 'fine',
-      [batch, frames, 1 to 8].
+    tokens: [batch, frames, quantizers] of the first of the streams; only the
+      last of those may lack some of its last quantizers.
+    streams: All that the codec writes.
 
   Returns:
     [batch, frames, quantizers] int32 codes of the first quantizers.
@@ -56,19 +61,20 @@ def join(tokens: Mapping[str, np.ndarray]) -> np.ndarray:
   Raises:
     UserError: If that is not what the tokens are.
   """
-  if base.COARSE.name not in tokens:
+  there = [s for s in streams if s.name in tokens]
+  if not there or there != list(streams[: len(there)]):
     raise errors.UserError(
-        f"tokens must hold '{base.COARSE.name}', but hold {sorted(tokens)}."
-        ' Fine tokens alone have no audio.'
+        f"tokens must hold '{streams[0].name}', and each stream of"
+        f' {[s.name for s in streams]} before another, but hold'
+        f' {sorted(tokens)}. Finer tokens alone have no audio.'
     )
-  streams = [s for s in STREAMS if s.name in tokens]
-  frames = tokens[base.COARSE.name].shape[:2]
-  for stream in streams:
+  frames = tokens[there[0].name].shape[:2]
+  for stream in there:
     # Only what comes last may lack quantizers.
-    least = 1 if stream is streams[-1] else stream.num_quantizers
+    least = 1 if stream is there[-1] else stream.num_quantizers
     _check_shape(stream, tokens[stream.name], frames, least)
     _check_range(stream, tokens[stream.name])
-  codes = np.concatenate([tokens[s.name] for s in streams], axis=-1)
+  codes = np.concatenate([tokens[s.name] for s in there], axis=-1)
   return codes.astype(np.int32)
 
 
@@ -81,8 +87,8 @@ def _check_shape(stream, array, frames, least):
     raise errors.UserError(
         f'{stream.name} tokens must have shape'
         f' {(*frames, stream.num_quantizers)}, or fewer quantizers if no finer'
-        f' ones follow, but have {array.shape}. Cut coarse and fine tokens to'
-        ' the same frames.'
+        f' ones follow, but have {array.shape}. Cut all streams to the same'
+        ' frames.'
     )
 
 

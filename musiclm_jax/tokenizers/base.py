@@ -1,6 +1,9 @@
 """The interface of everything that turns audio into tokens."""
 
 import abc
+from collections.abc import Mapping, Sequence
+import os
+from typing import Any, cast
 
 from musiclm_jax import errors
 from musiclm_jax import streams as streams_lib
@@ -29,18 +32,43 @@ MELODY = streams_lib.Stream(
     is_conditioning=True,
     is_added=True,
 )
+# What parts and records of before, which do not say so, write.
+PAPER = (MULAN, MELODY, SEMANTIC, COARSE, FINE)
 
 
 class Tokenizer(abc.ABC):
   """Turns audio into the tokens of its streams.
 
   Attributes:
-    streams: What it writes.
+    streams: The streams it writes.
     sample_rate: Of the audio it reads, in Hz.
+    sha256: Hash of the part that holds its weights.
   """
 
   streams: tuple[streams_lib.Stream, ...]
   sample_rate: int
+  sha256: str
+
+  @classmethod
+  @abc.abstractmethod
+  def streams_of(
+      cls, config: Mapping[str, Any]
+  ) -> tuple[streams_lib.Stream, ...]:
+    """Returns the streams that a part of this config writes.
+
+    Args:
+      config: The config of a part, as stored.
+    """
+
+  @classmethod
+  @abc.abstractmethod
+  def from_dir(cls, directory: str | os.PathLike[str]) -> 'Tokenizer':
+    """Loads the part of a model.
+
+    Raises:
+      NotFoundError: If the model has no such part.
+      UserError: If the part is damaged, or not what its config describes.
+    """
 
   @abc.abstractmethod
   def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
@@ -57,12 +85,91 @@ class Tokenizer(abc.ABC):
     """
 
 
+class Embedder(Tokenizer):
+  """A tokenizer that quantizes embeddings of windows of audio.
+
+  Attributes:
+    window_seconds: Audio that one embedding stands for; a window starts each
+      second.
+    codebooks: [quantizers, codes, embed] float32.
+  """
+
+  window_seconds: float
+  codebooks: np.ndarray
+
+  @abc.abstractmethod
+  def embed_audio(self, audio: np.ndarray) -> np.ndarray:
+    """Returns [batch, windows, embed] embeddings of length 1.
+
+    Args:
+      audio: [batch, samples] floats in [-1, 1], at `self.sample_rate`.
+
+    Raises:
+      UserError: If `audio` is not a batch of mono floats in [-1, 1].
+    """
+
+  @abc.abstractmethod
+  def quantize(self, embeddings: np.ndarray) -> np.ndarray:
+    """Returns the tokens of embeddings of length 1."""
+
+
+class TextEmbedder(Embedder):
+  """An embedder of texts, too: its one stream says what a whole clip is like.
+
+  Records keep its embeddings instead of tokens, as those of a crop are averaged
+  before they are quantized.
+  """
+
+  @abc.abstractmethod
+  def embed_text(
+      self, texts: Sequence[str], truncate: bool = True
+  ) -> np.ndarray:
+    """Returns [batch, embed] embeddings of length 1.
+
+    Args:
+      texts: A batch of them.
+      truncate: Whether one that is too long loses its end.
+
+    Raises:
+      UserError: If there is no text, or one is empty, or too long and not to
+        be truncated.
+    """
+
+  @abc.abstractmethod
+  def check_text(self, text: str) -> None:
+    """Raises UserError if a prompt says nothing that the model knows."""
+
+
+class CodecStream(abc.ABC):
+  """A codec over live audio, chunk by chunk."""
+
+  @abc.abstractmethod
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
+    """Takes the next audio; returns the tokens of the frames it completes."""
+
+  @abc.abstractmethod
+  def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
+    """Takes the next tokens; returns the audio that is certain by now."""
+
+
 class Codec(Tokenizer):
-  """A tokenizer whose tokens can be turned back into audio."""
+  """A tokenizer whose tokens can be turned back into audio.
+
+  Its streams have one frame rate; each goes on where the one before it ends.
+  """
 
   @abc.abstractmethod
   def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
     """Returns [batch, samples] audio, from some or all of `self.streams`."""
+
+  @abc.abstractmethod
+  def stream(self, batch_size: int = 1) -> CodecStream:
+    """Returns what encodes and decodes live audio, chunk by chunk."""
+
+  @property
+  def frame_rate(self) -> float:
+    """Frames per second of each of its streams."""
+    return cast(float, self.streams[0].frame_rate)
 
 
 def check_audio(audio: np.ndarray, sample_rate: int) -> None:

@@ -1,6 +1,8 @@
 """Melody tokens of audio: hummed, played or sung (MusicLM, section 4.5)."""
 
+from collections.abc import Mapping
 import os
+from typing import Any
 
 import jax
 from jaxtyping import Float, Int
@@ -14,17 +16,16 @@ import numpy as np
 _quantize = jax.jit(quantizer.quantize)
 
 
-class Melody(base.Tokenizer):
-  """Turns audio into melody tokens, 24 for each window of 4 s.
-
-  There is a window for each second.
+class Melody(base.Embedder):
+  """Turns audio into melody tokens of windows, one for each second.
 
   Attributes:
+    streams: The one it writes.
+    window_seconds: Audio that one embedding stands for.
     codebooks: [quantizers, codes, embed] float32.
     sha256: Of the part.
   """
 
-  streams = (base.MELODY,)
   sample_rate = melody.SAMPLE_RATE
 
   def __init__(
@@ -40,9 +41,17 @@ class Melody(base.Tokenizer):
       codebooks: [quantizers, codes, embed].
       sha256: Of the part that both are from.
     """
+    self.streams = (_stream(embedder.config),)
+    self.window_seconds = embedder.config.window_seconds
     self.codebooks = codebooks
     self.sha256 = sha256
     self._embedder = embedder
+
+  @classmethod
+  def streams_of(
+      cls, config: Mapping[str, Any]
+  ) -> tuple[streams_lib.Stream, ...]:
+    return (_stream(melody.MelodyConfig.from_json(config)),)
 
   @classmethod
   def from_dir(cls, directory: str | os.PathLike[str]) -> 'Melody':
@@ -55,7 +64,7 @@ class Melody(base.Tokenizer):
     part = parts.load(directory, melody.NAME)
     with parts.building(directory, melody.NAME):
       config = melody.MelodyConfig.from_json(part.config)
-      shape = (melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE, config.melody_dim)
+      shape = (config.num_quantizers, config.codebook_size, config.melody_dim)
       expected = jax.ShapeDtypeStruct(shape, np.float32)
       parts.check_variables(
           melody.NAME, part.variables, {'codebooks': {'codes': expected}}
@@ -90,4 +99,17 @@ class Melody(base.Tokenizer):
 
   def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Tokenizes each window of each clip; see `base.Tokenizer`."""
-    return {base.MELODY.name: self.quantize(self.embed_audio(audio))}
+    return {self.streams[0].name: self.quantize(self.embed_audio(audio))}
+
+
+def _stream(config: melody.MelodyConfig) -> streams_lib.Stream:
+  # Section 4.5; a window for each second (ours), not for every third.
+  return streams_lib.Stream(
+      'melody',
+      config.num_quantizers,
+      config.codebook_size,
+      frame_rate=1.0,
+      window_seconds=config.window_seconds,
+      is_conditioning=True,
+      is_added=True,
+  )

@@ -1,7 +1,8 @@
 """MuLan tokens of audio or of text (MusicLM, section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import os
+from typing import Any
 
 import jax
 from jaxtyping import Float, Int
@@ -17,16 +18,16 @@ import numpy as np
 _quantize = jax.jit(quantizer.quantize)
 
 
-class MuLan(base.Tokenizer):
+class MuLan(base.TextEmbedder):
   """Turns audio, or text, into one frame of MuLan tokens.
 
   Attributes:
+    streams: The one it writes.
     window_seconds: Audio that one embedding stands for.
     codebooks: [quantizers, codes, embed] float32.
     sha256: Of the part.
   """
 
-  streams = (base.MULAN,)
   sample_rate = mulan.SAMPLE_RATE
 
   def __init__(
@@ -42,11 +43,18 @@ class MuLan(base.Tokenizer):
       codebooks: [quantizers, codes, embed].
       sha256: Of the part that both are from.
     """
+    self.streams = (_stream(embedder.config),)
     self.window_seconds = embedder.config.window_seconds
     self.codebooks = codebooks
     self.sha256 = sha256
     self._embedder = embedder
     self._checked: set[str] = set()
+
+  @classmethod
+  def streams_of(
+      cls, config: Mapping[str, Any]
+  ) -> tuple[streams_lib.Stream, ...]:
+    return (_stream(mulan.MuLanConfig.from_json(config['config'])),)
 
   @classmethod
   def from_dir(cls, directory: str | os.PathLike[str]) -> 'MuLan':
@@ -59,7 +67,7 @@ class MuLan(base.Tokenizer):
     part = parts.load(directory, 'mulan')
     with parts.building(directory, 'mulan'):
       config = mulan.MuLanConfig.from_json(part.config['config'])
-      shape = (mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, config.embed_dim)
+      shape = (config.num_quantizers, config.codebook_size, config.embed_dim)
       expected = jax.ShapeDtypeStruct(shape, np.float32)
       parts.check_variables(
           'mulan', part.variables, {'codebooks': {'codes': expected}}
@@ -144,7 +152,7 @@ class MuLan(base.Tokenizer):
   def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Tokenizes the average of each clip's windows; see `base.Tokenizer`."""
     embeddings = mulan.pool_windows(self.embed_audio(audio))
-    return {base.MULAN.name: self.quantize(embeddings)}
+    return {self.streams[0].name: self.quantize(embeddings)}
 
   def tokenize_text(self, texts: Sequence[str]) -> streams_lib.Tokens:
     """Tokenizes prompts, with the codebooks of audio.
@@ -162,4 +170,13 @@ class MuLan(base.Tokenizer):
     for text in texts:
       self.check_text(text)
     embeddings = self.embed_text(texts, truncate=False)
-    return {base.MULAN.name: self.quantize(embeddings)}
+    return {self.streams[0].name: self.quantize(embeddings)}
+
+
+def _stream(config: mulan.MuLanConfig) -> streams_lib.Stream:
+  return streams_lib.Stream(
+      'mulan',
+      config.num_quantizers,
+      config.codebook_size,
+      is_conditioning=True,
+  )

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 from jaxtyping import Array
-from musiclm_jax import errors
 from musiclm_jax import streams as streams_lib
 from musiclm_jax.models import causal
 from musiclm_jax.models import parts
@@ -34,10 +33,9 @@ class SoundStream(base.Codec):
 
   Attributes:
     config: Of the trained model.
+    streams: Its quantizers, shared out as the config says.
     sha256: Of the part.
   """
-
-  streams = acoustic.STREAMS
 
   def __init__(
       self,
@@ -59,6 +57,7 @@ class SoundStream(base.Codec):
     """
     self.config = dataclasses.replace(config, dtype=dtype)
     self.sample_rate = config.sample_rate
+    self.streams = _streams(config)
     self.sha256 = sha256
     self._variables = jax.device_put(variables)
     self._max_frames = max_frames
@@ -75,6 +74,12 @@ class SoundStream(base.Codec):
     self._decode_step = jax.jit(functools.partial(step, 'decode'))
 
   @classmethod
+  def streams_of(
+      cls, config: Mapping[str, Any]
+  ) -> tuple[streams_lib.Stream, ...]:
+    return _streams(soundstream.SoundStreamConfig.from_json(config))
+
+  @classmethod
   def from_dir(
       cls, directory: str | os.PathLike[str], dtype: str = 'float32'
   ) -> 'SoundStream':
@@ -86,13 +91,11 @@ class SoundStream(base.Codec):
 
     Raises:
       NotFoundError: If the model has no such part.
-      UserError: If the part is damaged, not what its config describes, or
-        writes other streams than MusicLM's.
+      UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, 'soundstream')
     with parts.building(directory, 'soundstream'):
       config = soundstream.SoundStreamConfig.from_json(part.config)
-      _check_streams(config)
       module = soundstream.SoundStream(config)
       audio = jax.ShapeDtypeStruct((1, config.hop_length), np.float32)
       expected = jax.eval_shape(module.init, jax.random.key(0), audio)
@@ -107,19 +110,18 @@ class SoundStream(base.Codec):
 
     Args:
       audio: [batch, samples] floats in [-1, 1], at `self.sample_rate`.
-      num_quantizers: Of the first, coarsest ones, at 0.5 kbps each; all 12 by
-        default.
+      num_quantizers: Of the first, coarsest ones, all by default.
 
     Returns:
-      'coarse' and 'fine', the first and the other quantizers' tokens; of up to
-      4 quantizers only 'coarse'.
+      The tokens of each of `self.streams`, or of the first ones that hold
+      `num_quantizers`.
 
     Raises:
       UserError: If `audio` is not a batch of mono floats in [-1, 1], or there
         are not so many quantizers.
     """
     base.check_audio(audio, self.sample_rate)
-    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers, self.streams)
     hop_length = self.config.hop_length
     num_frames = -(-audio.shape[1] // hop_length)
     padding = num_frames * hop_length - audio.shape[1]
@@ -130,7 +132,7 @@ class SoundStream(base.Codec):
       return self._encode(self._variables, chunk.reshape(chunk.shape[0], -1))
 
     codes = self._by_chunks(encode, frames)
-    return acoustic.split(codes[..., :num_quantizers])
+    return acoustic.split(codes[..., :num_quantizers], self.streams)
 
   def detokenize(
       self, tokens: streams_lib.Tokens, num_quantizers: int | None = None
@@ -138,8 +140,7 @@ class SoundStream(base.Codec):
     """Turns tokens back into audio.
 
     Args:
-      tokens: 'coarse', or 'coarse' and 'fine', of any number of the first
-        quantizers.
+      tokens: Of the first streams, of any number of the first quantizers.
       num_quantizers: How many of them to use at most; all by default.
 
     Returns:
@@ -149,8 +150,8 @@ class SoundStream(base.Codec):
       UserError: If the tokens are not those of the streams, or there are not
         so many quantizers.
     """
-    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
-    codes = acoustic.join(tokens)[..., :num_quantizers]
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers, self.streams)
+    codes = acoustic.join(tokens, self.streams)[..., :num_quantizers]
 
     def decode(chunk: np.ndarray) -> Array:
       audio = self._decode(self._variables, chunk)
@@ -171,7 +172,7 @@ class SoundStream(base.Codec):
     Raises:
       UserError: If there are not so many quantizers.
     """
-    num_quantizers = acoustic.check_num_quantizers(num_quantizers)
+    num_quantizers = acoustic.check_num_quantizers(num_quantizers, self.streams)
 
     encode = functools.partial(self._encode_step, self._variables)
     decode = functools.partial(self._decode_step, self._variables)
@@ -181,12 +182,13 @@ class SoundStream(base.Codec):
       return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
 
     audio = np.zeros((batch_size, self.config.hop_length), np.float32)
-    codes = np.zeros((batch_size, 1, acoustic.NUM_QUANTIZERS), np.int32)
+    codes = np.zeros((batch_size, 1, self.config.num_quantizers), np.int32)
     return streaming.CodecStream(
         self.sample_rate,
         self.config.hop_length,
         (encode, start(encode, audio)),
         (decode, start(decode, codes)),
+        self.streams,
         batch_size,
         num_quantizers,
     )
@@ -216,21 +218,11 @@ class SoundStream(base.Codec):
     return np.concatenate(outputs, axis=1)
 
 
-def _check_streams(config: soundstream.SoundStreamConfig) -> None:
-  """Raises UserError unless the codec writes MusicLM's acoustic streams."""
-  came = (
-      config.num_quantizers,
-      config.codebook_size,
-      config.sample_rate / config.hop_length,
+def _streams(
+    config: soundstream.SoundStreamConfig,
+) -> tuple[streams_lib.Stream, ...]:
+  rate = config.sample_rate / config.hop_length
+  return tuple(
+      streams_lib.Stream(name, count, config.codebook_size, rate)
+      for name, count in config.streams
   )
-  num_quantizers = base.COARSE.num_quantizers + base.FINE.num_quantizers
-  expected = (
-      num_quantizers,
-      base.COARSE.codebook_size,
-      base.COARSE.frame_rate,
-  )
-  if came != expected:
-    raise errors.UserError(
-        "part 'soundstream' must have (num_quantizers, codebook_size,"
-        f' frame_rate) {expected}, but has {came}. Train it with those.'
-    )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from musiclm_jax import errors
-from musiclm_jax import streams
+from musiclm_jax import streams as streams_lib
 from musiclm_jax.tokenizers import acoustic
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -44,7 +44,7 @@ class _Network:
     return outputs
 
 
-class CodecStream:
+class CodecStream(base.CodecStream):
   """Encodes and decodes chunk by chunk, to what the codec makes of the whole.
 
   Each convolution keeps the end of the chunk before, so that the work of a
@@ -63,8 +63,9 @@ class CodecStream:
       hop_length: int,
       encoder: tuple[Step, State],
       decoder: tuple[Step, State],
+      streams: acoustic.Streams,
       batch_size: int = 1,
-      num_quantizers: int = acoustic.NUM_QUANTIZERS,
+      num_quantizers: int | None = None,
   ):
     """Makes a stream at its beginning.
 
@@ -74,17 +75,21 @@ class CodecStream:
       encoder: A step from [batch, samples] audio of whole frames to [batch,
         frames, quantizers] codes, and the state it starts from.
       decoder: A step from codes to [batch, samples] audio, and its start.
+      streams: All that the codec writes.
       batch_size: Clips that go side by side.
-      num_quantizers: Of the tokens it writes.
+      num_quantizers: Of the tokens it writes; all by default.
     """
     self.sample_rate = sample_rate
     self.hop_length = hop_length
     self._encoder = _Network(*encoder)
     self._decoder = _Network(*decoder)
-    self._num_quantizers = num_quantizers
+    self._streams = streams
+    self._num_quantizers = acoustic.check_num_quantizers(
+        num_quantizers, streams
+    )
     self._rest = np.zeros((batch_size, 0), np.float32)
 
-  def tokenize(self, audio: np.ndarray) -> streams.Tokens:
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
     """Takes the next audio; returns the tokens of the frames it completes.
 
     Args:
@@ -105,15 +110,15 @@ class CodecStream:
     outputs = self._encoder.push(audio[:, :whole], self.hop_length)
     none = np.zeros((batch, 0, self._num_quantizers), np.int32)
     codes = [output[..., : self._num_quantizers] for output in outputs]
-    return acoustic.split(np.concatenate([none, *codes], axis=1))
+    return acoustic.split(np.concatenate([none, *codes], axis=1), self._streams)
 
-  def flush(self) -> streams.Tokens:
+  def flush(self) -> streams_lib.Tokens:
     """Returns the tokens of a last frame, filled with 0; none if none began."""
     batch, length = self._rest.shape
     missing = -length % self.hop_length
     return self.tokenize(np.zeros((batch, missing), np.float32))
 
-  def detokenize(self, tokens: streams.Tokens) -> np.ndarray:
+  def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
     """Takes the next tokens; returns their audio.
 
     Args:
@@ -126,7 +131,7 @@ class CodecStream:
     Raises:
       UserError: If the tokens are not those of so many clips.
     """
-    codes = acoustic.join(tokens)
+    codes = acoustic.join(tokens, self._streams)
     self._check_batch('tokens', codes)
     none = np.zeros((codes.shape[0], 0), np.float32)
     audio = np.concatenate([none, *self._decoder.push(codes, 1)], axis=1)

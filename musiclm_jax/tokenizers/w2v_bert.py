@@ -16,14 +16,14 @@ import numpy as np
 
 
 class W2vBert(base.Tokenizer):
-  """Turns audio into semantic tokens, 25 per second.
+  """Turns audio into semantic tokens.
 
   Attributes:
     config: Of the encoder.
+    streams: The one it writes.
     sha256: Of the part.
   """
 
-  streams = (base.SEMANTIC,)
   sample_rate = w2v_bert.SAMPLE_RATE
 
   def __init__(
@@ -41,11 +41,18 @@ class W2vBert(base.Tokenizer):
       sha256: Of the part that both are from.
     """
     self.config = config
+    self.streams = (_stream(config),)
     self.sha256 = sha256
     self._variables = jax.device_put(variables)
     self._encoder = w2v_bert.W2vBertEncoder(config)
     self._tokens = jax.jit(self._tokens_of_window)
     self._points = jax.jit(self._points_of_window)
+
+  @classmethod
+  def streams_of(
+      cls, config: Mapping[str, Any]
+  ) -> tuple[streams_lib.Stream, ...]:
+    return (_stream(w2v_bert.W2vBertConfig(**config)),)
 
   @classmethod
   def from_dir(cls, directory: str | os.PathLike[str]) -> 'W2vBert':
@@ -72,15 +79,15 @@ class W2vBert(base.Tokenizer):
       audio: [batch, samples] floats in [-1, 1] at 16 kHz.
 
     Returns:
-      'semantic': [batch, frames, 1], frames = round(25 * seconds); less than
-      half a frame at the end is cut off, more is filled up with silence.
+      'semantic': [batch, frames, 1], 25 frames per second; less than half
+      a frame at the end is cut off, more is filled up with silence.
 
     Raises:
       UserError: If `audio` is not a batch of mono floats in [-1, 1], or is
         shorter than half a frame.
     """
     tokens = self._in_windows(self._tokens, audio)
-    return {base.SEMANTIC.name: tokens[..., np.newaxis]}
+    return {self.streams[0].name: tokens[..., np.newaxis]}
 
   def embed(
       self, audio: Float[np.ndarray, 'batch samples']
@@ -103,7 +110,7 @@ class W2vBert(base.Tokenizer):
   ) -> Shaped[np.ndarray, 'batch frames ...']:
     """Applies `fn`, of variables and a window, to audio of any length."""
     base.check_audio(audio, self.sample_rate)
-    num_frames = base.SEMANTIC.num_frames(audio.shape[1] / self.sample_rate)
+    num_frames = self.streams[0].num_frames(audio.shape[1] / self.sample_rate)
     if not num_frames:
       raise errors.UserError(
           'audio must last more than 20 ms, half a frame of semantic tokens,'
@@ -141,6 +148,11 @@ class W2vBert(base.Tokenizer):
     return codes.reshape(valid.shape)
 
 
+def _stream(config: w2v_bert.W2vBertConfig) -> streams_lib.Stream:
+  rate = w2v_bert.SAMPLE_RATE / w2v_bert.FRAME_LENGTH
+  return streams_lib.Stream('semantic', 1, config.num_centroids, rate)
+
+
 def _expected(config: w2v_bert.W2vBertConfig) -> dict[str, Any]:
   """Returns the shapes of the variables of a part."""
   audio = jax.ShapeDtypeStruct((1, w2v_bert.FRAME_LENGTH), np.float32)
@@ -149,7 +161,7 @@ def _expected(config: w2v_bert.W2vBertConfig) -> dict[str, Any]:
   params = jax.eval_shape(encoder.init, jax.random.key(0), audio, valid)
   vector = jax.ShapeDtypeStruct((config.embed_dim,), np.float32)
   centroids = jax.ShapeDtypeStruct(
-      (base.SEMANTIC.codebook_size, config.embed_dim), np.float32
+      (config.num_centroids, config.embed_dim), np.float32
   )
   fitted = {'mean': vector, 'std': vector, 'centroids': centroids}
   return {'params': params['params'], 'kmeans': fitted}

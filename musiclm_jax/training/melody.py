@@ -236,6 +236,9 @@ def fit_codebooks(
   embeddings = np.concatenate(rows)
   logging.info('fitting melody codebooks on %d embeddings', len(embeddings))
   codebooks = quantizer.fit_rvq(
-      embeddings, melody.NUM_QUANTIZERS, melody.CODEBOOK_SIZE, seed
+      embeddings,
+      embedder.config.num_quantizers,
+      embedder.config.codebook_size,
+      seed,
   )
   return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))

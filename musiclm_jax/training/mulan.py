@@ -316,7 +316,10 @@ def fit_codebooks(
   embeddings = np.concatenate(rows)
   logging.info('fitting MuLan codebooks on %d embeddings', len(embeddings))
   codebooks = quantizer.fit_rvq(
-      embeddings, mulan.NUM_QUANTIZERS, mulan.CODEBOOK_SIZE, seed
+      embeddings,
+      embedder.config.num_quantizers,
+      embedder.config.codebook_size,
+      seed,
   )
   # Of no account beside the distance between codes, and half the size stored.
   return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))

@@ -25,13 +25,13 @@ from musiclm_jax.data.sources import rendered_scores
 from musiclm_jax.data.scores import smf
 import numpy as np
 
-from tests.data import rendering_test
-from tests.data import scores_test
+from tests.data.scores import synthesis_test
+from tests.data.sources import rendered_scores_test
 
 NOTE = b'\x00\x90\x3c\x40\x83\x60\x3c\x00'  # A beat of middle C.
 END = b'\x00\xff\x2f\x00'
 NEEDS_FLUIDSYNTH = absltest.skipIf(
-    shutil.which('fluidsynth') is None or rendering_test.SOUNDFONT is None,
+    shutil.which('fluidsynth') is None or synthesis_test.SOUNDFONT is None,
     'fluidsynth or pretty_midi, which has a SoundFont, is missing',
 )
 
@@ -50,7 +50,7 @@ def riff(data):
 
 
 def music_xml(old='', new=''):
-  return scores_test.XML.replace(old, new).encode()
+  return rendered_scores_test.XML.replace(old, new).encode()
 
 
 def mxl(member, data, **options):
@@ -136,9 +136,9 @@ HARMLESS = {
     'riff.rmi': riff(smf_file(NOTE + END)),
     'UPPER.MID': smf_file(NOTE + END),
     'bom.musicxml': b'\xef\xbb\xbf' + music_xml(),
-    'utf_16.musicxml': scores_test.XML.replace('UTF-8', 'UTF-16').encode(
-        'utf-16'
-    ),
+    'utf_16.musicxml': rendered_scores_test.XML.replace(
+        'UTF-8', 'UTF-16'
+    ).encode('utf-16'),
     'plain.mxl': music_xml(),
 }
 
@@ -218,13 +218,13 @@ class DamagedScores(ScoresDrill):
   @NEEDS_FLUIDSYNTH
   def test_the_command_names_and_skips(self):
     for i in range(4):
-      scores_test.write_song(self.folder / f'{i}.mid', beats=8)
+      rendered_scores_test.write_song(self.folder / f'{i}.mid', beats=8)
     bad = ('cut.mid', 'cut_zip.mxl', 'no_notes.mid', 'bomb.musicxml')
     for name in bad:
       (self.folder / name).write_bytes(DAMAGED[name])
     argv = (
         'data', 'scores', self.folder, '--output', self.root / 'out',
-        '--soundfont', rendering_test.SOUNDFONT, '--num_workers', 1,
+        '--soundfont', synthesis_test.SOUNDFONT, '--num_workers', 1,
         '--variations', 1,
     )  # fmt: skip
     status, stderr = self.run_cli(*argv)
@@ -416,7 +416,7 @@ class Renderer(ScoresDrill):
 
   def soundfont(self, change):
     """Writes a SoundFont whose (program, bank)s are changed."""
-    data = bytearray(rendering_test.SOUNDFONT.read_bytes())
+    data = bytearray(synthesis_test.SOUNDFONT.read_bytes())
     start = data.index(b'phdr')
     (size,) = struct.unpack_from('<L', data, start + 4)
     for place in range(start + 28, start + 8 + size, 38):
@@ -429,24 +429,24 @@ class Renderer(ScoresDrill):
   @parameterized.parameters(12, 1000, 3_000_000)
   def test_a_cut_soundfont_is_refused_before_the_work(self, size):
     path = self.root / 'font.sf2'
-    path.write_bytes(rendering_test.SOUNDFONT.read_bytes()[:size])
+    path.write_bytes(synthesis_test.SOUNDFONT.read_bytes()[:size])
     with self.assertRaisesRegex(errors.UserError, 'font.sf2, but failed'):
       synthesis.check_renderer(path)
 
   def test_no_instrument_is_replaced_by_another(self):
     path = self.soundfont(lambda p, b: (p, 7 if 0 < p < 128 and not b else b))
     synthesis.check_renderer(path)
-    score = rendering_test.make_score
+    score = synthesis_test.make_score
     self.assertNotEmpty(synthesis.render(score(program=0), path))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no flute'):
       synthesis.render(score(program=73), path)
 
   def test_drums_may_not_be_missing(self):
     path = self.soundfont(lambda p, b: (p, 7 if b == 128 else b))
-    score = rendering_test.make_score(pitch=38)
+    score = synthesis_test.make_score(pitch=38)
     drums = (notation.Part('', 0, is_drums=True),)
     score = notation.Score(**{**vars(score), 'parts': drums})
-    self.assertNotEmpty(synthesis.render(score, rendering_test.SOUNDFONT))
+    self.assertNotEmpty(synthesis.render(score, synthesis_test.SOUNDFONT))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no drum'):
       synthesis.render(score, path)
 
@@ -467,7 +467,7 @@ class Renderer(ScoresDrill):
         mock.patch.object(synthesis, '_TIMEOUT_SECONDS', 1.0),
         self.assertRaisesRegex(errors.UserError, message),
     ):
-      synthesis.render(rendering_test.make_score(), rendering_test.SOUNDFONT)
+      synthesis.render(synthesis_test.make_score(), synthesis_test.SOUNDFONT)
 
   @absltest.skipIf(shutil.which('setpriv') is None, 'setpriv is missing')
   def test_ends_with_its_parent(self):

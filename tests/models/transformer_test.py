@@ -83,7 +83,7 @@ class StageTransformerTest(parameterized.TestCase):
     config = dataclasses.replace(CONFIG, **changes)
     return transformer.StageTransformer(config, self.stage)
 
-  @parameterized.parameters(*stages.names())
+  @parameterized.parameters(*stages.PAPER)
   def test_a_target_changes_only_what_follows(self, name):
     module = self.make(name)
     logits = run(module, self.variables, self.inputs, self.targets)
@@ -280,7 +280,7 @@ class StageTransformerTest(parameterized.TestCase):
     }
     self.assertEqual(describe_params(self.variables), expected)
 
-  @parameterized.parameters(*stages.names())
+  @parameterized.parameters(*stages.PAPER)
   def test_paper_size_is_430m(self, name):
     config = transformer.TransformerConfig(
         num_layers=24, num_heads=16, head_dim=64, embed_dim=1024, mlp_dim=4096

@@ -29,7 +29,7 @@ LENGTHS = {
     'music_melody': {'anchor': 1600, 'positive': 1600, 'work_id': 1},
     **{
         f'music_{name}': stages.get_stage(name, 1.0).feature_lengths
-        for name in stages.names()
+        for name in stages.PAPER
     },
 }
 

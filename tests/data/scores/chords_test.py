@@ -3,14 +3,15 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.data.scores import chords
+from musiclm_jax.data.scores import notation
 import numpy as np
 
 
 def make_score(notes, is_drums=False):
   """Returns a score of (start, end, pitch)s."""
   start, end, pitch = map(np.array, zip(*notes))
-  return notes.Score(
-      parts=(notes.Part('', 0, is_drums=is_drums),),
+  return notation.Score(
+      parts=(notation.Part('', 0, is_drums=is_drums),),
       start=start.astype(float),
       end=end.astype(float),
       pitch=pitch,
