@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 import functools
 import os
+import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Int
+from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.models import decoding
 from musiclm_jax.models import matvec
@@ -18,6 +20,7 @@ from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import spreading
 from musiclm_jax.stages import base as stages
 import numpy as np
+import safetensors
 
 # Decoded at once by a device; more take turns, to bound memory.
 MAX_ROWS = 16
@@ -90,13 +93,16 @@ class StageDecoder:
     Args:
       directory: Of the model.
       name: Of the stage.
-      dtype: Of the weights: 'float32', 'bfloat16' or 'int8'.
+      dtype: Of the weights: 'float32', 'bfloat16' or 'int8'; or 'auto', see
+        `auto_dtype`.
 
     Raises:
       NotFoundError: If the model has no such part.
       UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, name)
+    if dtype == 'auto':
+      dtype = auto_dtype(directory, name)
     lineage = dict(part.lineage)
     with parts.building(directory, name):
       stage = stages.of_part(part.config)
@@ -316,6 +322,28 @@ class StageDecoder:
     carry = jnp.int32(position), read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
     return read.reshape(sides.shape), cache
+
+
+def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
+  """Returns the dtype in which a stage runs fast and as well as it is stored.
+
+  That is bfloat16 on accelerators; on CPUs int8 if the weights are stored as
+  that, else float32.
+
+  Args:
+    directory: Directory of the model.
+    name: Name of the stage, a part of it.
+
+  Raises:
+    UserError: If the part cannot be read.
+  """
+  if jax.default_backend() != 'cpu':
+    return 'bfloat16'
+  path = pathlib.Path(directory) / f'{name}.safetensors'
+  with errors.reading(path, 'a safetensors file', 'Export it again.'):
+    with safetensors.safe_open(path, 'numpy') as file:
+      is_int8 = any(key.endswith(':scale') for key in file.keys())
+  return 'int8' if is_int8 else 'float32'
 
 
 def _merge_sides(added: Any) -> Any:

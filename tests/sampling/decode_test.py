@@ -7,7 +7,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from musiclm_jax import errors
 from musiclm_jax import streams
+from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
@@ -293,6 +295,21 @@ class StageDecoderTest(parameterized.TestCase):
     # From 520 known tokens on, none of it is decoded in the small cache.
     again = sample(decoder, tokens, temperature=0.0, prefix=whole[:, :520])
     np.testing.assert_array_equal(again, whole)
+
+  @parameterized.parameters(
+      ('float32', 'float32'), ('bfloat16', 'float32'), ('int8', 'int8')
+  )
+  def test_auto_dtype_is_that_of_the_storage(self, stored, expected):
+    _, _, params = make_stage('fine')
+    directory = self.create_tempdir().full_path
+    parts.save(directory, 'fine', {}, {'params': params}, dtype=stored)
+    self.assertEqual(decode.auto_dtype(directory, 'fine'), expected)
+    with mock.patch.object(jax, 'default_backend', return_value='gpu'):
+      self.assertEqual(decode.auto_dtype(directory, 'fine'), 'bfloat16')
+
+  def test_auto_dtype_names_the_file_that_it_cannot_read(self):
+    with self.assertRaisesRegex(errors.NotFoundError, 'fine.safetensors'):
+      decode.auto_dtype(self.create_tempdir().full_path, 'fine')
 
 
 if __name__ == '__main__':
