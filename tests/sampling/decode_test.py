@@ -1,6 +1,7 @@
 """Tests for decode."""
 
 import functools
+import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -301,7 +302,7 @@ class StageDecoderTest(parameterized.TestCase):
   )
   def test_auto_dtype_is_that_of_the_storage(self, stored, expected):
     _, _, params = make_stage('fine')
-    directory = self.create_tempdir().full_path
+    directory = self.enterContext(tempfile.TemporaryDirectory())
     parts.save(directory, 'fine', {}, {'params': params}, dtype=stored)
     self.assertEqual(decode.auto_dtype(directory, 'fine'), expected)
     with mock.patch.object(jax, 'default_backend', return_value='gpu'):
@@ -309,7 +310,7 @@ class StageDecoderTest(parameterized.TestCase):
 
   def test_auto_dtype_names_the_file_that_it_cannot_read(self):
     with self.assertRaisesRegex(errors.NotFoundError, 'fine.safetensors'):
-      decode.auto_dtype(self.create_tempdir().full_path, 'fine')
+      decode.auto_dtype('missing', 'fine')
 
 
 if __name__ == '__main__':
