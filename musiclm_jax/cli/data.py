@@ -18,8 +18,17 @@ def _corpus_options(
   }
 
 
-def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
+def _clip_options(
+    args: argparse.Namespace, rest: Sequence[str]
+) -> dict[str, Any]:
   options = _corpus_options(args, rest)
+  if args.sample_rate is not None:
+    options['sample_rate'] = args.sample_rate
+  return options
+
+
+def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  options = _clip_options(args, rest)
   with progress.telling(common.STARTING):
     from musiclm_jax.data.sources import folder
 
@@ -33,7 +42,7 @@ def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _corpus_options(args, rest)
+  options = _clip_options(args, rest)
   with progress.telling(common.STARTING):
     from musiclm_jax.data.sources import rendered_scores
 
@@ -67,7 +76,7 @@ def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _corpus_options(args, rest)
+  options = _clip_options(args, rest)
   with progress.telling(common.STARTING):
     from musiclm_jax.data.sources import musiccaps
 
@@ -145,6 +154,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         help='processes that read at once; default: one per CPU',
     )
     common.add_writing(parser)
+  for parser in (folder, scores, musiccaps):
+    parser.add_argument(
+        '--sample_rate',
+        type=common.at_least(8000),
+        help='of the clips, in Hz: that of the codec; default: 24000',
+    )
   for parser in (folder, scores):
     parser.add_argument('--clip_seconds', type=common.positive, default=30.0)
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float32, Int16
 from musiclm_jax import errors
 import numpy as np
 
-SAMPLE_RATE = 24000
+SAMPLE_RATE = 24000  # Of a dataset, unless another is asked for.
+SAMPLE_RATES = (8000, 192000)  # Least and greatest.
 MELODY_RATE = 50  # Frames of the melody per second.
 MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
@@ -39,7 +40,8 @@ class Clip:
   """A piece of a work.
 
   Attributes:
-    audio: [samples] float32 in [-1, 1], 24 kHz mono.
+    audio: [samples] float32 in [-1, 1], mono, at the sample rate of the dataset
+      that the clip is for.
     captions: Texts that describe it, at least one.
     caption_weights: How often each caption is drawn in training, relative to
       the others; empty if all alike. A text written for the music may so count
@@ -123,12 +125,22 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
   return np.ones(len(record['captions']), np.float32)
 
 
-def check_clip(clip: Clip) -> None:
-  """Raises UserError unless the clip is one that parts can be trained on."""
-  if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * SAMPLE_RATE:
+def check_sample_rate(sample_rate: int) -> None:
+  """Raises UserError unless a dataset may have this sample rate."""
+  least, greatest = SAMPLE_RATES
+  if not least <= sample_rate <= greatest:
+    raise errors.UserError(
+        f'sample_rate must be from {least} to {greatest} Hz, but is'
+        f' {sample_rate}.'
+    )
+
+
+def check_clip(clip: Clip, sample_rate: int) -> None:
+  """Raises UserError unless parts can be trained on the clip."""
+  if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * sample_rate:
     raise errors.UserError(
         f"clip '{clip.id}' must be at least {MIN_SECONDS:g} s of mono audio,"
-        f' but has shape {clip.audio.shape} at {SAMPLE_RATE} Hz.'
+        f' but has shape {clip.audio.shape} at {sample_rate} Hz.'
     )
   if not np.isfinite(clip.audio).all():
     raise errors.UserError(
@@ -152,20 +164,21 @@ def check_clip(clip: Clip) -> None:
 
 
 def split_audio(
-    audio: np.ndarray, clip_seconds: float
+    audio: np.ndarray, sample_rate: int, clip_seconds: float
 ) -> Iterator[tuple[float, np.ndarray]]:
   """Cuts a work into clips.
 
   Args:
-    audio: [samples] at 24 kHz.
+    audio: [samples] of the work.
+    sample_rate: Samples per second.
     clip_seconds: Length of a clip.
 
   Yields:
     Start in seconds and [samples] audio of each clip. The last one is shorter,
     and left out if it is under a second and not the only one.
   """
-  length = round(clip_seconds * SAMPLE_RATE)
+  length = round(clip_seconds * sample_rate)
   for start in range(0, max(1, len(audio)), length):
     clip = audio[start : start + length]
-    if start == 0 or len(clip) >= MIN_SECONDS * SAMPLE_RATE:
-      yield start / SAMPLE_RATE, clip
+    if start == 0 or len(clip) >= MIN_SECONDS * sample_rate:
+      yield start / sample_rate, clip

@@ -107,14 +107,16 @@ def split_works(
 
 
 def _read_clips(
-    work: T, read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]]
+    work: T,
+    read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
+    sample_rate: int,
 ) -> Iterator[tuple[str, dict[str, Any]] | clips.LeftOut]:
   """Yields the (key, example)s of the clips of a work."""
   for clip in read(work):
     if isinstance(clip, clips.LeftOut):
       yield clip
     else:
-      clips.check_clip(clip)
+      clips.check_clip(clip, sample_rate)
       yield clip.id, clip.to_example()
 
 
@@ -191,6 +193,7 @@ def write_corpus(
     splits: Mapping[str, Sequence[T]],
     read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
     data_dir: str | os.PathLike[str],
+    sample_rate: int = clips.SAMPLE_RATE,
     **options: Any,
 ) -> bool:
   """Writes the dataset `music` from works that are split already.
@@ -201,6 +204,7 @@ def write_corpus(
       that is no use. Runs in worker processes, so that it must be a function of
       a module, or a `functools.partial` of one.
     data_dir: Folder of the datasets.
+    sample_rate: Of the clips; the dataset says it in its metadata.
     **options: Of `write_works`.
 
   Returns:
@@ -209,9 +213,15 @@ def write_corpus(
   Raises:
     UserError: If a work cannot be read, or all of a split were skipped.
   """
-  read_examples = functools.partial(_read_clips, read=read)
+  clips.check_sample_rate(sample_rate)
   return write_works(
-      NAME, features(), splits, read_examples, data_dir, **options
+      NAME,
+      features(),
+      splits,
+      functools.partial(_read_clips, read=read, sample_rate=sample_rate),
+      data_dir,
+      metadata={'sample_rate': sample_rate},
+      **options,
   )
 
 
@@ -227,6 +237,7 @@ def write_works(
     skip_bad: bool = False,
     overwrite: bool = False,
     left_out: Sequence[tuple[str, str]] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> bool:
   """Writes a dataset from works that are split already.
 
@@ -245,6 +256,7 @@ def write_works(
     overwrite: Whether to build a dataset that exists again.
     left_out: File names, and the kinds of reasons for which they are not among
       the works; see `clips.LeftOut`.
+    metadata: JSON values for `datasets.read_metadata`.
 
   Returns:
     Whether it was written: False if it exists.
@@ -266,6 +278,7 @@ def write_works(
         num_workers=num_workers,
         skip_bad=skip_bad,
         overwrite=overwrite,
+        metadata=metadata,
     )
   except datasets.TooLittleError:
     if account.left_out:  # It may be what the corpus lacks.
@@ -285,6 +298,7 @@ def _write(
     num_workers: int | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    metadata: Mapping[str, Any] | None = None,
 ) -> bool:
   """Does what `write_works` says, and keeps the account."""
   if num_workers is not None and num_workers < 1:
@@ -305,6 +319,7 @@ def _write(
         data_dir,
         examples,
         features,
+        metadata=metadata,
         runner=runner,
         pipeline_options=pipeline_options,
         overwrite=overwrite,
@@ -320,6 +335,7 @@ def build_corpus(
     work_name: Callable[[T], str],
     data_dir: str | os.PathLike[str],
     left_out: Sequence[tuple[str, str]] = (),
+    sample_rate: int = clips.SAMPLE_RATE,
     **options: Any,
 ) -> bool:
   """Writes the dataset `music`, split by work: 10% validation, 5% test.
@@ -333,6 +349,7 @@ def build_corpus(
     work_name: Name of a work; works of one name share a split.
     data_dir: Folder of the datasets.
     left_out: See `write_works`.
+    sample_rate: Of the clips; see `write_corpus`.
     **options: Of `write_works`.
 
   Returns:
@@ -341,8 +358,11 @@ def build_corpus(
   Raises:
     UserError: If there are fewer than three works, or one cannot be read.
   """
+  clips.check_sample_rate(sample_rate)
   account = accounts.Account(left_out)
-  read_examples = functools.partial(_read_clips, read=read)
+  read_examples = functools.partial(
+      _read_clips, read=read, sample_rate=sample_rate
+  )
   try:
     while True:
       num_useless = len(account.useless)
@@ -356,6 +376,7 @@ def build_corpus(
             read_examples,
             data_dir,
             account,
+            metadata={'sample_rate': sample_rate},
             **options,
         )
       except datasets.TooLittleError as e:

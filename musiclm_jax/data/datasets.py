@@ -19,6 +19,7 @@ from musiclm_jax import muting
 from musiclm_jax import progress
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
+from musiclm_jax.data import clips
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -171,6 +172,14 @@ def read_metadata(
   path = dataset_dir(name, data_dir) / 'metadata.json'
   with checksums.reading(path):
     return json.loads(path.read_text())
+
+
+def sample_rate(data_dir: str | os.PathLike[str], name: str = 'music') -> int:
+  """Returns the sample rate of the audio of a dataset, in Hz.
+
+  Datasets of clips did not say theirs while there was only one.
+  """
+  return read_metadata(name, data_dir).get('sample_rate', clips.SAMPLE_RATE)
 
 
 def read_array(

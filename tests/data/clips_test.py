@@ -44,11 +44,17 @@ class ClipsTest(parameterized.TestCase):
   )
   def test_rejects(self, clip, message):
     with self.assertRaisesRegex(ValueError, message):
-      clips.check_clip(clip)
+      clips.check_clip(clip, clips.SAMPLE_RATE)
 
   def test_accepts(self):
-    clips.check_clip(make_clip())
-    clips.check_clip(make_clip(captions=('a', 'b'), weights=(0.0, 0.5)))
+    clips.check_clip(make_clip(), clips.SAMPLE_RATE)
+    clip = make_clip(captions=('a', 'b'), weights=(0.0, 0.5))
+    clips.check_clip(clip, clips.SAMPLE_RATE)
+
+  def test_a_second_depends_on_the_sample_rate(self):
+    clip = make_clip(np.zeros(24000, np.float32))
+    with self.assertRaisesRegex(ValueError, '24000,. at 32000 Hz'):
+      clips.check_clip(clip, 32000)
 
   def test_captions_weigh_the_same_by_default(self):
     example = make_clip(captions=('a', 'b')).to_example()
@@ -58,21 +64,25 @@ class ClipsTest(parameterized.TestCase):
     del example['caption_weights']
     np.testing.assert_array_equal(clips.caption_weights(example), [1, 1])
 
-  @parameterized.parameters(
+  @parameterized.product(
       # seconds, and the start and seconds of the expected clips of 2 s
-      (5, [(0, 2), (2, 2), (4, 1)]),
-      (4.5, [(0, 2), (2, 2)]),
-      (0.5, [(0, 0.5)]),
-      (0, [(0, 0)]),
+      case=(
+          (5, [(0, 2), (2, 2), (4, 1)]),
+          (4.5, [(0, 2), (2, 2)]),
+          (0.5, [(0, 0.5)]),
+          (0, [(0, 0)]),
+      ),
+      rate=(24000, 44100),
   )
-  def test_split_audio(self, seconds, expected):
-    audio = np.arange(seconds * clips.SAMPLE_RATE, dtype=np.float32)
-    split = list(clips.split_audio(audio, clip_seconds=2.0))
-    lengths = [(start, len(clip) / clips.SAMPLE_RATE) for start, clip in split]
+  def test_split_audio(self, case, rate):
+    seconds, expected = case
+    audio = np.arange(seconds * rate, dtype=np.float32)
+    split = list(clips.split_audio(audio, rate, clip_seconds=2.0))
+    lengths = [(start, len(clip) / rate) for start, clip in split]
     self.assertEqual(lengths, expected)
     for start, clip in split:
       # Each sample is its own index.
-      first = start * clips.SAMPLE_RATE
+      first = start * rate
       np.testing.assert_array_equal(clip, first + np.arange(len(clip)))
 
 

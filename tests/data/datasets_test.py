@@ -63,6 +63,14 @@ class DatasetsTest(parameterized.TestCase):
       )
       self.assertEqual(record, expected)
 
+  def test_sample_rate(self):
+    self.write(metadata={'sample_rate': 32000})
+    self.assertEqual(datasets.sample_rate(self.dir, 'pairs'), 32000)
+
+  def test_datasets_of_before_do_not_say_their_sample_rate(self):
+    self.write()
+    self.assertEqual(datasets.sample_rate(self.dir, 'pairs'), 24000)
+
   def test_random_access(self):
     self.write()
     train = datasets.open_dataset('pairs', self.dir, 'train')

@@ -570,7 +570,7 @@ class CaptionsTest(Drill):
     with self.assertRaisesRegex(
         errors.UserError, '---.wav must have a caption'
     ):
-      list(folder.read_clips(file, 30.0))
+      list(folder.read_clips(file, 30.0, RATE))
 
   def test_rows_of_a_file_that_disagree(self):
     soundfile.write(self.dir / 'a.wav', tone(), RATE)

@@ -29,6 +29,7 @@ from tests.data.scores import synthesis_test
 from tests.data.sources import rendered_scores_test
 
 NOTE = b'\x00\x90\x3c\x40\x83\x60\x3c\x00'  # A beat of middle C.
+RATE = 24000
 END = b'\x00\xff\x2f\x00'
 NEEDS_FLUIDSYNTH = absltest.skipIf(
     shutil.which('fluidsynth') is None or synthesis_test.SOUNDFONT is None,
@@ -437,18 +438,18 @@ class Renderer(ScoresDrill):
     path = self.soundfont(lambda p, b: (p, 7 if 0 < p < 128 and not b else b))
     synthesis.check_renderer(path)
     score = synthesis_test.make_score
-    self.assertNotEmpty(synthesis.render(score(program=0), path))
+    self.assertNotEmpty(synthesis.render(score(program=0), path, RATE))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no flute'):
-      synthesis.render(score(program=73), path)
+      synthesis.render(score(program=73), path, RATE)
 
   def test_drums_may_not_be_missing(self):
     path = self.soundfont(lambda p, b: (p, 7 if b == 128 else b))
     score = synthesis_test.make_score(pitch=38)
     drums = (notation.Part('', 0, is_drums=True),)
     score = notation.Score(**{**vars(score), 'parts': drums})
-    self.assertNotEmpty(synthesis.render(score, synthesis_test.SOUNDFONT))
+    self.assertNotEmpty(synthesis.render(score, synthesis_test.SOUNDFONT, RATE))
     with self.assertRaisesRegex(errors.UserError, 'font.sf2 .*has no drum'):
-      synthesis.render(score, path)
+      synthesis.render(score, path, RATE)
 
   @parameterized.named_parameters(
       ('crash', 'kill -SEGV $$', r'exit status -11'),
@@ -467,7 +468,9 @@ class Renderer(ScoresDrill):
         mock.patch.object(synthesis, '_TIMEOUT_SECONDS', 1.0),
         self.assertRaisesRegex(errors.UserError, message),
     ):
-      synthesis.render(synthesis_test.make_score(), synthesis_test.SOUNDFONT)
+      synthesis.render(
+          synthesis_test.make_score(), synthesis_test.SOUNDFONT, RATE
+      )
 
   @absltest.skipIf(shutil.which('setpriv') is None, 'setpriv is missing')
   def test_ends_with_its_parent(self):

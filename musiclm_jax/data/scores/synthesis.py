@@ -11,7 +11,6 @@ from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io
-from musiclm_jax.data import clips
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import notation
 import numpy as np
@@ -74,16 +73,17 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
 
 
 def render(
-    score: notation.Score, soundfont: str | os.PathLike[str]
+    score: notation.Score, soundfont: str | os.PathLike[str], sample_rate: int
 ) -> Float[np.ndarray, ' samples']:
   """Renders a score.
 
   Args:
     score: The notes.
     soundfont: Path of a General MIDI SoundFont; see `check_renderer`.
+    sample_rate: Samples per second of the result.
 
   Returns:
-    [samples] 24 kHz mono audio at -20 dB RMS, less if it would peak over .95,
+    [samples] mono audio at -20 dB RMS, less if it would peak over .95,
     that ends where the last note has died away.
 
   Raises:
@@ -96,6 +96,7 @@ def render(
         f' {score.seconds:.0f} s. Leave it out, or render an excerpt.'
     )
   audio, log = _synthesize(score, soundfont, _TIMEOUT_SECONDS)
+  audio = io.resample(audio, _RENDER_RATE, sample_rate)
   _check_instruments(score, soundfont, log)
   return _normalize(_trim(audio))
 
@@ -103,7 +104,7 @@ def render(
 def _synthesize(
     score: notation.Score, soundfont: str | os.PathLike[str], timeout: float
 ) -> tuple[Float[np.ndarray, ' samples'], str]:
-  """Returns what FluidSynth makes of a score, and what it says."""
+  """Returns audio of a score at `_RENDER_RATE`, and FluidSynth's log."""
   with tempfile.TemporaryDirectory() as folder:
     source = os.path.join(folder, 'score.mid')
     target = os.path.join(folder, 'score.wav')
@@ -139,7 +140,7 @@ def _synthesize(
       )
     blocks = soundfile.blocks(target, _BLOCK, dtype='float32', always_2d=True)
     audio = np.concatenate([block.mean(axis=1) for block in blocks])
-  return io.resample(audio, _RENDER_RATE, clips.SAMPLE_RATE), log
+  return audio, log
 
 
 def tied() -> list[str]:

@@ -221,22 +221,23 @@ def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
 
 
 def read_clips(
-    file: AudioFile, clip_seconds: float
+    file: AudioFile, clip_seconds: float, sample_rate: int
 ) -> Iterator[clips.Clip | clips.LeftOut]:
   """Yields the clips of a file, and says which are left out as silent.
 
   Args:
     file: To read.
     clip_seconds: Length of a clip; the last one is shorter.
+    sample_rate: Sample rate of the clips.
 
   Raises:
     UserError: If the file is damaged, silent or shorter than a second.
   """
-  audio = io.read_audio(file.path, clips.SAMPLE_RATE)
-  if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+  audio = io.read_audio(file.path, sample_rate)
+  if len(audio) < clips.MIN_SECONDS * sample_rate:
     raise errors.UserError(
         f'{file.path} must last at least {clips.MIN_SECONDS:g} s, but lasts'
-        f' {len(audio) / clips.SAMPLE_RATE:.2f} s.'
+        f' {len(audio) / sample_rate:.2f} s.'
     )
   tags = io.read_tags(file.path)
   title, caption = describe(file, tags)
@@ -246,7 +247,7 @@ def read_clips(
         f' say nothing: {caption!r:.60}. Write one to'
         f" '{os.path.splitext(file.name)[0]}.txt'."
     )
-  split = clips.split_audio(audio, clip_seconds)
+  split = clips.split_audio(audio, sample_rate, clip_seconds)
   for i, (start, clip_audio) in enumerate(split):
     if mixing.is_silent(clip_audio):
       yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SILENT)
@@ -262,9 +263,9 @@ def read_clips(
         license=file.license or tags.get('license', ''),
         start=start,
     )
-  tail = len(audio) % round(clip_seconds * clips.SAMPLE_RATE)
-  if 0 < tail < clips.MIN_SECONDS * clips.SAMPLE_RATE:
-    start = (len(audio) - tail) / clips.SAMPLE_RATE
+  tail = len(audio) % round(clip_seconds * sample_rate)
+  if 0 < tail < clips.MIN_SECONDS * sample_rate:
+    start = (len(audio) - tail) / sample_rate
     yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SHORT)
 
 
@@ -277,6 +278,7 @@ def build_folder(
     data_dir: str | os.PathLike[str],
     captions: str | os.PathLike[str] | None = None,
     clip_seconds: float = clips.MAX_SECONDS,
+    sample_rate: int = clips.SAMPLE_RATE,
     **options: Any,
 ) -> bool:
   """Writes the dataset `music` from a folder of audio.
@@ -287,6 +289,7 @@ def build_folder(
     captions: Caption file; see `find_files`. Without one, captions come from
       text files beside the audio, tags, and names.
     clip_seconds: Length of a clip, 1 to 30.
+    sample_rate: Sample rate of the clips.
     **options: Of `corpora.build_corpus`, but left_out.
 
   Returns:
@@ -305,9 +308,12 @@ def build_folder(
     found, left_out = survey(audio_dir, captions)
   return corpora.build_corpus(
       found,
-      functools.partial(read_clips, clip_seconds=clip_seconds),
+      functools.partial(
+          read_clips, clip_seconds=clip_seconds, sample_rate=sample_rate
+      ),
       _work_name,
       data_dir,
       left_out=left_out,
+      sample_rate=sample_rate,
       **options,
   )

@@ -17,7 +17,6 @@ from typing import Any
 from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import progress
-from musiclm_jax.audio import io
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data import clips
@@ -97,6 +96,7 @@ def build_melody_pairs(
       read,
       data_dir,
       left_out=left_out,
+      metadata={'sample_rate': renditions.SAMPLE_RATE},
       **options,
   )
 
@@ -255,8 +255,9 @@ def _render(
   elif kind == 'solo':
     part = notation.Part('', _choose_soloist(melody, rng))
     score = dataclasses.replace(melody, parts=(part,))
-  audio = synthesis.render(score.accelerate(factor), soundfont)
-  audio = io.resample(audio, clips.SAMPLE_RATE, renditions.SAMPLE_RATE)
+  audio = synthesis.render(
+      score.accelerate(factor), soundfont, renditions.SAMPLE_RATE
+  )
   return renditions.Rendition(kind, factor, audio)
 
 

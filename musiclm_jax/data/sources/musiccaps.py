@@ -8,6 +8,7 @@ import ast
 from collections.abc import Iterator
 import csv
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -158,21 +159,23 @@ def survey(
   return paths, left_out
 
 
-def read_clips(row: Row) -> Iterator[clips.Clip | clips.LeftOut]:
+def read_clips(
+    row: Row, sample_rate: int
+) -> Iterator[clips.Clip | clips.LeftOut]:
   """Yields the clip of a row.
 
   Raises:
     UserError: If its file is damaged, silent or too short.
   """
-  audio = audio_io.read_audio(row.path, clips.SAMPLE_RATE)
+  audio = audio_io.read_audio(row.path, sample_rate)
   # A file that is longer than the clip is taken for the whole video.
-  if len(audio) > (row.end - row.start + 1) * clips.SAMPLE_RATE:
-    start, end = (round(t * clips.SAMPLE_RATE) for t in (row.start, row.end))
+  if len(audio) > (row.end - row.start + 1) * sample_rate:
+    start, end = (round(t * sample_rate) for t in (row.start, row.end))
     audio = audio[start:end]
-  if len(audio) < clips.MIN_SECONDS * clips.SAMPLE_RATE:
+  if len(audio) < clips.MIN_SECONDS * sample_rate:
     raise errors.UserError(
         f'{row.path} must hold seconds {row.start:g} to {row.end:g} of'
-        f' {row.ytid}, but holds {len(audio) / clips.SAMPLE_RATE:.2f} s of'
+        f' {row.ytid}, but holds {len(audio) / sample_rate:.2f} s of'
         ' them. Download it again.'
     )
   if mixing.is_silent(audio):
@@ -205,6 +208,7 @@ def build_musiccaps(
     table: str | os.PathLike[str],
     audio_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],
+    sample_rate: int = clips.SAMPLE_RATE,
     **options: Any,
 ) -> bool:
   """Writes the dataset `music` from MusicCaps; its eval split is 'test'.
@@ -214,6 +218,7 @@ def build_musiccaps(
     audio_dir: The clips at hand; see `find_audio`. Those that are missing are
       listed in data_dir/missing.csv.
     data_dir: Folder of the datasets.
+    sample_rate: Sample rate of the clips.
     **options: Of `corpora.write_corpus`, but left_out.
 
   Returns:
@@ -254,8 +259,9 @@ def build_musiccaps(
   splits = corpora.split_works(others, _ytid, held_out)
   return corpora.write_corpus(
       {**splits, 'test': test},
-      read_clips,
+      functools.partial(read_clips, sample_rate=sample_rate),
       data_dir,
       left_out=left_out,
+      sample_rate=sample_rate,
       **options,
   )

@@ -44,6 +44,7 @@ def build_scores(
     clip_seconds: float = clips.MAX_SECONDS,
     max_seconds_per_score: float | None = None,
     seed: int = 0,
+    sample_rate: int = clips.SAMPLE_RATE,
     **options: Any,
 ) -> bool:
   """Renders scores to the dataset `music`, split by work.
@@ -65,6 +66,7 @@ def build_scores(
     max_seconds_per_score: Most to render of each variation, from a random
       place; everything by default.
     seed: Of arrangements, places and captions.
+    sample_rate: Sample rate of the clips.
     **options: Of `corpora.write_corpus`.
 
   Returns:
@@ -89,6 +91,7 @@ def build_scores(
       clip_seconds=clip_seconds,
       max_seconds=max_seconds_per_score,
       seed=seed,
+      sample_rate=sample_rate,
   )
   return corpora.build_corpus(
       files,
@@ -96,6 +99,7 @@ def build_scores(
       lambda file: file.work,
       data_dir,
       left_out=left_out,
+      sample_rate=sample_rate,
       **options,
   )
 
@@ -122,7 +126,8 @@ def read_score(
   Args:
     file: The score.
     soundfont: Path of a SoundFont.
-    **options: Of `build_scores`: variations, clip_seconds, max_seconds, seed.
+    **options: Of `build_scores`: variations, clip_seconds, max_seconds, seed,
+      sample_rate.
 
   Yields:
     The clips of each of its variations.
@@ -141,6 +146,7 @@ def _render_score(
     clip_seconds: float = clips.MAX_SECONDS,
     max_seconds: float | None = None,
     seed: int = 0,
+    sample_rate: int = clips.SAMPLE_RATE,
 ) -> Iterator[clips.Clip]:
   """Yields the clips of each variation of a score."""
   score = load_score(file).trim()
@@ -156,12 +162,14 @@ def _render_score(
     # Of the whole score, before an excerpt is taken.
     key = facts.find_key(arrangement, file.metadata)
     arrangement, offset = _excerpt(arrangement, max_seconds, rng)
-    audio = synthesis.render(arrangement.score, soundfont)
+    audio = synthesis.render(arrangement.score, soundfont, sample_rate)
     if max_seconds is not None:
-      audio = audio[: round(max_seconds * clips.SAMPLE_RATE)]
-    for start, clip in clips.split_audio(audio, clip_seconds):
-      end = start + len(clip) / clips.SAMPLE_RATE
-      if _is_music(clip, arrangement.score, start):
+      audio = audio[: round(max_seconds * sample_rate)]
+    for start, clip in clips.split_audio(audio, sample_rate, clip_seconds):
+      end = start + len(clip) / sample_rate
+      # Frames of melody and chords.
+      num_frames = -(-len(clip) * clips.MELODY_RATE // sample_rate)
+      if _is_music(clip, arrangement.score, start, end):
         described = facts.describe(arrangement, file.metadata, key, start, end)
         yield clips.Clip(
             audio=clip,
@@ -172,12 +180,8 @@ def _render_score(
             source=file.source,
             license=file.license,
             start=offset + start,
-            melody=analysis.melody_frames(
-                arrangement, start, _num_frames(clip)
-            ),
-            chords=chords.chord_frames(
-                arrangement.score, start, _num_frames(clip)
-            ),
+            melody=analysis.melody_frames(arrangement, start, num_frames),
+            chords=chords.chord_frames(arrangement.score, start, num_frames),
             facts=json.dumps(dataclasses.asdict(described)),
         )
 
@@ -198,16 +202,11 @@ def _excerpt(
   return dataclasses.replace(arrangement, score=score), start
 
 
-def _is_music(clip: np.ndarray, score: notation.Score, start: float) -> bool:
+def _is_music(
+    clip: np.ndarray, score: notation.Score, start: float, end: float
+) -> bool:
   """Whether a clip is more than a rest, or what dies away at the end."""
-  end = start + len(clip) / clips.SAMPLE_RATE
   score = score.crop(start, end)
   is_long = start == 0 or score.seconds - start >= _MIN_SECONDS
   is_loud = np.sqrt(np.mean(np.square(clip))) >= _MIN_RMS
   return bool(len(score.start) and is_long and is_loud)
-
-
-def _num_frames(clip: np.ndarray) -> int:
-  """Returns the frames of melody and chords in a clip of [samples]."""
-  samples_per_frame = clips.SAMPLE_RATE // clips.MELODY_RATE
-  return -(-len(clip) // samples_per_frame)

@@ -9,6 +9,7 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data.sources import folder
@@ -101,7 +102,7 @@ class CaptionsTest(FolderTest):
     )
     a, b = folder.find_files(self.audio, self.captions)
     self.assertEqual((a.weights, b.weights), ((2.5, 1.0), (0.5,)))
-    (clip,) = folder.read_clips(a, 30.0)
+    (clip,) = folder.read_clips(a, 30.0, clips.SAMPLE_RATE)
     self.assertEqual(clip.captions, ('slow waltz', 'op. 3'))
     self.assertEqual(clip.caption_weights, (2.5, 1.0))
 
@@ -244,6 +245,24 @@ class BuildFolderTest(FolderTest):
         atol=2e-3,
     )
     self.assertEqual(examples['b.flac/0']['captions'], ['a waltz'])
+    self.assertEqual(datasets.sample_rate(self.data), clips.SAMPLE_RATE)
+
+  def test_another_sample_rate(self):
+    for name in 'abc':
+      write_tone(self.audio / f'{name}.wav', seconds=4.5)
+    self.assertTrue(self.build(clip_seconds=2.0, sample_rate=32000))
+    self.assertEqual(datasets.sample_rate(self.data), 32000)
+    second = self.read()['b.wav/1']
+    self.assertEqual(second['start'], 2)
+    self.assertLen(second['audio'], 2 * 32000)
+    cycles = np.diff(np.sign(clips.to_float(second['audio']) + 1e-4)) > 0
+    self.assertAlmostEqual(np.sum(cycles), 2 * 440, delta=1)
+
+  @parameterized.parameters(100, 200000)
+  def test_rejects_a_sample_rate_of_no_music(self, rate):
+    write_tone(self.audio / 'a.wav')
+    with self.assertRaisesRegex(errors.UserError, f'8000 to 192000.*is {rate}'):
+      self.build(sample_rate=rate)
 
   def test_rejects_an_empty_folder(self):
     (self.audio / '.hidden.wav').write_text('')

@@ -96,12 +96,12 @@ class ReadPhrasesTest(parameterized.TestCase):
     self.rendered = []
     self.hummed = []
 
-  def render(self, score, soundfont):
+  def render(self, score, soundfont, sample_rate):
     """Stands in for FluidSynth: a click at each note."""
     del soundfont
     self.rendered.append(score)
-    audio = np.zeros(round(score.seconds * 24000) + 1, np.float32)
-    audio[np.round(score.start * 24000).astype(int)] = 0.9
+    audio = np.zeros(round(score.seconds * sample_rate) + 1, np.float32)
+    audio[np.round(score.start * sample_rate).astype(int)] = 0.9
     return audio
 
   def hum(self, line, rng):

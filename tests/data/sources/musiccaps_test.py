@@ -12,6 +12,8 @@ from musiclm_jax.data.sources import musiccaps
 import numpy as np
 import soundfile
 
+RATE = 16000
+
 
 def row(ytid, is_eval=False, start=30):
   return {
@@ -63,7 +65,8 @@ class MusicCapsTest(parameterized.TestCase):
     self.write_audio('[-0Gj8-vB1q4]-[30-40].wav')
     self.write_audio('b_1.flac')
     self.write_audio('c-2.wav', seconds=20.0)
-    self.assertTrue(self.build())
+    self.assertTrue(self.build(sample_rate=RATE))
+    self.assertEqual(datasets.sample_rate(self.data), RATE)
     (test,) = datasets.open_dataset('music', self.data, 'test')
     self.assertEqual(test['work'], '-0Gj8-vB1q4')
     self.assertEqual(
@@ -71,7 +74,7 @@ class MusicCapsTest(parameterized.TestCase):
         ['A song, -0Gj8-vB1q4.', "slow tempo, male singer's voice"],
     )
     self.assertEqual(test['start'], 30)
-    self.assertLen(test['audio'], 10 * clips.SAMPLE_RATE)
+    self.assertLen(test['audio'], 10 * RATE)
     others = {
         example['work']: example
         for split in ('train', 'validation')
@@ -80,7 +83,7 @@ class MusicCapsTest(parameterized.TestCase):
     self.assertCountEqual(others, ['b_1', 'c-2'])
     # The whole video is cut to the clip: seconds 5 to 15.
     audio = clips.to_float(others['c-2']['audio'])
-    self.assertLen(audio, 10 * clips.SAMPLE_RATE)
+    self.assertLen(audio, 10 * RATE)
     np.testing.assert_allclose(audio[[0, -1]], [0.05, 0.15], atol=1e-4)
     with (self.data / 'missing.csv').open(newline='') as file:
       missing = list(csv.reader(file))

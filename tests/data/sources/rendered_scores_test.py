@@ -85,12 +85,12 @@ class ScoresTest(parameterized.TestCase):
     self.folder.mkdir()
     self.rendered = []
 
-  def render(self, score, soundfont):
+  def render(self, score, soundfont, sample_rate):
     """Stands in for FluidSynth: noise as long as the score."""
     del soundfont
     self.rendered.append(score)
     rng = np.random.default_rng(0)
-    samples = round((score.seconds + 1.0) * clips.SAMPLE_RATE)
+    samples = round((score.seconds + 1.0) * sample_rate)
     return rng.uniform(-0.1, 0.1, samples).astype(np.float32)
 
   def read(self, **options):
@@ -177,6 +177,19 @@ class ScoresTest(parameterized.TestCase):
     self.assertAlmostEqual(read[1].start - read[0].start, 10.0)
     self.assertLen(read[1].audio, 10 * clips.SAMPLE_RATE)
     self.assertAlmostEqual(self.rendered[-1].seconds, 20.0)
+
+  @parameterized.parameters(22050, 44100)
+  def test_another_sample_rate(self, rate):
+    write_song(self.folder / 'a.mid', beats=100)
+    options = {'clip_seconds': 10.0, 'max_seconds': 20.0}
+    known = self.read(variations=1, **options)
+    read = self.read(variations=1, sample_rate=rate, **options)
+    self.assertLen(read, 2)
+    for clip, other in zip(read, known, strict=True):
+      self.assertLen(clip.audio, 10 * rate)
+      self.assertEqual(clip.start, other.start)
+      np.testing.assert_array_equal(clip.melody, other.melody)
+      np.testing.assert_array_equal(clip.chords, other.chords)
 
   def test_is_a_function_of_the_seed(self):
     write_song(self.folder / 'a.mid')
