@@ -36,8 +36,8 @@ class SoundStreamConfig:
     embed_dim: Width of a frame's embedding.
     num_quantizers: Codebooks.
     codebook_size: Codes in each.
-    streams: Name and number of quantizers of each stream of tokens, the first
-      quantizers first: what a stage each is to write.
+    streams: Name and first quantizer, counted from 1, of each stream of tokens
+      that the codes are shared out to; it ends where the next one starts.
     decay: Of the codebooks' running means.
     dtype: Of the convolutions; the quantizer is float32.
   """
@@ -48,7 +48,7 @@ class SoundStreamConfig:
   embed_dim: int = 256
   num_quantizers: int = 12
   codebook_size: int = 1024
-  streams: tuple[tuple[str, int], ...] = (('coarse', 4), ('fine', 8))
+  streams: tuple[tuple[str, int], ...] = (('coarse', 1), ('fine', 5))
   decay: float = 0.99
   dtype: str = 'float32'
 
@@ -57,16 +57,27 @@ class SoundStreamConfig:
     """Returns the config of `dataclasses.asdict`, read back from JSON."""
     values = {**values, 'strides': tuple(values['strides'])}
     if 'streams' in values:
-      values['streams'] = tuple((name, n) for name, n in values['streams'])
+      values['streams'] = tuple(map(tuple, values['streams']))
     return cls(**values)
 
   def __post_init__(self):
-    num_quantizers = sum(n for _, n in self.streams)
-    if num_quantizers != self.num_quantizers:
+    starts = [first for _, first in self.streams]
+    if not starts or starts[0] != 1 or sorted({*starts}) != starts:
       raise errors.UserError(
-          f'streams must have num_quantizers, {self.num_quantizers}, in all,'
-          f' but {self.streams} have {num_quantizers}.'
+          'streams must start at quantizer 1, and each after the one before, but'
+          f' start at {starts}.'
       )
+
+  @property
+  def quantizers(self) -> dict[str, int]:
+    """The number of quantizers of each stream that has any."""
+    starts = [first - 1 for _, first in self.streams]
+    ends = [min(n, self.num_quantizers) for n in (*starts[1:], 1 << 20)]
+    return {
+        name: end - start
+        for (name, _), start, end in zip(self.streams, starts, ends)
+        if end > start
+    }
 
   @property
   def hop_length(self) -> int:

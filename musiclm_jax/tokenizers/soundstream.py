@@ -224,5 +224,5 @@ def _streams(
   rate = config.sample_rate / config.hop_length
   return tuple(
       streams_lib.Stream(name, count, config.codebook_size, rate)
-      for name, count in config.streams
+      for name, count in config.quantizers.items()
   )

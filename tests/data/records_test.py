@@ -13,17 +13,17 @@ from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import fake
 import numpy as np
+from tests import fake_tokenizers
 
 LENGTHS = (2.03, 1.5, 2.03)  # Seconds of the clips of each split.
 
 
-class FakeSoundStream(fake.FakeCodec):
+class FakeSoundStream(fake_tokenizers.FakeCodec):
   sha256 = 'a' * 64
 
 
-class FakeW2vBert(fake.FakeTokenizer):
+class FakeW2vBert(fake_tokenizers.FakeTokenizer):
   sha256 = 'b' * 64
 
 
@@ -75,7 +75,7 @@ class TokenizeClipsTest(absltest.TestCase):
     self.assertEqual(example['fine'].shape, (74, 8))
 
   def test_melody_is_of_models_that_have_it(self):
-    class FakeMelody(fake.FakeTokenizer):
+    class FakeMelody(fake_tokenizers.FakeTokenizer):
       sha256 = 'd' * 64
 
     record = make_record('work', 6.0)
@@ -104,7 +104,7 @@ class TokenizeClipsTest(absltest.TestCase):
     record = make_record('work', 2.0)
     (example,) = records.tokenize_clips([record], fake_tokenizers())
     audio = record['audio'][np.newaxis].astype(np.float32) / 32767
-    tokens = fake.FakeCodec().tokenize(audio)
+    tokens = fake_tokenizers.FakeCodec().tokenize(audio)
     np.testing.assert_array_equal(example['coarse'], tokens['coarse'][0])
     np.testing.assert_array_equal(example['fine'], tokens['fine'][0])
 

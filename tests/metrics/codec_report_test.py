@@ -11,6 +11,7 @@ from unittest import mock
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
@@ -135,8 +136,14 @@ class OpusRowsTest(absltest.TestCase):
   def test_perplexity_is_by_quantizer(self):
     # Quantizer 1 uses one code, the others two alike.
     codes = np.zeros((1, 8, 12), np.int32)
-    codes[0, ::2, 1:] = 5
-    rows = codec_report.perplexity_rows([acoustic.split(codes)], 4)
+    codes[0, ::2, 1:] = 3
+    written = (
+        streams.Stream('coarse', 4, 4, 50.0),
+        streams.Stream('fine', 8, 4, 50.0),
+    )
+    rows = codec_report.perplexity_rows(
+        [acoustic.split(codes, written)], written
+    )
     found = [row['perplexity'] for row in rows]
     np.testing.assert_allclose(found, [1.0] + [2.0] * 11 + [1.0])
     self.assertEqual(rows[1]['share of codes'], 0.5)

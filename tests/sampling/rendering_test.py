@@ -6,9 +6,9 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.sampling import rendering
-from musiclm_jax.tokenizers import fake
 import numpy as np
 from tests.sampling import take_test
+from tests import fake_tokenizers
 
 RATE = 24000
 
@@ -21,7 +21,7 @@ class RenderingTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.codec = fake.FakeCodec()
+    self.codec = fake_tokenizers.FakeCodec()
 
   def test_plain(self):
     take = take_test.make_take()

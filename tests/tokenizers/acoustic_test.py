@@ -3,7 +3,10 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.tokenizers import acoustic
+from musiclm_jax.tokenizers import base
 import numpy as np
+
+STREAMS = (base.COARSE, base.FINE)
 
 
 def zeros(num_frames, num_quantizers):
@@ -21,9 +24,9 @@ class AcousticTest(parameterized.TestCase):
   def test_split_and_join(self, num_quantizers, expected):
     codes = np.random.default_rng(0).integers(0, 1024, (2, 3, num_quantizers))
     codes = codes.astype(np.int32)
-    tokens = acoustic.split(codes)
+    tokens = acoustic.split(codes, STREAMS)
     self.assertEqual({k: v.shape[-1] for k, v in tokens.items()}, expected)
-    np.testing.assert_array_equal(acoustic.join(tokens), codes)
+    np.testing.assert_array_equal(acoustic.join(tokens, STREAMS), codes)
 
   @parameterized.named_parameters(
       ('fine_alone', {'fine': zeros(2, 8)}, "hold 'coarse'"),
@@ -48,16 +51,16 @@ class AcousticTest(parameterized.TestCase):
   )
   def test_rejects_tokens(self, tokens, message):
     with self.assertRaisesRegex(ValueError, message):
-      acoustic.join(tokens)
+      acoustic.join(tokens, STREAMS)
 
   def test_num_quantizers(self):
-    self.assertEqual(acoustic.check_num_quantizers(None), 12)
-    self.assertEqual(acoustic.check_num_quantizers(3), 3)
+    self.assertEqual(acoustic.check_num_quantizers(None, STREAMS), 12)
+    self.assertEqual(acoustic.check_num_quantizers(3, STREAMS), 3)
     for num_quantizers in (0, 13):
       with self.assertRaisesRegex(
           ValueError, rf'in \[1, 12\], but is {num_quantizers}\.'
       ):
-        acoustic.check_num_quantizers(num_quantizers)
+        acoustic.check_num_quantizers(num_quantizers, STREAMS)
 
 
 if __name__ == '__main__':

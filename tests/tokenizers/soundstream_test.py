@@ -142,10 +142,23 @@ class FromDirTest(parameterized.TestCase):
     self.assertEqual(loaded.sample_rate, 24000)
     self.assertLen(loaded.sha256, 64)
 
-  def test_rejects_other_streams(self):
-    config = dataclasses.replace(CONFIG, num_quantizers=8)
-    with self.assertRaisesRegex(ValueError, r'\(12, 1024, 50.0\).*\(8, '):
-      soundstream.SoundStream.from_dir(self.save(config, make_variables()))
+  def test_streams_are_those_of_its_config(self):
+    split = (('acoustic', 1), ('finer', 9), ('none', 13))
+    config = dataclasses.replace(CONFIG, sample_rate=16000, streams=split)
+    directory = self.save(config, make_variables())
+    loaded = soundstream.SoundStream.from_dir(directory)
+    rate = 16000 / config.hop_length
+    self.assertEqual(
+        [(s.name, s.num_quantizers, s.frame_rate) for s in loaded.streams],
+        [('acoustic', 8, rate), ('finer', 4, rate)],
+    )
+    stored = parts.read_description(directory, 'soundstream')['config']
+    self.assertEqual(loaded.streams_of(stored), loaded.streams)
+
+  def test_rejects_streams_out_of_order(self):
+    for split in ((), (('a', 2),), (('a', 1), ('b', 5), ('c', 5))):
+      with self.assertRaisesRegex(ValueError, 'start at quantizer 1'):
+        dataclasses.replace(CONFIG, streams=split)
 
   def test_rejects_other_shapes(self):
     config = dataclasses.replace(CONFIG, embed_dim=5)

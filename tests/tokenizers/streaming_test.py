@@ -12,7 +12,11 @@ from musiclm_jax.tokenizers import streaming
 import numpy as np
 
 CONFIG = codec.SoundStreamConfig(
-    strides=(2, 3), channels=2, embed_dim=4, codebook_size=64
+    sample_rate=3000,
+    strides=(2, 3),
+    channels=2,
+    embed_dim=4,
+    codebook_size=64,
 )
 HOP = CONFIG.hop_length
 NUM_FRAMES = 90  # More than an output sees, and than is taken at one time.

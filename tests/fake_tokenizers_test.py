@@ -1,11 +1,11 @@
-"""Tests for fake."""
+"""Tests for fake_tokenizers."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import streams
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import fake
 import numpy as np
+from tests import fake_tokenizers
 
 
 class FakeTokenizerTest(parameterized.TestCase):
@@ -16,7 +16,7 @@ class FakeTokenizerTest(parameterized.TestCase):
       (base.COARSE, 24000, (2, 100, 4)),
   )
   def test_shapes(self, stream, sample_rate, shape):
-    tokenizer = fake.FakeTokenizer(stream, sample_rate)
+    tokenizer = fake_tokenizers.FakeTokenizer(stream, sample_rate)
     audio = np.random.default_rng(0).uniform(-1, 1, (2, 2 * sample_rate))
     tokens = tokenizer.tokenize(audio)[stream.name]
     self.assertEqual(tokens.shape, shape)
@@ -27,12 +27,16 @@ class FakeTokenizerTest(parameterized.TestCase):
         'x', num_quantizers=2, codebook_size=4, frame_rate=1.0
     )
     audio = np.asarray([[-1.0, -1.0, 1.0, 1.0, -0.4, -0.4, 0.1, 0.1]])
-    tokens = fake.FakeTokenizer(stream, sample_rate=4).tokenize(audio)['x']
+    tokens = fake_tokenizers.FakeTokenizer(stream, sample_rate=4).tokenize(
+        audio
+    )['x']
     np.testing.assert_array_equal(tokens, [[[0, 3], [1, 2]]])
 
   def test_rejects_stereo(self):
     with self.assertRaisesRegex(ValueError, 'mix stereo down'):
-      fake.FakeTokenizer(base.SEMANTIC, 16000).tokenize(np.zeros((1, 9, 2)))
+      fake_tokenizers.FakeTokenizer(base.SEMANTIC, 16000).tokenize(
+          np.zeros((1, 9, 2))
+      )
 
 
 class FakeCodecTest(parameterized.TestCase):
@@ -43,7 +47,7 @@ class FakeCodecTest(parameterized.TestCase):
         'coarse': rng.integers(1024, size=(2, 7, 4), dtype=np.int32),
         'fine': rng.integers(1024, size=(2, 7, 8), dtype=np.int32),
     }
-    codec = fake.FakeCodec()
+    codec = fake_tokenizers.FakeCodec()
     audio = codec.detokenize(tokens)
     self.assertEqual(audio.shape, (2, 7 * 480))
     again = codec.tokenize(audio)
@@ -51,14 +55,16 @@ class FakeCodecTest(parameterized.TestCase):
       np.testing.assert_array_equal(again[name], tokens[name])
 
   def test_coarse_alone(self):
-    codec = fake.FakeCodec()
+    codec = fake_tokenizers.FakeCodec()
     tokens = {'coarse': np.full((1, 3, 4), 1023, np.int32)}
     audio = codec.detokenize(tokens).reshape(3, 480)
     self.assertTrue(np.all(audio[:, :160] > 0.99))
     self.assertTrue(np.all(audio[:, 160:] == 0))
 
   def test_pads_to_whole_frames(self):
-    tokens = fake.FakeCodec().tokenize(np.zeros((1, 481), np.float32))
+    tokens = fake_tokenizers.FakeCodec().tokenize(
+        np.zeros((1, 481), np.float32)
+    )
     self.assertEqual(tokens['coarse'].shape, (1, 2, 4))
 
 

@@ -1,4 +1,4 @@
-"""Public doubles of the tokenizers: no weights, instant, deterministic.
+"""Doubles of the tokenizers: no weights, instant, deterministic.
 
 A frame is cut into as many pieces as the stream has quantizers, and each token
 is the mean of its piece, rounded to one of `codebook_size` levels: PCM at a low
@@ -27,7 +27,19 @@ def _mean_of_pieces(frames: np.ndarray, num_pieces: int) -> np.ndarray:
   )
 
 
-class FakeTokenizer(base.Tokenizer):
+class _Weightless(base.Tokenizer):
+  """A tokenizer that no model directory holds."""
+
+  @classmethod
+  def streams_of(cls, config):
+    raise NotImplementedError(config)
+
+  @classmethod
+  def from_dir(cls, directory):
+    raise NotImplementedError(directory)
+
+
+class FakeTokenizer(_Weightless):
   """Tokenizes audio to one stream of any kind.
 
   Attributes:
@@ -37,6 +49,7 @@ class FakeTokenizer(base.Tokenizer):
 
   def __init__(self, stream: streams_lib.Stream, sample_rate: int):
     self.streams = (stream,)
+    self.sha256 = stream.name
     self.sample_rate = sample_rate
 
   def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
@@ -54,7 +67,7 @@ class FakeTokenizer(base.Tokenizer):
     return {stream.name: _to_levels(means, stream.codebook_size)}
 
 
-class FakeCodec(base.Codec):
+class FakeCodec(_Weightless, base.Codec):
   """A codec of SoundStream's streams and rates: 12 tokens per 20 ms.
 
   `tokenize(detokenize(tokens))` gives the tokens back.
@@ -62,6 +75,7 @@ class FakeCodec(base.Codec):
 
   streams = (base.COARSE, base.FINE)
   sample_rate = 24000
+  sha256 = 'codec'
   hop_length = 480
 
   def __init__(self):
@@ -79,6 +93,9 @@ class FakeCodec(base.Codec):
     tokens = self._tokenizer.tokenize(padded)['joined']
     coarse, fine = np.split(tokens, [base.COARSE.num_quantizers], axis=-1)
     return {base.COARSE.name: coarse, base.FINE.name: fine}
+
+  def stream(self, batch_size=1):
+    raise NotImplementedError(batch_size)
 
   def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
     """Returns audio; where fine tokens are missing, their pieces are 0."""
