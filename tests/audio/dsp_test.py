@@ -17,64 +17,52 @@ def noise(samples, seed=0):
 class StftTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # window, hop, fft, center
-      (1024, 256, None, True),
-      (400, 160, 512, True),
-      (400, 160, 400, False),
-      (401, 150, 512, False),
-      (64, 16, None, True),
-      (64, 100, 64, False),
+      # window, hop, fft
+      (1024, 256, 1024),
+      (400, 160, 512),
+      (401, 150, 512),
+      (64, 16, 64),
+      (64, 100, 64),
   )
-  def test_equals_librosa(self, window_length, hop_length, fft_length, center):
+  def test_equals_librosa(self, window_length, hop_length, fft_length):
     audio = noise(8011)
     expected = librosa.stft(
         audio,
-        n_fft=fft_length or window_length,
+        n_fft=fft_length,
         win_length=window_length,
         hop_length=hop_length,
-        center=center,
     ).transpose(0, 2, 1)
-    spectrum = dsp.stft(
-        jnp.array(audio), window_length, hop_length, fft_length, center=center
-    )
+    spectrum = dsp.stft(jnp.array(audio), window_length, hop_length)
     self.assertEqual(spectrum.shape, expected.shape)
     np.testing.assert_allclose(
         spectrum, expected, atol=1e-5 * np.abs(expected).max()
     )
 
-  def test_next_power_of_two_is_the_default(self):
-    self.assertEqual(
-        dsp.stft(jnp.array(noise(1000)), 400, 160).shape, (2, 7, 257)
-    )
-
   def test_of_a_cosine_is_a_peak_of_half_the_window_sum(self):
     # Bin 4 of 64; a periodic Hann window sums to half its length.
-    audio = jnp.cos(2 * jnp.pi * 4 / 64 * jnp.arange(64))[jnp.newaxis]
-    magnitudes = jnp.abs(dsp.stft(audio, 64, 64, center=False))[0, 0]
+    audio = jnp.cos(2 * jnp.pi * 4 / 64 * jnp.arange(128))[jnp.newaxis]
+    magnitudes = jnp.abs(dsp.stft(audio, 64, 64))[0, 1]
     np.testing.assert_allclose(magnitudes[3:6], [8, 16, 8], atol=1e-4)
     np.testing.assert_allclose(magnitudes[7:], 0, atol=1e-4)
 
-  def test_rejects_a_window_longer_than_the_transform(self):
-    with self.assertRaisesRegex(ValueError, 'at least window_length 400.*256'):
-      dsp.stft(jnp.array(noise(1000)), 400, 160, fft_length=256)
-
-  def test_rejects_audio_shorter_than_the_transform(self):
-    with self.assertRaisesRegex(ValueError, '512 samples, but has 400. Pad'):
-      dsp.stft(jnp.array(noise(400)), 400, 160, center=False)
+  def test_audio_may_be_shorter_than_the_window(self):
+    self.assertEqual(
+        dsp.stft(jnp.array(noise(100)), 400, 160).shape, (2, 1, 257)
+    )
 
 
 class MelFilterbankTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      (16000, 512, 80, 0.0, None),
-      (24000, 2048, 64, 0.0, None),
-      (16000, 512, 64, 60.0, 7800.0),
+      (16000, 512, 80),
+      (24000, 2048, 64),
+      (44100, 2048, 128),
   )
-  def test_equals_librosa(self, sample_rate, fft_length, num_mels, fmin, fmax):
+  def test_equals_librosa(self, sample_rate, fft_length, num_mels):
     expected = librosa.filters.mel(
-        sr=sample_rate, n_fft=fft_length, n_mels=num_mels, fmin=fmin, fmax=fmax
+        sr=sample_rate, n_fft=fft_length, n_mels=num_mels
     ).T
-    filters = dsp.mel_filterbank(sample_rate, fft_length, num_mels, fmin, fmax)
+    filters = dsp.mel_filterbank(sample_rate, fft_length, num_mels)
     np.testing.assert_allclose(filters, expected, atol=1e-6 * expected.max())
 
   def test_is_read_only(self):
@@ -109,10 +97,10 @@ class LogMelTest(parameterized.TestCase):
     silence = jnp.zeros((1, 2000))
 
     def total(audio):
-      return dsp.log_mel(audio, 16000, 400, 160, 64, floor=1e-3).sum()
+      return dsp.log_mel(audio, 16000, 400, 160, 64).sum()
 
-    log_mel = dsp.log_mel(silence, 16000, 400, 160, 64, floor=1e-3)
-    np.testing.assert_allclose(log_mel, np.log(1e-3), rtol=1e-6)
+    log_mel = dsp.log_mel(silence, 16000, 400, 160, 64)
+    np.testing.assert_allclose(log_mel, np.log(1e-5), rtol=1e-6)
     self.assertTrue(jnp.isfinite(jax.grad(total)(silence)).all())
 
 
