@@ -1,7 +1,7 @@
-"""What a container says of its length, held against what the file holds.
+"""Checks that a file is as long as its container says.
 
-Decoders take what is there of a file that was cut short, and stop at the end
-that a header names, whatever follows it.
+Decoders accept a file that was cut short, and ignore all data after the end
+that its header states.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,17 @@ from typing import BinaryIO, NamedTuple
 from musiclm_jax import errors
 from musiclm_jax import progress
 
-Data = bytes | mmap.mmap  # What is in a file.
+Data = bytes | mmap.mmap  # The contents of a file.
 
 _MAX_CHUNKS = 100_000
-_MAX_JUNK = 4096  # Bytes behind the sound that are not worth a word.
-_SLACK = 64  # Bytes by which sloppy writers miss the size of the sound.
-_TAGS = (b'ID3', b'TAG', b'APE', b'LYR')  # Of mp3 files, put behind others.
+_MAX_JUNK = 4096  # Fewer bytes after the sound are not reported.
+_SLACK = 64  # Bytes by which some writers misstate the size of the sound.
+_TAGS = (
+    b'ID3',
+    b'TAG',
+    b'APE',
+    b'LYR',
+)  # Tags of mp3, appended to other formats.
 _ASF_HEADER = bytes.fromhex('3026b2758e66cf11a6d900aa0062ce6c')
 _W64_DATA = bytes.fromhex('64617461f3acd3118cd100c04f8edb8a')
 
@@ -28,11 +33,11 @@ class _Grammar(NamedTuple):
   """How the chunks of a container are written.
 
   Attributes:
-    start: Where the first one begins.
-    head: Its name and size, for `struct`.
-    sound: Names of those that hold sound; all that must be whole if empty.
-    align: What the start of each is a multiple of.
-    counts_head: Whether the size is that of the head, too.
+    start: Offset of the first chunk.
+    head: Format of the name and size of a chunk, for `struct`.
+    sound: Names of the chunks that hold sound; if empty, all must be whole.
+    align: Chunks start at multiples of this many bytes.
+    counts_head: Whether the size of a chunk includes its head.
   """
 
   start: int
@@ -53,7 +58,7 @@ _GRAMMARS = {
     'asf': _Grammar(0, '<16sQ', counts_head=True),
     'mp4': _Grammar(0, '>I4s', counts_head=True),
 }
-# What begins a file, and can so not be a chunk within one.
+# Names at the start of a file; inside one, they begin another file.
 _BEGINNINGS = (
     *(b'RIFF', b'RIFX', b'RF64', b'FORM', b'caff', b'ftyp'),
     *(_ASF_HEADER, bytes.fromhex('726966662e91cf11a5d628db04c10000')),
@@ -61,7 +66,7 @@ _BEGINNINGS = (
 
 
 class Chunk(NamedTuple):
-  """A chunk: its name, where its body begins, and how long that should be."""
+  """A chunk: its name, and the offset and stated length of its body."""
 
   name: bytes
   start: int
@@ -69,7 +74,7 @@ class Chunk(NamedTuple):
 
 
 def find_kind(head: bytes) -> str:
-  """Names the container of a file by its first 64 bytes; '' if unknown."""
+  """Returns the kind of container that begins with `head`; '' if unknown."""
   if head[8:12] == b'WAVE':
     names = {b'RIFF': 'wav', b'RIFX': 'rifx', b'RF64': 'rf64'}
     return names.get(head[:4], '')
@@ -90,7 +95,7 @@ def find_kind(head: bytes) -> str:
     if head.startswith(beginning):
       return kind
   if len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0 and head[1] & 6:
-    return 'mp3'  # Without the bits of a layer it were AAC.
+    return 'mp3'  # Without the bits of a layer it would be AAC.
   return ''
 
 
@@ -105,7 +110,7 @@ def tag_length(head: bytes) -> int:
 
 
 def open_kind(path: pathlib.Path) -> tuple[str, int]:
-  """Returns the container of a file, and where it begins, behind tags."""
+  """Returns the kind of container of a file, and its offset after tags."""
   start = 0
   with path.open('rb') as file:
     while length := tag_length(file.read(10)):
@@ -116,15 +121,15 @@ def open_kind(path: pathlib.Path) -> tuple[str, int]:
 
 
 def check_whole(path: pathlib.Path, kind: str, start: int) -> bool:
-  """Raises UserError if a file ends before the end that its container names.
+  """Raises UserError if a file ends before the end that its container states.
 
   Args:
-    path: Of the file.
-    kind: Of container; see `open_kind`.
-    start: Where it begins in the file.
+    path: Path of the file.
+    kind: Kind of container; see `open_kind`.
+    start: Offset of the container in the file.
 
   Returns:
-    Whether the container names an end. Recorders and pipes may not.
+    Whether the container states an end. Those of recorders and pipes may not.
   """
   with path.open('rb') as file:
     if kind in _GRAMMARS:
@@ -145,7 +150,7 @@ def _check_span(path: pathlib.Path, end: int, size: int) -> None:
 
 
 def _chunks(file: BinaryIO, start: int, grammar: _Grammar) -> Iterator[Chunk]:
-  """Yields the chunks at the top of a container, until what is none."""
+  """Yields the top-level chunks of a container, up to the first non-chunk."""
   position = start + grammar.start
   head = struct.Struct(grammar.head)
   for _ in range(_MAX_CHUNKS):
@@ -162,7 +167,7 @@ def _chunks(file: BinaryIO, start: int, grammar: _Grammar) -> Iterator[Chunk]:
     if grammar.counts_head:
       length -= head.size
     yield Chunk(name, body, length)
-    if length < 0:  # It lasts to the end, whatever that is.
+    if length < 0:  # The chunk lasts to the end of the file.
       return
     position = start + -(-(body + length - start) // grammar.align) * (
         grammar.align
@@ -170,7 +175,7 @@ def _chunks(file: BinaryIO, start: int, grammar: _Grammar) -> Iterator[Chunk]:
 
 
 def _is_unknown(kind: str, chunk: Chunk) -> bool:
-  """Whether the size is what writers put there who do not know it."""
+  """Whether the size is a placeholder of a writer that did not know it."""
   if chunk.length <= 0:
     return True
   if kind in ('w64', 'asf', 'mp4'):
@@ -198,7 +203,7 @@ def _check_chunks(
       )
     if not _is_name(chunk.name):
       if is_empty:
-        return False  # What follows is no chunk, thus the sound itself.
+        return False  # The sound itself follows, without a chunk of its own.
       _check_junk(path, file, chunk.start - struct.calcsize(grammar.head))
       return True
     if chunk.name == b'ds64':
@@ -217,11 +222,11 @@ def _check_chunks(
 
 
 def _check_junk(path: pathlib.Path, file: BinaryIO, start: int) -> None:
-  """Tells of bytes behind the sound that are no chunk; refuses many."""
+  """Reports bytes after the sound that are no chunk, and refuses many."""
   size = os.fstat(file.fileno()).st_size
   file.seek(start)
   head = file.read(_MAX_JUNK + 1)
-  # Recorders lay out zeros in advance.
+  # Recorders allocate zeros in advance.
   if len(head) <= _MAX_JUNK or not any(head) or head.startswith(_TAGS):
     return
   if 8 * (size - start) > size:
@@ -230,7 +235,7 @@ def _check_junk(path: pathlib.Path, file: BinaryIO, start: int) -> None:
         f' of {size}. Export it again.'
     )
   progress.say(
-      f'{path}: {size - start} bytes behind its sound are none and left out'
+      f'{path}: {size - start} bytes after the end of its sound are ignored'
   )
 
 
@@ -246,7 +251,7 @@ def _check_au(path: pathlib.Path, file: BinaryIO, start: int) -> bool:
 
 
 def _read_vint(file: BinaryIO, keep_marker: bool) -> int | None:
-  """Reads a number of Matroska; None if it says 'unknown'."""
+  """Reads a Matroska number; None if it stands for an unknown length."""
   first = file.read(1)
   if not first or not first[0]:
     return None
@@ -260,7 +265,7 @@ def _read_vint(file: BinaryIO, keep_marker: bool) -> int | None:
 
 
 def _check_matroska(path: pathlib.Path, file: BinaryIO, start: int) -> bool:
-  """Checks that all elements at the top are there, and that one file is."""
+  """Checks that the top-level elements are whole and of one file."""
   size = os.fstat(file.fileno()).st_size
   file.seek(start)
   names = set()

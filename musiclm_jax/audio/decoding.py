@@ -1,4 +1,4 @@
-"""Decodes whatever people keep music in: soundfile first, else FFmpeg."""
+"""Decodes audio files, with soundfile where it can, else with FFmpeg."""
 
 from collections.abc import Iterable, Iterator
 import contextlib
@@ -15,18 +15,18 @@ from musiclm_jax.audio import ogg
 import numpy as np
 import soundfile
 
-MAX_SECONDS = 6 * 3600  # Held in memory at once: an hour takes .5 GB.
+MAX_SECONDS = 6 * 3600  # A file is held in memory: .5 GB an hour.
 KIND = 'a wav, flac, ogg or mp3 file, or another that FFmpeg reads'
 
-_BLOCK = 1 << 16  # Samples of a channel at once.
+_BLOCK = 1 << 16  # Samples of a channel that are decoded at once.
 _MAX_SAMPLES = MAX_SECONDS * 48000
 _MAX_BYTES = 1 << 36
-# What FFmpeg may take a file for: no playlists, which name other files.
+# Formats that FFmpeg may find; not playlists, which name other files.
 _FORMATS = (
     'aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,iff,m4v,matroska,'
     'mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,webm,wv'
 )
-# Those that state a length, and how much of it may be padding, in seconds.
+# Formats that state a length, and the seconds of it that may be padding.
 _STATED = {'flac': 0.0, 'tta': 0.0, 'wv': 0.0, 'ape': 0.0}
 _STATED |= {'matroska,webm': 0.25, 'asf': 0.25}
 
@@ -35,7 +35,7 @@ class Block(NamedTuple):
   """A piece of a recording.
 
   Attributes:
-    rate: In Hz.
+    rate: Sample rate, in Hz.
     layout: Names of the channels; empty if unknown.
     samples: [samples, channels] float32, full scale at 1.
   """
@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 
 def check_file(path: pathlib.Path) -> None:
-  """Raises UserError unless a path is that of a file of a sane size."""
+  """Raises UserError unless a path is a file of a sensible size."""
   try:
     is_file, exists = path.is_file(), path.exists()
   except (OSError, ValueError) as e:
@@ -73,7 +73,7 @@ def check_file(path: pathlib.Path) -> None:
 def check_header(
     path: pathlib.Path, frames: int, rate: int, channels: int
 ) -> None:
-  """Raises UserError if a header is not one of a recording."""
+  """Raises UserError if a header cannot be that of a recording."""
   if frames <= 0:
     raise errors.UserError(f'{path} must hold audio, but has no samples.')
   if not 1000 <= rate <= 768000 or not 1 <= channels <= 64:
@@ -92,12 +92,12 @@ def check_header(
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path) -> Iterator[None]:
-  """Turns the errors of both libraries into a UserError."""
+  """Turns errors of soundfile and FFmpeg into a UserError."""
   with errors.reading(path, KIND):
     try:
       yield
     except Exception as e:
-      # FFmpeg has no memory, either, for what a damaged header claims.
+      # FFmpeg runs out of memory, too, for the sizes in a damaged header.
       reason = getattr(e, 'error_string', None) or getattr(e, 'strerror', None)
       if reason is None or isinstance(e, OSError):
         raise
@@ -111,14 +111,14 @@ def read_blocks(path: pathlib.Path) -> Iterator[Block]:
   """Decodes a file to its end.
 
   Args:
-    path: Of the file.
+    path: Path of the file.
 
   Yields:
-    Pieces of about a second. Files that were joined may change their rate and
-    layout on the way.
+    Pieces of about a second. Rate and layout may change where files were
+    joined.
 
   Raises:
-    UserError: If it is no audio, damaged, cut off or too long.
+    UserError: If the file is not audio, damaged, cut off or too long.
   """
   check_file(path)
   seconds, samples = 0.0, 0
@@ -161,7 +161,7 @@ def _gather(blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def _decode(path: pathlib.Path) -> Iterator[Block]:
-  """Decodes a file by what is best for its container."""
+  """Decodes a file with the decoder that suits its container."""
   kind, start = containers.open_kind(path)
   has_end = containers.check_whole(path, kind, start)
   if not kind and _is_mp3(path):
@@ -184,14 +184,14 @@ def _decode(path: pathlib.Path) -> Iterator[Block]:
 
 
 def _is_mp3(path: pathlib.Path) -> bool:
-  """Whether there are mp3 frames behind something else."""
+  """Whether a file holds mp3 frames after other data."""
   with contextlib.suppress(soundfile.LibsndfileError):
     return soundfile.info(path).format == 'MP3'
   return False
 
 
 def _is_plain_flac(data: containers.Data, start: int) -> bool:
-  """Whether a flac file says how long it is, and no other is joined to it."""
+  """Whether a flac file states its length and is not joined to another."""
   head = data[start : start + 26]
   samples = int.from_bytes(head[21:26], 'big') & 0xFFFFFFFFF
   return samples > 0 and data.find(head[:8], start + 8) < 0
@@ -213,26 +213,26 @@ def _read(
     source: pathlib.Path | io.BytesIO,
     has_end: bool = True,
 ) -> Iterator[Block]:
-  """Reads with soundfile, or what it does not know well with FFmpeg.
+  """Reads a file with soundfile, or with FFmpeg where soundfile is unreliable.
 
   Args:
-    path: For messages.
-    source: What is read.
-    has_end: Whether its header says how long it is.
+    path: Path of the file, for messages.
+    source: The file, or a recording in it.
+    has_end: Whether its header states its length.
   """
   reason = ''
   try:
     with soundfile.SoundFile(source) as file:
-      # The length of mp3 in a wav file is an estimate.
+      # In a wav file, the length of mp3 is an estimate.
       is_known = has_end or 0 < file.frames < _MAX_BYTES
       if is_known and not file.subtype.startswith('MPEG'):
         check_header(path, file.frames, file.samplerate, file.channels)
-        # Only FFmpeg says which channel is which.
+        # Only FFmpeg gives the names of the channels.
         if file.channels <= 2:
           yield from _read_soundfile(path, file)
           return
   except soundfile.LibsndfileError as e:
-    if not e.prefix:  # It could be opened.
+    if not e.prefix:  # It failed after the file was opened.
       raise
     reason = e.error_string
   if isinstance(source, io.BytesIO):
@@ -264,7 +264,7 @@ def _check_length(
 
 
 def _to_float(samples: np.ndarray) -> np.ndarray:
-  """Returns float32 with full scale at 1 of what a decoder gives."""
+  """Converts decoded samples to float32 with full scale at 1."""
   if samples.dtype == np.uint8:
     return (samples.astype(np.float32) - 128) / 128
   if samples.dtype.kind == 'i':
@@ -281,9 +281,9 @@ def _read_av(
   """Reads the first sound track that FFmpeg finds.
 
   Args:
-    path: For messages.
-    source: What is read.
-    reason: Why soundfile could not.
+    path: Path of the file, for messages.
+    source: The file, or a recording in it.
+    reason: Why soundfile could not read it.
   """
   try:
     container = open_av(source)
@@ -307,12 +307,12 @@ def _read_av(
 
 def open_av(source: pathlib.Path | io.BytesIO) -> Any:
   """Opens a container that FFmpeg knows."""
-  # Slow to import, and needed for few files.
+  # It is slow to import, and needed for few files.
   import av  # pylint: disable=g-import-not-at-top
 
   name: Any = source
   if isinstance(source, pathlib.Path):
-    name = f'file:{source.absolute()}'  # No name is taken for an address.
+    name = f'file:{source.absolute()}'  # Not taken for an address.
   return av.open(
       name,
       options={
@@ -357,7 +357,7 @@ def _decode_av(
 def _check_stated(
     path: pathlib.Path, container: Any, stream: Any, seconds: float
 ) -> None:
-  """Refuses less sound than a container states, if it has nothing else."""
+  """Refuses a sound-only file with less sound than its container states."""
   slack = _STATED.get(container.format.name)
   if slack is None or any(not _is_cover(s) for s in container.streams.video):
     return
@@ -373,6 +373,6 @@ def _check_stated(
 
 
 def _is_cover(stream: Any) -> bool:
-  """Whether a video is but the picture of an album."""
+  """Whether a video stream is only a cover picture."""
   flags = stream.disposition
   return bool(flags & type(flags).attached_pic)

@@ -1,4 +1,4 @@
-"""How much audio differs from what it should be."""
+"""Distances between audio and a reference."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,10 +13,10 @@ def si_sdr(
 
   Args:
     audio: [batch, samples] reference.
-    reconstruction: [batch, samples].
+    reconstruction: [batch, samples] audio to compare with it.
 
   Returns:
-    [batch] decibels, between -80 and 80: it would be infinite of silence.
+    [batch] decibels, clipped to [-80, 80]: that of silence is infinite.
   """
   dot = lambda x, y: jnp.sum(x * y, axis=-1)
   scale = dot(audio, reconstruction) / jnp.maximum(dot(audio, audio), 1e-8)

@@ -18,27 +18,22 @@ import numpy as np
 import soundfile
 import soxr
 
-SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3')  # That can be written, too.
+SUFFIXES = (
+    '.wav',
+    '.flac',
+    '.ogg',
+    '.mp3',
+)  # Formats that can also be written.
 READABLE = (
     *SUFFIXES,
     *('.aac', '.ac3', '.aif', '.aifc', '.aiff', '.amr', '.ape', '.au', '.avi'),
     *('.caf', '.dsf', '.m4a', '.m4b', '.m4v', '.mka', '.mkv', '.mov', '.mp2'),
     *('.mp4', '.mpc', '.mpeg', '.mpg', '.oga', '.opus', '.rf64', '.snd'),
-    *(
-        '.spx',
-        '.tta',
-        '.voc',
-        '.w64',
-        '.wave',
-        '.weba',
-        '.webm',
-        '.wma',
-        '.wv',
-        '.3gp',
-    ),
+    *('.spx', '.tta', '.voc', '.w64', '.wave', '.weba', '.webm', '.wma'),
+    *('.wv', '.3gp'),
 )
 MAX_SECONDS = decoding.MAX_SECONDS
-MAX_COMMENT = 2000  # What libsndfile reads back of a wav file.
+MAX_COMMENT = 2000  # Characters that libsndfile reads back from wav.
 
 _TAGS = {'encoder': 'software', 'track': 'tracknumber', 'tyer': 'date'}
 _KNOWN_TAGS = (
@@ -48,12 +43,12 @@ _KNOWN_TAGS = (
 
 
 class _Recording(NamedTuple):
-  """What follows in a file at one rate and layout of channels.
+  """A stretch of a file with one sample rate and layout of channels.
 
   Attributes:
-    rate: In Hz.
-    mixer: Knows what its channels do.
-    audio: [samples] float32 of the mix.
+    rate: Sample rate, in Hz.
+    mixer: The mixer of its channels, with their statistics.
+    audio: [samples] float32 mix.
   """
 
   rate: int
@@ -62,7 +57,7 @@ class _Recording(NamedTuple):
 
 
 def _mix(path: pathlib.Path, picks: dict[int, int]) -> list[_Recording]:
-  """Reads a file and mixes its recordings, or picks channels of some."""
+  """Mixes the recordings of a file; `picks` names channels to use alone."""
 
   def sound(block):
     return block.rate, block.layout, block.samples.shape[1]
@@ -83,7 +78,7 @@ def _mix(path: pathlib.Path, picks: dict[int, int]) -> list[_Recording]:
 
 
 def _read_mono(path: pathlib.Path) -> list[_Recording]:
-  """Reads the recordings of a file, each mixed so that it is heard."""
+  """Reads the recordings of a file; where a mix would cancel, one channel."""
   recordings = _mix(path, {})
   mixers = [recording.mixer for recording in recordings]
   if not all(mixer.is_finite for mixer in mixers):
@@ -113,16 +108,16 @@ def read_audio(
 
   Args:
     path: A wav, flac, ogg or mp3 file, or another that FFmpeg reads.
-    sample_rate: Of the result, in Hz.
+    sample_rate: Sample rate of the result, in Hz.
 
   Returns:
-    [samples] float32 audio in [-1, 1]; what is louder is scaled down to peak
-    at 1. Stereo is the mean of its channels, unless they cancel each other or
-    one is silent: then it is the louder one, and a line says so.
+    [samples] float32 audio in [-1, 1]; louder audio is scaled down to peak at
+    1. Stereo becomes the mean of its channels, unless they cancel each other or
+    one is silent: then the louder one is used, and a message says so.
 
   Raises:
     NotFoundError: If there is no such file.
-    UserError: If the file is empty, damaged, cut off, silent or no audio.
+    UserError: If the file is empty, damaged, cut off, silent or not audio.
   """
   path = pathlib.Path(path)
   resampled = []
@@ -135,22 +130,22 @@ def read_audio(
 
 
 def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
-  """Returns the tags of a file that are set.
+  """Returns the tags of a file.
 
   Args:
-    path: Of an audio file.
+    path: Path of an audio file.
 
   Returns:
-    Some of: title, artist, album, genre, date, comment, copyright, license,
-    software, tracknumber.
+    Those that are set of: title, artist, album, genre, date, comment,
+    copyright, license, software, tracknumber.
 
   Raises:
-    UserError: If the file is damaged or no audio.
+    UserError: If the file is damaged or not audio.
   """
   path = pathlib.Path(path)
   decoding.check_file(path)
   with decoding.reading(path):
-    # libsndfile prints what it thinks of the headers of mp3 files.
+    # libsndfile prints warnings about the headers of mp3 files.
     if containers.open_kind(path)[0] == 'mp3':
       tags = _read_av_tags(path)
     else:
@@ -163,11 +158,11 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def _read_av_tags(path: pathlib.Path, reason: str = '') -> dict[str, str]:
-  """Returns the tags of a file that soundfile cannot read for a reason."""
+  """Returns tags read by FFmpeg; `reason` is why soundfile could not."""
   found: dict[str, Any] = {}
   try:
     with decoding.open_av(path) as container:
-      # In ogg files they are those of the stream.
+      # Tags of ogg files belong to the stream.
       for source in (*container.streams.audio[:1], container):
         found |= {key.lower(): value for key, value in source.metadata.items()}
   except ValueError as e:
@@ -185,12 +180,12 @@ def resample(
 
   Args:
     audio: [..., samples] in [-1, 1].
-    from_rate: Its sample rate, in Hz.
-    to_rate: The sample rate of the result, in Hz.
+    from_rate: Sample rate of `audio`, in Hz.
+    to_rate: Sample rate of the result, in Hz.
 
   Returns:
-    [..., ceil(samples * to_rate / from_rate)] float32 in [-1, 1]; overshoot of
-    the filter is clipped.
+    [..., ceil(samples * to_rate / from_rate)] float32 in [-1, 1]; the
+    filter's overshoot is clipped.
   """
   audio = np.asarray(audio, np.float32)
   if from_rate == to_rate:
@@ -200,7 +195,7 @@ def resample(
       soxr.resample(row, from_rate, to_rate, quality='HQ')
       for row in audio.reshape(-1, audio.shape[-1])
   ]
-  # soxr rounds the length its own way.
+  # soxr rounds lengths in another way.
   rows = [np.pad(row, (0, max(0, length - len(row))))[:length] for row in rows]
   resampled = np.reshape(rows, (*audio.shape[:-1], length))
   return np.clip(resampled, -1, 1).astype(np.float32)
@@ -215,15 +210,16 @@ def write_audio(
 ) -> None:
   """Writes a file whole or not at all.
 
-  The same arguments give the same bytes, but for .ogg, where each file has a
-  random serial number.
+  The same arguments give the same bytes, except for .ogg, where each file has
+  a random serial number.
 
   Args:
-    path: Ends in .wav, .flac (16 bits), .ogg or .mp3; folders are made.
+    path: Path ending in .wav, .flac (16 bits), .ogg or .mp3; its folders are
+      made.
     audio: [samples] floats in [-1, 1].
-    sample_rate: Of the audio, in Hz.
+    sample_rate: Sample rate of the audio, in Hz.
     comment: The tag 'comment', see `read_tags`: up to 2000 ASCII characters.
-    finish: Of the bytes of the file before they are written.
+    finish: Changes the bytes of the file before they are written.
 
   Raises:
     UserError: If the audio is not [samples], finite and in [-1, 1], or if the
@@ -260,7 +256,7 @@ def _encode(
 ) -> bytes:
   """Returns the bytes of a file.
 
-  They are made in memory as libsndfile tells nothing of a full disk.
+  They are made in memory because libsndfile does not report a full disk.
   """
   buffer = io.BytesIO()
   suffix = path.suffix.lower()

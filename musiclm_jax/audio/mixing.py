@@ -1,4 +1,4 @@
-"""Mixes channels to one, so that what is heard of them is kept."""
+"""Mixes channels to mono without losing any that are audible."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,11 +7,11 @@ import numpy as np
 
 SILENCE = 10 ** (-65 / 20)  # RMS of the loudest part, 1 at full scale.
 
-_DEAD = 1e-4  # Of the power of the loudest channel.
-_CANCELLED = 0.25  # Of the power that unrelated channels were mixed to.
-_CANCELLED_SHARE = 0.2  # Of the parts that are heard.
-_PART = 1 << 13  # Samples that are looked at together.
-_BULK = 1e-4  # Share of the samples that damage may have made too loud.
+_DEAD = 1e-4  # A channel with less of the loudest one's power is silent.
+_CANCELLED = 0.25  # A mix with less of the power of unrelated channels.
+_CANCELLED_SHARE = 0.2  # More parts than this, of those heard, are a fault.
+_PART = 1 << 13  # Samples in a part.
+_BULK = 1e-4  # Share of the samples that may be too loud by damage.
 _WEIGHTS = {'FC': 2**0.5, 'LFE': 0.0, 'LFE2': 0.0}
 _SURROUND = ('B', 'S', 'T')
 _STEREO = ('left', 'right')
@@ -20,13 +20,12 @@ _STEREO = ('left', 'right')
 def weigh(layout: Sequence[str], channels: int) -> np.ndarray:
   """Returns the weight of each channel in the mix.
 
-  A centre is heard from both sides, so that it weighs more than one of them,
-  and channels from behind less (ITU-R BS.775).
+  The centre is played on both sides and weighs more than one of them; rear
+  channels weigh less (ITU-R BS.775).
 
   Args:
-    layout: Names of the channels as FFmpeg has them, e.g. 'FL'; empty if
-      unknown.
-    channels: How many there are.
+    layout: FFmpeg's names of the channels, e.g. 'FL'; empty if unknown.
+    channels: Number of channels.
   """
   if channels <= 2:
     return np.full(channels, 1 / channels)
@@ -43,16 +42,16 @@ def weigh(layout: Sequence[str], channels: int) -> np.ndarray:
 
 @dataclasses.dataclass
 class Mixer:
-  """Mixes a recording block by block, and notes what its channels do.
+  """Mixes a recording block by block, and keeps statistics of its channels.
 
   Attributes:
-    weights: Of each channel in the mix.
-    power: Of each channel, without its mean, summed over parts.
+    weights: [channels] weight of each channel in the mix.
+    power: [channels] power of each channel without its mean, summed over parts.
     mixed: Power of the mix, summed over parts.
     loudest: Power of the loudest part of the mix.
-    loudest_of: Power of the loudest part of each channel.
-    heard: Parts that are no silence.
-    cancelled: Those of them that channels cancel each other in.
+    loudest_of: [channels] power of the loudest part of each channel.
+    heard: Number of parts that are not silent.
+    cancelled: Number of heard parts in which channels cancel each other.
   """
 
   weights: np.ndarray
@@ -98,15 +97,15 @@ class Mixer:
 
   @property
   def live(self) -> np.ndarray:
-    """Which channels hold more than noise."""
+    """[channels] bools: which channels hold more than noise."""
     return self.power >= _DEAD * np.max(self.power)
 
   @property
   def gain(self) -> float:
-    """What the mix is to be multiplied by; 1 for mono and stereo.
+    """Factor to multiply the mix by; 1 for mono and stereo.
 
-    The mix so has the mean power of the channels that are heard, however many
-    are silent, and however alike they are.
+    It gives the mix the mean power of the live channels, however many are
+    silent and however alike they are.
     """
     heard = np.sum(self.weights[self.live] ** 2)
     if len(self.weights) <= 2 or not heard or not self.mixed:
@@ -125,7 +124,7 @@ class Mixer:
 
   @property
   def fault(self) -> str:
-    """Says why one channel must stand for all; empty if it need not."""
+    """Reason to use the loudest channel alone; empty if the mix is good."""
     if len(self.weights) < 2 or not self.is_finite or not np.any(self.power):
       return ''
     if len(self.weights) == 2 and np.sum(self.live) == 1:
@@ -140,19 +139,19 @@ class Mixer:
 
   @property
   def pick(self) -> int:
-    """The channel that is loudest."""
+    """Index of the loudest channel."""
     return int(np.argmax(self.power))
 
   @property
   def level(self) -> float:
-    """RMS of the loudest part of what is used."""
+    """RMS of the loudest part of the mix, or of the channel used alone."""
     if self.fault:
       return float(np.sqrt(np.max(self.loudest_of)))
     return self.gain * float(np.sqrt(self.loudest))
 
   @property
   def name(self) -> str:
-    """Of the loudest channel."""
+    """Name of the loudest channel, for messages."""
     if len(self.weights) == 2:
       return _STEREO[self.pick]
     return f'number {self.pick + 1}'
@@ -171,13 +170,14 @@ def fit(audio: np.ndarray) -> tuple[np.ndarray, str]:
     audio: [samples], finite.
 
   Returns:
-    [samples] in [-1, 1], and a word on what was clipped: some samples of more
-    than twice the level of all others are no music, and would silence it.
+    [samples] in [-1, 1], and a message if samples were clipped: a few that are
+    more than twice as loud as all others are damage, and to scale by them would
+    silence the music.
   """
   peak = max(np.max(np.abs(audio), initial=0.0), 1.0)
   if peak <= 2:
     return audio / peak, ''
-  # The first of so many samples, by loudness.
+  # The least of the loudest samples that may be damaged.
   place = len(audio) - min(len(audio), max(16, round(_BULK * len(audio))))
   bulk = max(float(np.partition(np.abs(audio), place)[place]), 1.0)
   if peak <= 2 * bulk:

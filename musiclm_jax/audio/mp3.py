@@ -1,7 +1,7 @@
-"""The frames of mp3 files, counted one by one.
+"""Decodes mp3 files frame by frame.
 
-What libraries say of their length is an estimate, wrong if the bitrate varies,
-and they stop where the first of joined files ends.
+Libraries only estimate the length of a file, wrongly if its bitrate varies, and
+stop at the end of the first of several files that were joined.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from musiclm_jax import progress
 from musiclm_jax.audio import containers
 import numpy as np
 
-_MAX_CANDIDATES = 1 << 20  # Bytes that look like a frame, in what holds none.
-_DECODER_DELAY = 529  # Samples by which every decoder is late.
+_MAX_CANDIDATES = 1 << 20  # Places to try in data that holds no frame.
+_DECODER_DELAY = 529  # Samples by which a decoder's output is late.
 _SYNC = re.compile(rb'\xff[\xe2-\xff]')
-_RATES = (44100, 48000, 32000)  # Of version 1, in Hz.
-# Kilobits per second by (is version 1, layer).
+_RATES = (44100, 48000, 32000)  # Sample rates of MPEG-1, in Hz.
+# Kilobits per second of each (is MPEG-1, layer).
 _V1_L3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _V2_L3 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _BITRATES = {
@@ -34,15 +34,15 @@ _BITRATES = {
 
 
 class Frame(NamedTuple):
-  """What the header of a frame says.
+  """The header of a frame.
 
   Attributes:
-    length: In bytes.
-    samples: In each channel.
-    rate: In Hz.
-    layer: 1 to 3.
+    length: Bytes of the frame.
+    samples: Samples of each channel in the frame.
+    rate: Sample rate, in Hz.
+    layer: MPEG audio layer, 1 to 3.
     is_mono: Whether there is one channel, not two.
-    is_version_1: Whether MPEG-1, not 2 or 2.5.
+    is_version_1: Whether it is MPEG-1, not 2 or 2.5.
   """
 
   length: int
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
 
   @property
   def sound(self) -> tuple[int, int, bool]:
-    """What frames of one recording have in common."""
+    """Properties that all frames of a recording share."""
     return self.rate, self.layer, self.is_mono
 
 
@@ -63,11 +63,11 @@ class Segment:
   """The frames of one of the recordings that a file consists of.
 
   Attributes:
-    frame: Its first.
+    frame: Its first frame.
     spans: Start and length in bytes of each frame.
-    stated: How many there are by the header of the recording; 0 if unknown.
-    delay: Samples that the encoder put in front.
-    padding: Samples that the encoder put at the end.
+    stated: Number of frames that its header states; 0 if unknown.
+    delay: Samples that the encoder added at the start.
+    padding: Samples that the encoder added at the end.
   """
 
   frame: Frame
@@ -78,12 +78,12 @@ class Segment:
 
 
 def parse_frame(header: bytes) -> Frame | None:
-  """Returns what the four bytes of a header say; None if they are none."""
+  """Parses the four bytes of a header; None if they are not one."""
   if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
     return None
   version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
   bitrate, rate = header[2] >> 4, header[2] >> 2 & 3
-  # A free bitrate (0) gives no length.
+  # A free bitrate (0) leaves the length unknown.
   if version == 1 or layer == 4 or bitrate in (0, 15) or rate == 3:
     return None
   hz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
@@ -98,7 +98,7 @@ def parse_frame(header: bytes) -> Frame | None:
 
 
 def _parse_info(segment: Segment, data: bytes) -> bool:
-  """Reads the frame that says how many follow; False if it is none."""
+  """Reads an information frame into `segment`; False if it is not one."""
   frame = segment.frame
   side = {(True, False): 32, (False, True): 9}
   at = 4 + side.get((frame.is_version_1, frame.is_mono), 17)
@@ -112,7 +112,7 @@ def _parse_info(segment: Segment, data: bytes) -> bool:
     segment.stated = int.from_bytes(data[at + 8 : at + 12], 'big')
   sizes = (4, 4, 100, 4)
   at += 8 + sum(size for i, size in enumerate(sizes) if flags >> i & 1)
-  # LAME and those who follow it; the last of its bytes that matter is 24th.
+  # Delay and padding, as LAME writes them, end at its 24th byte.
   if data[at : at + 4].isalnum() and len(data) >= at + 24:
     both = int.from_bytes(data[at + 21 : at + 24], 'big')
     segment.delay, segment.padding = both >> 12, both & 0xFFF
@@ -125,20 +125,20 @@ def _skip_tag(data: containers.Data, position: int) -> int:
   if head[:3] == b'TAG':
     return 128
   if head[:8] == b'APETAGEX' and len(head) == 32:
-    # Its header, if it has one, is not in its size.
+    # The size leaves out the header of the tag.
     return int.from_bytes(head[12:16], 'little') + 32
   return containers.tag_length(head)
 
 
 def _is_followed(data: containers.Data, position: int, frame: Frame) -> bool:
-  """Whether a frame ends where another of its recording begins."""
+  """Whether a frame is followed by another of its recording."""
   after = position + frame.length
   following = parse_frame(data[after : after + 4])
   return following is not None and following.sound == frame.sound
 
 
 def _find_frame(data: containers.Data, position: int) -> int:
-  """Returns where the next two frames begin; the end if nowhere."""
+  """Returns the start of the next two adjacent frames; the end if none."""
   candidates = _SYNC.finditer(data, position)
   for match in itertools.islice(candidates, _MAX_CANDIDATES):
     start = match.start()
@@ -152,11 +152,11 @@ def find_segments(data: containers.Data) -> tuple[list[Segment], int]:
   """Finds the frames of a file.
 
   Args:
-    data: What is in the file, or a memory map of that.
+    data: Contents of the file, or a memory map of them.
 
   Returns:
-    The recordings that follow each other in it, and how many bytes are neither
-    frames nor tags.
+    Its recordings in order, and the number of bytes that are neither frames
+    nor tags.
   """
   segments: list[Segment] = []
   position = junk = 0
@@ -204,11 +204,11 @@ def _add(
 
 
 def _check(path: pathlib.Path, segments: list[Segment], junk: int) -> None:
-  """Refuses what breaks off, and tells of what is left out."""
+  """Refuses recordings that break off, and reports bytes left out."""
   for segment in segments:
     found, stated = len(segment.spans), segment.stated
     seconds = segment.frame.samples / segment.frame.rate
-    # Some count the frame that says so, too.
+    # Some encoders count the information frame, too.
     if found < stated - 1:
       raise errors.UserError(
           f'{path} must last {stated * seconds:.1f} s as its header says, but'
@@ -224,17 +224,17 @@ def _check(path: pathlib.Path, segments: list[Segment], junk: int) -> None:
 def read_blocks(
     path: pathlib.Path, data: containers.Data
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Decodes a file, all of it.
+  """Decodes all recordings of a file.
 
   Args:
-    path: Of the file.
-    data: What is in it, or a memory map of that.
+    path: Path of the file, for messages.
+    data: Contents of the file, or a memory map of them.
 
   Yields:
-    Sample rate, and [samples, channels] float32 of one frame.
+    The sample rate and [samples, channels] float32 audio of each frame.
 
   Raises:
-    UserError: If there are no frames, or fewer than the file says.
+    UserError: If there are no frames, or fewer than the file states.
   """
   segments, junk = find_segments(data)
   if not any(segment.spans for segment in segments):
@@ -247,14 +247,14 @@ def read_blocks(
 def _read_segment(
     segment: Segment, data: containers.Data
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Decodes a recording, without what its encoder put around it."""
-  # Slow to import, and needed for few files.
+  """Decodes a recording, without its encoder's delay and padding."""
+  # It is slow to import, and needed for few files.
   import av  # pylint: disable=g-import-not-at-top
 
   decoder: Any = av.CodecContext.create(f'mp{segment.frame.layer}float', 'r')
   count = len(segment.spans)
   skip, stop = 0, count * segment.frame.samples
-  # What an editor has cut has no padding any more.
+  # A recording that was cut afterwards has lost its padding.
   if segment.delay and abs(count - segment.stated) <= 1:
     skip = segment.delay + _DECODER_DELAY
     stop -= max(0, segment.padding - _DECODER_DELAY)

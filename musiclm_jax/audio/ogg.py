@@ -1,4 +1,4 @@
-"""The pages of an ogg file: whole, undamaged, and of which recording."""
+"""Checks the pages of an ogg file and finds the recordings in it."""
 
 from collections.abc import Iterator
 import pathlib
@@ -15,7 +15,7 @@ _REVERSED = bytes(int(f'{x:08b}'[::-1], 2) for x in range(256))
 
 
 class Page(NamedTuple):
-  """A page: where it is, of which stream, and its flags and number in it."""
+  """A page: its place in the file, its stream, flags and page number."""
 
   start: int
   stop: int
@@ -25,9 +25,9 @@ class Page(NamedTuple):
 
 
 def checksum(page: bytes) -> int:
-  """Returns the checksum of a page, whose own checksum must be zeros.
+  """Returns the checksum of a page whose checksum field is zeros.
 
-  It is that of zlib, but for the order of bits, and begins with 0.
+  It is the CRC of zlib with the bits reversed and an initial value of 0.
   """
   reflected = ~zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) & 0xFFFFFFFF
   return int(f'{reflected:032b}'[::-1], 2)
@@ -39,14 +39,14 @@ def _pages(
   """Yields the pages of a file.
 
   Raises:
-    UserError: If one is cut off or damaged, or something else is between.
+    UserError: If a page is cut off or damaged, or other data lies between.
   """
   position = start
   while position < len(data):
     head = data[position : position + _HEAD.size]
     if head[:4] != b'OggS':
       if data.find(b'OggS', position) < 0:
-        return  # What follows the last page is of no concern.
+        return  # Data after the last page does no harm.
       raise errors.UserError(
           f'{path} must be whole, but is damaged at byte {position}. Copy it'
           ' again.'
@@ -77,18 +77,18 @@ def find_links(
   """Finds the recordings that are chained in an ogg file.
 
   Args:
-    path: Of the file.
-    data: What is in it, or a memory map of that.
-    start: Where its first page is.
+    path: Path of the file, for messages.
+    data: Contents of the file, or a memory map of them.
+    start: Offset of the first page.
 
   Returns:
-    Start and stop of each, and how many streams are side by side in it.
+    The start, the stop and the number of parallel streams of each.
 
   Raises:
     UserError: If the file is damaged, or a recording has no end.
   """
   links: list[tuple[int, int, int]] = []
-  streams: dict[int, Page] = {}  # The latest page of each.
+  streams: dict[int, Page] = {}  # The latest page of each stream.
   begun = start
   for page in _pages(path, data, start):
     is_first = page.flags & _FIRST
