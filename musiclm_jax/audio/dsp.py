@@ -73,19 +73,23 @@ def mel_filterbank(
     sample_rate: int,
     fft_length: int,
     num_mels: int,
+    fmin: float = 0.0,
+    fmax: float | None = None,
 ) -> Float[np.ndarray, 'bins mels']:
   """Triangular filters of equal area, evenly spaced on Slaney's mel scale.
 
   Args:
     sample_rate: Sample rate of the audio, in Hz.
     fft_length: Samples in a transform.
-    num_mels: Number of filters, from 0 Hz to half the sample rate.
+    num_mels: Number of filters.
+    fmin: Lower end of the first filter, in Hz.
+    fmax: Upper end of the last, in Hz; half the sample rate by default.
 
   Returns:
     [fft_length // 2 + 1, num_mels] float32; read only, as calls share it.
   """
-  last = _hz_to_mel(np.array(sample_rate / 2))
-  edges = _mel_to_hz(np.linspace(0, last, num_mels + 2))
+  first, last = _hz_to_mel(np.array([fmin, fmax or sample_rate / 2]))
+  edges = _mel_to_hz(np.linspace(first, last, num_mels + 2))
   bins = np.linspace(0, sample_rate / 2, fft_length // 2 + 1)[:, np.newaxis]
   low, middle, high = edges[:-2], edges[1:-1], edges[2:]
   rising = (bins - low) / (middle - low)
@@ -102,6 +106,8 @@ def log_mel(
     window_length: int,
     hop_length: int,
     num_mels: int,
+    fmin: float = 0.0,
+    fmax: float | None = None,
 ) -> Float[Array, 'batch frames mels']:
   """Natural logarithm of the mel spectrogram of magnitudes.
 
@@ -111,13 +117,15 @@ def log_mel(
     window_length: Samples in a window; see `stft`.
     hop_length: Samples from one frame to the next.
     num_mels: Number of mel filters.
+    fmin: See `mel_filterbank`.
+    fmax: See `mel_filterbank`.
 
   Returns:
     [batch, frames, num_mels] float32, at least the logarithm of 1e-5.
   """
   spectrum = stft(audio, window_length, hop_length)
   fft_length = 2 * (spectrum.shape[-1] - 1)
-  filters = mel_filterbank(sample_rate, fft_length, num_mels)
+  filters = mel_filterbank(sample_rate, fft_length, num_mels, fmin, fmax)
   # The gradient of a square root is infinite at 0, where silence is.
   power = spectrum.real**2 + spectrum.imag**2
   magnitudes = jnp.sqrt(jnp.maximum(power, 1e-20))

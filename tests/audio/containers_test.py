@@ -94,7 +94,7 @@ class ContainersTest(parameterized.TestCase):
     data = wav(chunk(b'data', bytes(99999)), b'\0' + b'\1' * 9999)
     with contextlib.redirect_stderr(io.StringIO()) as said:
       self.assertTrue(self.check(data))
-    self.assertIn('9999 bytes behind its sound', said.getvalue())
+    self.assertIn('9999 bytes after the end of its sound', said.getvalue())
 
 
 if __name__ == '__main__':

@@ -54,15 +54,15 @@ class StftTest(parameterized.TestCase):
 class MelFilterbankTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      (16000, 512, 80),
-      (24000, 2048, 64),
-      (44100, 2048, 128),
+      (16000, 512, 80, 0.0, None),
+      (24000, 2048, 64, 0.0, None),
+      (16000, 512, 64, 60.0, 7800.0),
   )
-  def test_equals_librosa(self, sample_rate, fft_length, num_mels):
+  def test_equals_librosa(self, sample_rate, fft_length, num_mels, fmin, fmax):
     expected = librosa.filters.mel(
-        sr=sample_rate, n_fft=fft_length, n_mels=num_mels
+        sr=sample_rate, n_fft=fft_length, n_mels=num_mels, fmin=fmin, fmax=fmax
     ).T
-    filters = dsp.mel_filterbank(sample_rate, fft_length, num_mels)
+    filters = dsp.mel_filterbank(sample_rate, fft_length, num_mels, fmin, fmax)
     np.testing.assert_allclose(filters, expected, atol=1e-6 * expected.max())
 
   def test_is_read_only(self):
