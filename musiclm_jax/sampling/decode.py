@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Int
 from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import streams
 from musiclm_jax.models import decoding
 from musiclm_jax.models import matvec
@@ -40,6 +41,7 @@ class StageDecoder:
     stage: What it reads and writes, and the length of its windows.
     lineage: The sha256 of each tokenizer it was trained with.
     knows_absence: Whether it has learned to do without conditioning.
+    sha256: Hash of the part that holds its weights.
   """
 
   def __init__(
@@ -50,6 +52,7 @@ class StageDecoder:
       lineage: dict[str, str] | None = None,
       dtype: str = 'float32',
       knows_absence: bool = True,
+      sha256: str = '',
   ):
     """Makes a decoder.
 
@@ -60,8 +63,9 @@ class StageDecoder:
       lineage: See above.
       dtype: Of the weights, see `from_dir`.
       knows_absence: See above.
+      sha256: See above.
     """
-    self.knows_absence = knows_absence
+    self.knows_absence, self.sha256 = knows_absence, sha256
     self.stage = stage
     self.lineage = dict(lineage or {})
     self._config, self._params, self._dtype = config, params, dtype
@@ -111,7 +115,8 @@ class StageDecoder:
       expected = transformer.abstract_params(config, stage)
       parts.check_variables(name, {'params': params}, {'params': expected})
       knows_absence = part.config.get('conditioning_dropout', 0) > 0
-      return cls(stage, config, params, lineage, dtype, knows_absence)
+      sha256 = part.sha256
+      return cls(stage, config, params, lineage, dtype, knows_absence, sha256)
 
   def sample(
       self,
@@ -340,6 +345,7 @@ def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
   if jax.default_backend() != 'cpu':
     return 'bfloat16'
   path = pathlib.Path(directory) / f'{name}.safetensors'
+  files.check_plain(path, 'the variables of a part', parts.MAX_BYTES)
   with errors.reading(path, 'a safetensors file', 'Export it again.'):
     with safetensors.safe_open(path, 'numpy') as file:
       is_int8 = any(key.endswith(':scale') for key in file.keys())
