@@ -6,7 +6,7 @@ Where the data is comes from gin (`music.settings.data_dir`), or else from the
 flag --tfds_data_dir of t5x and of seqio_cache_tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -15,10 +15,14 @@ from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
+from musiclm_jax.data import stage_examples
+from musiclm_jax.data import example_base
 import numpy as np
 import seqio
 import tensorflow as tf
+
+_MAX_IDS = 1 << 20  # How many there are, stages say when they are made.
 
 
 # Tasks are made when this is imported: gin cannot hand them arguments.
@@ -50,16 +54,21 @@ def settings(
 
 
 def _read(
-    make: examples.Examples, split: str, shuffle_files: bool, seed: int | None
+    make: example_base.Examples,
+    split: str,
+    shuffle_files: bool,
+    seed: int | None,
 ) -> tf.data.Dataset:
   """Returns what a task reads of each record of a split."""
-  dataset = datasets.open_dataset(make.dataset, settings()[0], split)
+  data_dir, options = settings()
+  dataset = datasets.open_dataset(make.dataset, data_dir, split)
+  names = make.reads(**make.context(data_dir, **options))
 
   def arrays(index):
     record = dataset[int(index)]
-    if 'caption_weights' in make.reads:
+    if 'caption_weights' in names:
       record['caption_weights'] = clips.caption_weights(record)
-    return [_to_array(record[name]) for name in make.reads]
+    return [_to_array(record[name]) for name in names]
 
   specs = [(tf.as_dtype(a.dtype), a.shape) for a in arrays(0)]
 
@@ -67,7 +76,7 @@ def _read(
     tensors = tf.numpy_function(arrays, [index], [dtype for dtype, _ in specs])
     for tensor, (_, shape) in zip(tensors, specs, strict=True):
       tensor.set_shape([None, *shape[1:]])
-    return dict(zip(make.reads, tensors, strict=True))
+    return dict(zip(names, tensors, strict=True))
 
   indices = tf.data.Dataset.range(len(dataset))
   if shuffle_files:
@@ -82,9 +91,9 @@ def _to_array(value: Any) -> np.ndarray:
   return value.astype(np.int32) if value.dtype == np.int16 else value
 
 
-def _to_record(make: examples.Examples, arrays: Any) -> dict[str, Any]:
+def _to_record(names: Sequence[str], arrays: Any) -> dict[str, Any]:
   """Undoes `_to_array`."""
-  record = dict(zip(make.reads, arrays, strict=True))
+  record = dict(zip(names, arrays, strict=True))
   if 'audio' in record:
     record['audio'] = record['audio'].astype(np.int16)
   if 'captions' in record:
@@ -94,30 +103,31 @@ def _to_record(make: examples.Examples, arrays: Any) -> dict[str, Any]:
 
 def _make_examples(
     dataset: tf.data.Dataset,
-    make: examples.Examples,
+    make: example_base.Examples,
     sequence_length: Mapping[str, int],
 ) -> tf.data.Dataset:
   """Crops and lays out each record, as the numpy path does."""
-  # Not in a function that TensorFlow traces, which would hide the error.
-  missing = [name for name in make.reads if name not in dataset.element_spec]
-  if missing:
-    raise errors.UserError(
-        f'what is cached of a task must hold {list(make.reads)}, but lacks'
-        f' {missing}. Remove the cache of the task and write it again.'
-    )
   data_dir, options = settings()
   context = make.context(data_dir, **options)
+  read = make.reads(**context)
+  # Not in a function that TensorFlow traces, which would hide the error.
+  missing = [name for name in read if name not in dataset.element_spec]
+  if missing:
+    raise errors.UserError(
+        f'what is cached of a task must hold {list(read)}, but lacks'
+        f' {missing}. Remove the cache of the task and write it again.'
+    )
   names = list(make.output_features)
 
   def example(seed, *arrays):
-    record = _to_record(make, arrays)
+    record = _to_record(read, arrays)
     rng = np.random.default_rng(seed.view(np.uint32))
     features = make(record, sequence_length, rng, **context)
     return [features[name] for name in names]
 
   def to_example(record, seed):
     dtypes = [dtype for _, dtype in make.output_features.values()]
-    arrays = [record[name] for name in make.reads]
+    arrays = [record[name] for name in read]
     features = tf.numpy_function(example, [seed, *arrays], dtypes)
     for name, feature in zip(names, features, strict=True):
       feature.set_shape([sequence_length[name]])
@@ -126,10 +136,10 @@ def _make_examples(
   return seqio.map_over_dataset(to_example, num_seeds=1)(dataset)
 
 
-def _output_features(make: examples.Examples) -> dict[str, seqio.Feature]:
+def _output_features(make: example_base.Examples) -> dict[str, seqio.Feature]:
   def feature(rank, dtype):
-    if isinstance(make, examples.StageExamples):
-      vocabulary = seqio.PassThroughVocabulary(make.stage.vocab_size)
+    if isinstance(make, stage_examples.StageExamples):
+      vocabulary = seqio.PassThroughVocabulary(_MAX_IDS)
       return seqio.Feature(vocabulary, add_eos=False, rank=rank, dtype=dtype)
     return seqio.ContinuousFeature(rank=rank, dtype=dtype)
 
@@ -139,13 +149,13 @@ def _output_features(make: examples.Examples) -> dict[str, seqio.Feature]:
   }
 
 
-def _register(name: str, make: examples.Examples) -> None:
+def _register(name: str, make: example_base.Examples) -> None:
   def read(split, shuffle_files, seed=None):
     return _read(make, split, shuffle_files, seed)
 
   seqio.TaskRegistry.add(
       name,
-      source=seqio.FunctionDataSource(read, splits=records.SPLITS),
+      source=seqio.FunctionDataSource(read, splits=token_dataset.SPLITS),
       preprocessors=[
           # Crops are random, and so must not be cached.
           seqio.CacheDatasetPlaceholder(),

@@ -4,141 +4,100 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 import contextlib
-import dataclasses
 import functools
 import itertools
 import os
-import pathlib
 from typing import Any
 import zlib
 
-from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import token_dataset
 from musiclm_jax.data.scores import humming
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import melody
-from musiclm_jax.tokenizers import mulan
-from musiclm_jax.tokenizers import soundstream
-from musiclm_jax.tokenizers import w2v_bert
+from musiclm_jax.tokenizers import table
 import numpy as np
-import tensorflow_datasets as tfds
 import tqdm
 
-NAME = 'music_tokens'
-HUM = 'melody_hum'
-SPLITS = ('train', 'validation', 'test')
 MAX_WAITING = 64  # Clips held back until others of their length come.
 # Reading and resampling for some groups while an accelerator works on others.
 _NUM_THREADS = 4
 
 Record = Mapping[str, Any]
+Tokenizers = Mapping[str, base.Tokenizer]
 Examples = Iterator[tuple[str, dict[str, Any]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Tokenizers:
-  """What makes the streams of a corpus.
-
-  Attributes:
-    soundstream: Writes coarse and fine tokens.
-    w2v_bert: Writes semantic tokens.
-    mulan: Embeds windows of audio, and captions.
-    melody: Writes melody tokens; None for a model that follows no melodies.
-  """
-
-  soundstream: Any
-  w2v_bert: Any
-  mulan: Any
-  melody: Any = None
-
-  @property
-  def lineage(self) -> dict[str, str]:
-    """The sha256 of each."""
-    parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return {name: part.sha256 for name, part in parts.items() if part}
-
-
 @functools.cache
-def load_tokenizers(model_dir: str) -> Tokenizers:
+def load_tokenizers(model_dir: str) -> table.Tokenizers:
   """Loads the tokenizers of a model, once in a process.
 
   Raises:
-    NotFoundError: If the model lacks one of them.
+    NotFoundError: If the model lacks a part that no model can do without.
   """
   with progress.telling('loading the tokenizers'):
-    return Tokenizers(
-        soundstream.SoundStream.from_dir(model_dir),
-        w2v_bert.W2vBert.from_dir(model_dir),
-        mulan.MuLan.from_dir(model_dir),
-        melody.Melody.from_dir(model_dir)
-        if (pathlib.Path(model_dir) / 'melody.json').exists()
-        else None,
-    )
+    tokenizers = table.whole(model_dir)
+    _ = [*tokenizers.values()]  # All, before threads ask for them.
+    return tokenizers
 
 
-def features(embed_dim: int) -> dict[str, Any]:
-  """Returns the tfds features of the dataset.
-
-  Args:
-    embed_dim: Of MuLan.
-
-  Returns:
-    Tokens of each stream, [frames, quantizers] int32: semantic at 25 Hz, coarse
-    and fine at 50 Hz, of exactly the same time; melody, a window per second, or
-    none if the model follows no melodies, and `melody_hum`, the same of a voice
-    that hums what the score says (ours), or none. `mulan` is [windows, embed]
-    of the audio, a window per second, and `mulan_text` [captions, embed].
-  """
-
-  def array(width, dtype):
-    # As bytes: the int64 varints of a plain feature take ten times the time.
-    return tfds.features.Tensor(
-        shape=(None, width), dtype=dtype, encoding='bytes'
-    )
-
-  streams = (base.SEMANTIC, base.COARSE, base.FINE, base.MELODY)
-  return {
-      **{s.name: array(s.num_quantizers, np.int32) for s in streams},
-      HUM: array(base.MELODY.num_quantizers, np.int32),
-      'mulan': array(embed_dim, np.float32),
-      'mulan_text': array(embed_dim, np.float32),
-      'captions': tfds.features.Sequence(tfds.features.Text()),
-      'caption_weights': tfds.features.Tensor(
-          shape=(None,), dtype=np.float32, encoding='bytes'
-      ),
-      'id': tfds.features.Text(),
-      'work': tfds.features.Text(),
-  }
+def lineage_of(tokenizers: Tokenizers) -> dict[str, str]:
+  """Returns the sha256 of each part."""
+  return {name: tokenizer.sha256 for name, tokenizer in tokenizers.items()}
 
 
-def _align(tokens: streams.Tokens) -> streams.Tokens:
-  """Cuts all streams to the time that every one of them covers."""
-  per_second = {
-      s.name: s.num_frames(1.0) for s in (base.SEMANTIC, base.COARSE, base.FINE)
-  }
-  slowest = min(per_second.values())
-  num_frames = min(
-      tokens[name].shape[1] * slowest // rate
-      for name, rate in per_second.items()
+def _features_of(tokenizers: Tokenizers) -> dict[str, Any]:
+  each = tokenizers.values()
+  return token_dataset.features(
+      [s for tokenizer in each for s in tokenizer.streams],
+      {
+          stream: embedder.codebooks.shape[-1]
+          for stream, embedder in _embedders(tokenizers).items()
+      },
+      _hummed(tokenizers),
   )
-  return {
-      name: tokens[name][:, : num_frames * rate // slowest]
-      for name, rate in per_second.items()
+
+
+def _hummed(tokenizers: Tokenizers) -> list[str]:
+  return [
+      s.name for t in tokenizers.values() if t.hears_hums for s in t.streams
+  ]
+
+
+def _align(
+    tokens: streams.Tokens, written: Sequence[streams.Stream]
+) -> streams.Tokens:
+  """Cuts the streams of sequences to the time that every one of them covers."""
+  rates = {
+      s.name: s.frame_rate
+      for s in written
+      if s.frame_rate and not s.is_conditioning
   }
+  slowest = min(rates.values())
+  # A thousandth of a frame more, lest rounding errors lose one.
+  num_frames = min(
+      int(tokens[name].shape[1] * slowest / rate + 1e-3)
+      for name, rate in rates.items()
+  )
+  cut = {
+      name: tokens[name][:, : int(num_frames * rate / slowest + 1e-3)]
+      for name, rate in rates.items()
+  }
+  return {**tokens, **cut}
 
 
 def tokenize_clips(
-    records: Sequence[Record], tokenizers: Tokenizers
+    records: Sequence[Record], tokenizers: Tokenizers, sample_rate: int
 ) -> list[dict[str, Any]]:
   """Tokenizes clips of one length.
 
   Args:
     records: Examples of the dataset `music`.
-    tokenizers: Of one model.
+    tokenizers: The tokenizers of one model, by the names of their parts.
+    sample_rate: Sample rate of the dataset, in Hz.
 
   Returns:
     Their examples of the dataset `music_tokens`.
@@ -146,51 +105,71 @@ def tokenize_clips(
   audio = clips.to_float(np.stack([r['audio'] for r in records]))
 
   @functools.cache
-  def at(sample_rate):
-    return io.resample(audio, clips.SAMPLE_RATE, sample_rate)
+  def at(rate):
+    return io.resample(audio, sample_rate, rate)
 
-  soundstream, w2v_bert = tokenizers.soundstream, tokenizers.w2v_bert
-  mulan = tokenizers.mulan
-  tokens = _align(
-      {
-          **soundstream.tokenize(at(soundstream.sample_rate)),
-          **w2v_bert.tokenize(at(w2v_bert.sample_rate)),
-      }
-  )
-  none = np.zeros((len(records), 0, base.MELODY.num_quantizers), np.int32)
-  tokens |= {base.MELODY.name: none}
-  hummed = list(none)
-  if tokenizers.melody is not None:
-    tokens |= tokenizers.melody.tokenize(at(tokenizers.melody.sample_rate))
-    hummed = [_tokenize_hum(r, tokenizers.melody) for r in records]
-  windows = mulan.embed_audio(at(mulan.sample_rate))
-  texts = mulan.embed_text([text for r in records for text in r['captions']])
-  ends = np.cumsum([len(r['captions']) for r in records])
+  found: dict[str, Any] = {}
+  tokens: streams.Tokens = {}
+  for tokenizer in tokenizers.values():
+    heard = at(tokenizer.sample_rate)
+    if isinstance(tokenizer, base.TextEmbedder):
+      found |= _embed(records, heard, tokenizer)
+    else:
+      tokens |= tokenizer.tokenize(heard)
+    if tokenizer.hears_hums:
+      found |= _tokenize_hums(records, audio.shape[1] / sample_rate, tokenizer)
+  written = [s for t in tokenizers.values() for s in t.streams]
+  found |= _align(tokens, [s for s in written if s.name in tokens])
   return [
       {
-          **{name: t[i].astype(np.int32) for name, t in tokens.items()},
-          HUM: hummed[i].astype(np.int32),
-          'mulan': np.asarray(windows[i], np.float32),
-          'mulan_text': np.asarray(text, np.float32),
+          **{name: _as_stored(values[i]) for name, values in found.items()},
           'caption_weights': clips.caption_weights(record),
           **{name: record[name] for name in ('captions', 'id', 'work')},
       }
-      for i, (record, text) in enumerate(
-          zip(records, np.split(texts, ends[:-1]), strict=True)
-      )
+      for i, record in enumerate(records)
   ]
 
 
-def _tokenize_hum(record: Record, tokenizer: Any) -> np.ndarray:
-  """Returns the melody tokens of someone who hums the melody of a clip."""
-  rng = np.random.default_rng(zlib.crc32(record['id'].encode()))
-  seconds = len(record['audio']) / clips.SAMPLE_RATE
+def _as_stored(array: np.ndarray) -> np.ndarray:
+  is_float = np.issubdtype(array.dtype, np.floating)
+  return array.astype(np.float32 if is_float else np.int32)
+
+
+def _embed(
+    records: Sequence[Record], audio: np.ndarray, tokenizer: base.TextEmbedder
+) -> dict[str, Any]:
+  """Returns the embeddings of each clip and of its captions."""
+  [stream] = tokenizer.streams
+  texts = tokenizer.embed_text([c for r in records for c in r['captions']])
+  ends = np.cumsum([len(r['captions']) for r in records])
+  return {
+      stream.name: tokenizer.embed_audio(audio),
+      token_dataset.text_of(stream.name): np.split(texts, ends[:-1]),
+  }
+
+
+def _tokenize_hums(
+    records: Sequence[Record], seconds: float, tokenizer: base.Tokenizer
+) -> dict[str, Any]:
+  """Returns the tokens of someone who hums the melody of each clip."""
   num_samples = round(seconds * humming.SAMPLE_RATE)
-  audio = humming.hum_frames(record['melody'], rng, num_samples)
-  if audio is None:
-    return np.zeros((0, base.MELODY.num_quantizers), np.int32)
-  audio = io.resample(audio, humming.SAMPLE_RATE, tokenizer.sample_rate)
-  return tokenizer.tokenize(audio[np.newaxis])[base.MELODY.name][0]
+
+  def tokenize(record):
+    rng = np.random.default_rng(zlib.crc32(record['id'].encode()))
+    audio = humming.hum_frames(record['melody'], rng, num_samples)
+    if audio is None:
+      return {
+          s.name: np.zeros((1, 0, s.num_quantizers), np.int32)
+          for s in tokenizer.streams
+      }
+    audio = io.resample(audio, humming.SAMPLE_RATE, tokenizer.sample_rate)
+    return tokenizer.tokenize(audio[np.newaxis])
+
+  hummed = [tokenize(record) for record in records]
+  return {
+      token_dataset.hum_of(s.name): [tokens[s.name][0] for tokens in hummed]
+      for s in tokenizer.streams
+  }
 
 
 def equal_lengths(
@@ -226,7 +205,9 @@ def _tokenize_range(
   source = datasets.open_dataset('music', data_dir, split)
   records = (source[i] for i in indices)
   tokenize = functools.partial(
-      tokenize_clips, tokenizers=load_tokenizers(model_dir)
+      tokenize_clips,
+      tokenizers=load_tokenizers(model_dir),
+      sample_rate=datasets.sample_rate(data_dir),
   )
   pool = futures.ThreadPoolExecutor(_NUM_THREADS)
   pending: deque[futures.Future[list[dict[str, Any]]]] = deque()
@@ -284,14 +265,14 @@ def tokenize_corpus(
     runner: str | None = None,
     pipeline_options: Sequence[str] = (),
     batch_size: int = 8,
-    splits: Sequence[str] = SPLITS,
+    splits: Sequence[str] = token_dataset.SPLITS,
     overwrite: bool = False,
 ) -> bool:
   """Writes the dataset `music_tokens` of the dataset `music`.
 
   Args:
     data_dir: Folder of both datasets.
-    model_dir: Model with the parts soundstream, w2v_bert and mulan.
+    model_dir: Model with the parts that tokenize.
     runner: Beam runner, e.g. 'DataflowRunner', whose workers must see both
       folders; this process by default.
     pipeline_options: Flags of the Beam pipeline.
@@ -313,10 +294,10 @@ def tokenize_corpus(
   }
   load_tokenizers.cache_clear()  # The folder may hold another model by now.
   tokenizers = load_tokenizers(model_dir)
-  if datasets.dataset_exists(NAME, data_dir) and not overwrite:
+  if datasets.dataset_exists(token_dataset.NAME, data_dir) and not overwrite:
     # What this model has not, is not to be there either.
-    absent = dict.fromkeys(lineage(data_dir))
-    check_lineage(data_dir, {**absent, **tokenizers.lineage})
+    absent = dict.fromkeys(token_dataset.lineage(data_dir))
+    token_dataset.check_lineage(data_dir, {**absent, **lineage_of(tokenizers)})
   stack = contextlib.ExitStack()
 
   def examples(split, num_clips):
@@ -333,15 +314,15 @@ def tokenize_corpus(
 
   with stack:
     return datasets.write_dataset(
-        NAME,
+        token_dataset.NAME,
         data_dir,
         {split: examples(split, size) for split, size in sizes.items()},
-        features(tokenizers.mulan.codebooks.shape[-1]),
-        metadata={
-            'lineage': tokenizers.lineage,
-            'mulan_window_seconds': tokenizers.mulan.window_seconds,
+        _features_of(tokenizers),
+        metadata=_metadata(tokenizers),
+        arrays={
+            f'{stream}_codebooks': embedder.codebooks
+            for stream, embedder in _embedders(tokenizers).items()
         },
-        arrays={'mulan_codebooks': tokenizers.mulan.codebooks},
         runner=runner,
         pipeline_options=pipeline_options,
         overwrite=overwrite,
@@ -349,32 +330,22 @@ def tokenize_corpus(
     )
 
 
-def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
-  """Returns the sha256 of each tokenizer that wrote the tokens."""
-  return datasets.read_metadata(NAME, data_dir)['lineage']
+def _embedders(tokenizers: Tokenizers) -> dict[str, base.TextEmbedder]:
+  """Returns those whose embeddings records keep, by the stream they write."""
+  return {
+      t.streams[0].name: t
+      for t in tokenizers.values()
+      if isinstance(t, base.TextEmbedder)
+  }
 
 
-def check_lineage(
-    data_dir: str | os.PathLike[str], expected: Mapping[str, str | None]
-) -> None:
-  """Raises UserError unless the tokens are of the expected tokenizers.
-
-  Args:
-    data_dir: Folder of the dataset.
-    expected: The sha256 of each tokenizer, None for one that must have written
-      none; the others are not asked for.
-  """
-  found = lineage(data_dir)
-  for name, sha256 in expected.items():
-    if found.get(name) != sha256:
-      path = datasets.dataset_dir(NAME, data_dir).parent
-      raise errors.UserError(
-          f'{path} must be tokens of the {name} of this model,'
-          f' {_short(sha256)}, but is of {_short(found.get(name))}. Use the'
-          ' model that wrote it, or make it anew with `musiclm tokenize'
-          ' --overwrite`.'
-      )
-
-
-def _short(sha256: str | None) -> str:
-  return f'sha256 {sha256[:12]}' if sha256 else 'which there is none'
+def _metadata(tokenizers: Tokenizers) -> dict[str, Any]:
+  return {
+      'lineage': lineage_of(tokenizers),
+      'streams': [s.to_json() for t in tokenizers.values() for s in t.streams],
+      'hummed': _hummed(tokenizers),
+      **{
+          f'{stream}_window_seconds': embedder.window_seconds
+          for stream, embedder in _embedders(tokenizers).items()
+      },
+  }

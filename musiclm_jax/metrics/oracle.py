@@ -12,8 +12,8 @@ import os
 from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.data import datasets
-from musiclm_jax.data import examples
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
+from musiclm_jax.data import stage_examples
 from musiclm_jax.metrics import codec as codec_metrics
 from musiclm_jax.metrics import report
 from musiclm_jax.models import parts
@@ -73,8 +73,8 @@ def swap(
     UserError: If the tokens are not those of the model, or of but one clip.
   """
   description = parts.read_description(model_dir, name)
-  records.check_lineage(data_dir, description['lineage'])
-  dataset = datasets.open_dataset(records.NAME, data_dir, split)
+  token_dataset.check_lineage(data_dir, description['lineage'])
+  dataset = datasets.open_dataset(token_dataset.NAME, data_dir, split)
   if len(dataset) < 2:
     raise errors.UserError(
         f"split '{split}' must hold 2 clips or more to swap, but holds"
@@ -86,7 +86,7 @@ def swap(
   half = len(tokenized) // 2
   others = tokenized[half:] + tokenized[:half]
   stage = stages.of_part(description['config'])
-  context = examples.StageExamples(stage).context(data_dir)
+  context = stage_examples.StageExamples().context(data_dir, stage=stage)
   crops = [
       report.stage_crops(model_dir, name, tokenized, context, conditioning)
       for conditioning in (tokenized, others)

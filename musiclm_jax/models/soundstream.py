@@ -39,7 +39,7 @@ class SoundStreamConfig:
     streams: Name and first quantizer, counted from 1, of each stream of tokens
       that the codes are shared out to; it ends where the next one starts.
     decay: Of the codebooks' running means.
-    dtype: Of the convolutions; the quantizer is float32.
+    dtype: Data type of the convolutions; the quantizer is float32.
   """
 
   sample_rate: int = 24000
@@ -130,11 +130,16 @@ def _conv(
   )
 
 
+def sample_rate(config: SoundStreamConfig) -> int:
+  """Returns `config.sample_rate`; a function so that gin can call it."""
+  return config.sample_rate
+
+
 class ResidualUnit(nn.Module):
   """A dilated convolution and a pointwise one, around which the input skips.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
     channels: Of input and output.
     dilation: Of the first convolution.
   """
@@ -163,7 +168,7 @@ class EncoderBlock(nn.Module):
   """Residual units, then a convolution that doubles channels and downsamples.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
     channels: Of the input.
     stride: Input steps per output step.
   """
@@ -194,7 +199,7 @@ class DecoderBlock(nn.Module):
   """A convolution that halves channels and upsamples, then residual units.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
     channels: Of the input.
     stride: Output steps per input step.
   """
@@ -223,7 +228,7 @@ class Encoder(nn.Module):
   """Audio to embeddings, one per hop.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
   """
 
   config: SoundStreamConfig
@@ -250,7 +255,7 @@ class Decoder(nn.Module):
   """Embeddings to audio; mirrors the encoder.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
   """
 
   config: SoundStreamConfig
@@ -277,7 +282,7 @@ class SoundStream(nn.Module):
   """Encoder, residual vector quantizer and decoder.
 
   Attributes:
-    config: Of the codec.
+    config: Sizes of the codec.
   """
 
   config: SoundStreamConfig

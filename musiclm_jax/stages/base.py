@@ -10,7 +10,7 @@ from musiclm_jax.tokenizers import base as tokenizers
 Streams = Mapping[str, streams.Stream]
 
 OPTIONAL = '?'  # Ends the name of an input that a stage can do without.
-_PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
+PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
 
 
 def make(
@@ -59,7 +59,7 @@ def make(
 
 
 def _paper(name, inputs, targets, crop_seconds, **options) -> streams.Stage:
-  return make(name, inputs, targets, _PAPER_STREAMS, crop_seconds, **options)
+  return make(name, inputs, targets, PAPER_STREAMS, crop_seconds, **options)
 
 
 # MusicLM 3.2, AudioLM 3.3, and section 4.5 for melodies; temperatures of 4.1.
@@ -128,7 +128,7 @@ def get_stage(
       name,
       cast(Sequence[str], inputs),
       cast(str, targets),
-      _PAPER_STREAMS if known is None else known,
+      PAPER_STREAMS if known is None else known,
       cast(float, crop_seconds),
       **options,
   )

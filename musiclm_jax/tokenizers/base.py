@@ -32,8 +32,14 @@ MELODY = streams_lib.Stream(
     is_conditioning=True,
     is_added=True,
 )
-# What parts and records of before, which do not say so, write.
-PAPER = (MULAN, MELODY, SEMANTIC, COARSE, FINE)
+# The streams of parts and records that do not describe theirs, by part.
+PAPER_PARTS = {
+    'soundstream': (COARSE, FINE),
+    'w2v_bert': (SEMANTIC,),
+    'mulan': (MULAN,),
+    'melody': (MELODY,),
+}
+PAPER = tuple(s for written in PAPER_PARTS.values() for s in written)
 
 
 class Tokenizer(abc.ABC):
@@ -43,11 +49,14 @@ class Tokenizer(abc.ABC):
     streams: The streams it writes.
     sample_rate: Of the audio it reads, in Hz.
     sha256: Hash of the part that holds its weights.
+    hears_hums: Whether it is also to hear the melody of a score being hummed,
+      as those who use the model will hum it.
   """
 
   streams: tuple[streams_lib.Stream, ...]
   sample_rate: int
   sha256: str
+  hears_hums: bool = False
 
   @classmethod
   @abc.abstractmethod

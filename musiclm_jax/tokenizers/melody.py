@@ -27,6 +27,7 @@ class Melody(base.Embedder):
   """
 
   sample_rate = melody.SAMPLE_RATE
+  hears_hums = True
 
   def __init__(
       self,

@@ -113,18 +113,16 @@ def codec_in(directory: str | os.PathLike[str]) -> Kind:
   Raises:
     NotFoundError: If it has none, or more than one.
   """
-  codecs = [
-      kind
-      for kind in kinds_in(directory)
-      if issubclass(kind.tokenizer, base.Codec)
-  ]
-  if len(codecs) != 1:
+  codecs = [k for k in PARTS if issubclass(k.tokenizer, base.Codec)]
+  found = [kind for kind in codecs if kind.is_in(directory)]
+  if len(found) != 1:
+    files = ' or '.join(f'{kind.name}.json' for kind in codecs)
     raise errors.NotFoundError(
-        f"model '{directory}' must hold one codec, but holds"
-        f' {[kind.name for kind in codecs] or "none"}. Train and export one'
-        ' first.'
+        f"model '{directory}' must hold one codec, {files}, but holds"
+        f" {' and '.join(kind.name for kind in found) or 'none'}. Train and"
+        ' export one first.'
     )
-  return codecs[0]
+  return found[0]
 
 
 def streams_in(
@@ -182,3 +180,18 @@ class Tokenizers(Mapping[str, base.Tokenizer]):
         name: parts.read_description(self.directory, name)['sha256']
         for name in self._kinds
     }
+
+
+def whole(directory: str | os.PathLike[str]) -> Tokenizers:
+  """Returns the tokenizers of a model that must be able to tokenize a corpus.
+
+  Raises:
+    NotFoundError: If it has no codec, or lacks a part that is not optional.
+  """
+  tokenizers = Tokenizers(directory)
+  codec_in(directory)
+  for kind in PARTS:
+    is_codec = issubclass(kind.tokenizer, base.Codec)
+    if not kind.is_optional and not is_codec:
+      parts.read_description(directory, kind.name)
+  return tokenizers

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax import errors
 from musiclm_jax import streams
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
@@ -56,10 +56,10 @@ class StageModel(model_lib.TrainableModel):
       conditioning_dropout: How often, in training, an example has none of the
         streams that are conditioning: what guidance leads away from (arXiv
         2207.12598).
-      history_dropout: How many of the targets, in training, those after them
-        can't see: of each example a share between 0 and this (word dropout,
-        arXiv 1511.06349, section 3.1). What describes the music then counts
-        for more.
+      history_dropout: Most of the targets, in training, that those after them
+        can't see: a share of each example between 0 and this (word dropout,
+        arXiv 1511.06349, section 3.1). An added condition then counts for
+        more; a stage without one sees all.
 
     Raises:
       UserError: If a dropout is no probability.
@@ -73,7 +73,7 @@ class StageModel(model_lib.TrainableModel):
         raise errors.UserError(f'{name} must be in [0, 1], but is {rate}.')
     self.z_loss = z_loss
     self.conditioning_dropout = conditioning_dropout
-    self.history_dropout = history_dropout
+    self.history_dropout = history_dropout if stage.added else 0.0
     self.name = stage.targets.name
     self.stage = stage
     self.config = config
@@ -207,7 +207,7 @@ class StageModel(model_lib.TrainableModel):
 
   def lineage(self, data_dir: str | os.PathLike[str]) -> dict[str, str]:
     """Returns the sha256 of each tokenizer that wrote the training tokens."""
-    return records.lineage(data_dir)
+    return token_dataset.lineage(data_dir)
 
   def export(
       self,

@@ -1,6 +1,5 @@
 """Tests for records."""
 
-import dataclasses
 import pathlib
 import shutil
 import tempfile
@@ -8,10 +7,12 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import streams
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
 from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
 from musiclm_jax.tokenizers import base
 import numpy as np
 from tests import fake_tokenizers
@@ -19,17 +20,10 @@ from tests import fake_tokenizers
 LENGTHS = (2.03, 1.5, 2.03)  # Seconds of the clips of each split.
 
 
-class FakeSoundStream(fake_tokenizers.FakeCodec):
-  sha256 = 'a' * 64
-
-
-class FakeW2vBert(fake_tokenizers.FakeTokenizer):
-  sha256 = 'b' * 64
-
-
-class FakeMuLan:
+class FakeMuLan(base.TextEmbedder):
   """Embeds each whole second by its mean, and a text by its length."""
 
+  streams = (base.MULAN,)
   sample_rate = 16000
   window_seconds = 1.0
   codebooks = np.full((12, 1024, 4), 0.5, np.float32)
@@ -40,14 +34,34 @@ class FakeMuLan:
     means = seconds.reshape(len(audio), -1, 16000).mean(axis=-1)
     return np.repeat(means[..., np.newaxis], 4, axis=-1)
 
-  def embed_text(self, texts):
+  def embed_text(self, texts, truncate=True):
     return np.repeat([[float(len(text))] for text in texts], 4, axis=-1)
 
+  def _unused(self, *args):
+    raise NotImplementedError(args)
 
-def fake_tokenizers():
-  return records.Tokenizers(
-      FakeSoundStream(), FakeW2vBert(base.SEMANTIC, 16000), FakeMuLan()
-  )
+  from_dir = streams_of = classmethod(_unused)
+  check_text = quantize = tokenize = _unused
+
+
+class FakeMelody(fake_tokenizers.FakeTokenizer):
+  hears_hums = True
+
+
+def make_tokenizers():
+  tokenizers = {
+      'soundstream': fake_tokenizers.FakeCodec(),
+      'w2v_bert': fake_tokenizers.FakeTokenizer(base.SEMANTIC, 16000),
+      'mulan': FakeMuLan(),
+  }
+  for tokenizer, letter in zip(tokenizers.values(), 'abc', strict=True):
+    tokenizer.sha256 = letter * 64
+  return tokenizers
+
+
+def tokenize(*records_of_clips, tokenizers=None):
+  tokenizers = tokenizers or make_tokenizers()
+  return records.tokenize_clips(records_of_clips, tokenizers, 24000)
 
 
 def make_record(name, seconds, num_captions=1):
@@ -66,52 +80,56 @@ def make_record(name, seconds, num_captions=1):
 class TokenizeClipsTest(absltest.TestCase):
 
   def test_streams_cover_the_same_time(self):
-    (example,) = records.tokenize_clips(
-        [make_record('work', 1.5)], fake_tokenizers()
-    )
+    (example,) = tokenize(make_record('work', 1.5))
     # 37.5 semantic frames fit; coarse and fine lose the odd last frame.
     self.assertEqual(example['semantic'].shape, (37, 1))
     self.assertEqual(example['coarse'].shape, (74, 4))
     self.assertEqual(example['fine'].shape, (74, 8))
 
   def test_melody_is_of_models_that_have_it(self):
-    class FakeMelody(fake_tokenizers.FakeTokenizer):
-      sha256 = 'd' * 64
-
     record = make_record('work', 6.0)
-    without = fake_tokenizers()
-    (example,) = records.tokenize_clips([record], without)
-    self.assertEqual(example['melody'].shape, (0, 24))
-    self.assertEqual(example['melody_hum'].shape, (0, 24))
-    self.assertNotIn('melody', without.lineage)
-    melody = FakeMelody(base.MELODY, 16000)
-    tokenizers = dataclasses.replace(without, melody=melody)
-    (example,) = records.tokenize_clips([record], tokenizers)
+    tokenizers = make_tokenizers()
+    (example,) = tokenize(record, tokenizers=tokenizers)
+    self.assertNoCommonElements(['melody', 'melody_hum'], example)
+    self.assertNotIn('melody', records.lineage_of(tokenizers))
+    tokenizers['melody'] = FakeMelody(base.MELODY, 16000)
+    (example,) = tokenize(record, tokenizers=tokenizers)
     self.assertEqual(example['melody'].shape[1], 24)
     self.assertGreater(len(example['melody']), 0)
-    self.assertEqual(tokenizers.lineage['melody'], 'd' * 64)
+    self.assertIn('melody', records.lineage_of(tokenizers))
     # Nothing is known to hum.
     self.assertEqual(example['melody_hum'].shape, (0, 24))
     record['melody'] = np.repeat([60, 62, 64, -1], 75).astype(np.int8)
-    (hummed,) = records.tokenize_clips([record], tokenizers)
+    (hummed,) = tokenize(record, tokenizers=tokenizers)
     np.testing.assert_array_equal(hummed['melody'], example['melody'])
     self.assertEqual(hummed['melody_hum'].shape, example['melody'].shape)
     self.assertTrue(np.any(hummed['melody_hum'] != hummed['melody']))
-    (again,) = records.tokenize_clips([record], tokenizers)
+    (again,) = tokenize(record, tokenizers=tokenizers)
     np.testing.assert_array_equal(again['melody_hum'], hummed['melody_hum'])
+
+  def test_conditions_of_any_rate_are_kept_whole(self):
+    stream = streams.Stream(
+        'beat', 2, 8, 12.5, is_conditioning=True, is_added=True
+    )
+    tokenizers = make_tokenizers()
+    tokenizers['beat'] = fake_tokenizers.FakeTokenizer(stream, 8000)
+    (example,) = tokenize(make_record('work', 1.5), tokenizers=tokenizers)
+    self.assertEqual(example['beat'].shape, (19, 2))
+    self.assertEqual(example['semantic'].shape, (37, 1))
+    found = records._features_of(tokenizers)
+    self.assertEqual(example.keys(), found.keys())
 
   def test_tokens_are_those_of_the_codec(self):
     record = make_record('work', 2.0)
-    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    (example,) = tokenize(record)
     audio = record['audio'][np.newaxis].astype(np.float32) / 32767
     tokens = fake_tokenizers.FakeCodec().tokenize(audio)
     np.testing.assert_array_equal(example['coarse'], tokens['coarse'][0])
     np.testing.assert_array_equal(example['fine'], tokens['fine'][0])
 
   def test_each_clip_keeps_its_own_captions(self):
-    first, second = records.tokenize_clips(
-        [make_record('one', 2.0, 1), make_record('two', 2.0, 2)],
-        fake_tokenizers(),
+    first, second = tokenize(
+        make_record('one', 2.0, 1), make_record('two', 2.0, 2)
     )
     np.testing.assert_array_equal(first['mulan_text'][:, 0], [1])
     np.testing.assert_array_equal(second['mulan_text'][:, 0], [1, 3])
@@ -119,13 +137,13 @@ class TokenizeClipsTest(absltest.TestCase):
   def test_captions_keep_their_weights(self):
     record = make_record('one', 2.0, 2)
     record['caption_weights'] = np.array([2, 0.5], np.float32)
-    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    (example,) = tokenize(record)
     np.testing.assert_array_equal(example['caption_weights'], [2, 0.5])
 
   def test_captions_without_weights_weigh_the_same(self):
     record = make_record('one', 2.0, 2)
     del record['caption_weights']
-    (example,) = records.tokenize_clips([record], fake_tokenizers())
+    (example,) = tokenize(record)
     np.testing.assert_array_equal(
         example['caption_weights'], np.ones(2, np.float32), strict=True
     )
@@ -160,24 +178,24 @@ class TokenizeCorpusTest(absltest.TestCase):
             (f'{split}{i}', make_record(f'{split}{i}', seconds))
             for i, seconds in enumerate(LENGTHS)
         ]
-        for split in records.SPLITS
+        for split in token_dataset.SPLITS
     }
     datasets.write_dataset('music', cls.data_dir, splits, corpora.features())
     with mock.patch.object(records, 'load_tokenizers') as load:
-      load.return_value = fake_tokenizers()
+      load.return_value = make_tokenizers()
       cls.written = records.tokenize_corpus(cls.data_dir, 'model')
 
   def tokenize_again(self, **changes):
-    tokenizers = fake_tokenizers()
+    tokenizers = make_tokenizers()
     for name, sha256 in changes.items():
-      getattr(tokenizers, name).sha256 = sha256
+      tokenizers[name].sha256 = sha256
     with mock.patch.object(records, 'load_tokenizers') as load:
       load.return_value = tokenizers
       return records.tokenize_corpus(self.data_dir, 'model')
 
   def test_every_clip_has_its_tokens(self):
     self.assertTrue(self.written)
-    for split in records.SPLITS:
+    for split in token_dataset.SPLITS:
       dataset = datasets.open_dataset('music_tokens', self.data_dir, split)
       frames = {example['id']: len(example['semantic']) for example in dataset}
       expected = {f'{split}0/0': 51, f'{split}1/0': 37, f'{split}2/0': 51}
@@ -186,16 +204,14 @@ class TokenizeCorpusTest(absltest.TestCase):
   def test_records_are_those_of_the_clips(self):
     dataset = datasets.open_dataset('music_tokens', self.data_dir, 'test')
     example = next(e for e in dataset if e['id'] == 'test1/0')
-    (expected,) = records.tokenize_clips(
-        [make_record('test1', LENGTHS[1])], fake_tokenizers()
-    )
+    (expected,) = tokenize(make_record('test1', LENGTHS[1]))
     self.assertEqual(example.keys(), expected.keys())
     for name, value in expected.items():
       np.testing.assert_array_equal(example[name], value, name)
 
   def test_lineage_and_codebooks_are_kept(self):
     self.assertEqual(
-        records.lineage(self.data_dir),
+        token_dataset.lineage(self.data_dir),
         {'soundstream': 'a' * 64, 'w2v_bert': 'b' * 64, 'mulan': 'c' * 64},
     )
     np.testing.assert_array_equal(

@@ -4,7 +4,7 @@ import tempfile
 
 from absl.testing import absltest
 from musiclm_jax.data import datasets
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
 from musiclm_jax.metrics import oracle
 from musiclm_jax.metrics import report
 from musiclm_jax.stages import base as stages
@@ -59,10 +59,10 @@ class OracleTest(absltest.TestCase):
     ]
     rng = np.random.default_rng(0)
     datasets.write_dataset(
-        records.NAME,
+        token_dataset.NAME,
         data_dir,
         {'train': clips, 'validation': clips[:1]},
-        records.features(EMBED_DIM),
+        token_dataset.features(base.PAPER, {'mulan': EMBED_DIM}, ('melody',)),
         metadata={
             'lineage': lineage or self.hashes,
             'mulan_window_seconds': 4.0,

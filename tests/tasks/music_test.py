@@ -12,10 +12,11 @@ from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
 from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.tasks import music
 import numpy as np
 import seqio
@@ -54,7 +55,9 @@ def write_music(data_dir, without=()):
     made = clip.to_example()
     return name, {key: made[key] for key in features}
 
-  splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
+  splits = {
+      s: [example(f'{s}{i}') for i in range(3)] for s in token_dataset.SPLITS
+  }
   datasets.write_dataset('music', data_dir, splits, features)
 
 
@@ -72,7 +75,9 @@ def write_melodies(data_dir):
     )
     return name, phrase.to_example()
 
-  splits = {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS}
+  splits = {
+      s: [example(f'{s}{i}') for i in range(3)] for s in token_dataset.SPLITS
+  }
   datasets.write_dataset(
       renditions.NAME, data_dir, splits, renditions.features()
   )
@@ -102,8 +107,8 @@ def write_tokens(data_dir):
   datasets.write_dataset(
       'music_tokens',
       data_dir,
-      {s: [example(f'{s}{i}') for i in range(3)] for s in records.SPLITS},
-      records.features(embed_dim=4),
+      {s: [example(f'{s}{i}') for i in range(3)] for s in token_dataset.SPLITS},
+      token_dataset.features(tokenizers.PAPER, {'mulan': 4}, ('melody',)),
       metadata={'lineage': {}, 'mulan_window_seconds': 1.0},
       arrays={
           'mulan_codebooks': rng.normal(size=(12, 8, 4)).astype(np.float32)

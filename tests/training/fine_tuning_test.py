@@ -11,18 +11,19 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 from musiclm_jax.data import datasets
-from musiclm_jax.data import records
+from musiclm_jax.data import token_dataset
 from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
-from musiclm_jax.training import fake
 from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import programs
 from musiclm_jax.training import sharding
 from musiclm_jax.training import stage as stage_lib
 import numpy as np
 import optax
+
+from tests.training import fake
 
 CONFIG = transformer.TransformerConfig(
     num_layers=2, num_heads=2, head_dim=8, embed_dim=16, mlp_dim=32, dropout=0.0
@@ -53,10 +54,10 @@ def make_data(mulan=LINEAGE['mulan']):
       'work': '0',
   }
   datasets.write_dataset(
-      records.NAME,
+      token_dataset.NAME,
       data_dir,
       {'train': [('0', example)]},
-      records.features(8),
+      token_dataset.features(tokenizers.PAPER, {'mulan': 8}, ('melody',)),
       metadata={'lineage': {**LINEAGE, 'mulan': mulan}},
   )
   return data_dir

@@ -15,11 +15,13 @@ from flax import core
 import jax
 import jax.numpy as jnp
 from musiclm_jax.data import datasets
-from musiclm_jax.data import records
-from musiclm_jax.training import fake
+from musiclm_jax.data import token_dataset
+from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import optimizers
 import numpy as np
+
+from tests.training import fake
 
 T5X = importlib.util.find_spec('t5x')
 
@@ -46,10 +48,10 @@ def write_tokens(data_dir):
     }
 
   datasets.write_dataset(
-      records.NAME,
+      token_dataset.NAME,
       data_dir,
-      {s: [example(f'{s}{i}') for i in range(4)] for s in records.SPLITS},
-      records.features(embed_dim=4),
+      {s: [example(f'{s}{i}') for i in range(4)] for s in token_dataset.SPLITS},
+      token_dataset.features(tokenizers.PAPER, {'mulan': 4}, ('melody',)),
       metadata={'lineage': {}, 'mulan_window_seconds': 1.0},
       arrays={
           'mulan_codebooks': rng.normal(size=(12, 1024, 4)).astype(np.float32)
