@@ -79,7 +79,7 @@ class StageExamples(example_base.Examples):
     Raises:
       UserError: If the stage or a stream is unknown.
     """
-    known = token_dataset.known_streams(data_dir)
+    known = token_dataset.known_streams(data_dir) or {}
     if stage is None:
       stage = self._default(known)
     given = {}

@@ -73,18 +73,16 @@ def hum_of(stream: str) -> str:
 
 def known_streams(
     data_dir: str | os.PathLike[str] | None,
-) -> dict[str, streams.Stream]:
-  """Returns the streams of the tokens, by name.
+) -> dict[str, streams.Stream] | None:
+  """Returns the streams of the tokens, by name; None if there are none yet.
 
   Args:
-    data_dir: Folder of the datasets. Where there are no tokens yet, or those of
-      before, which do not say, the streams are those of the paper.
+    data_dir: Folder of the datasets.
   """
-  paper = {s.name: s for s in base.PAPER}
   if data_dir is None or not datasets.dataset_exists(NAME, data_dir):
-    return paper
+    return None
   metadata = datasets.read_metadata(NAME, data_dir)
-  if 'streams' not in metadata:
+  if 'streams' not in metadata:  # Those of before were the paper's.
     return {
         s.name: s
         for part, written in base.PAPER_PARTS.items()

@@ -17,7 +17,7 @@ def make(
     name: str,
     inputs: Sequence[str],
     targets: str,
-    known: Streams,
+    known: Streams | None,
     crop_seconds: float,
     is_independent: bool = False,
     temperature: float = 1.0,
@@ -29,7 +29,8 @@ def make(
     inputs: Names of the streams it reads, in order; one that ends with '?' is
       left out where there is no such stream.
     targets: Name of the stream it writes.
-    known: The streams there are, by name.
+    known: The streams there are, by name; None where that is yet unknown: those
+      of the paper, and no optional ones.
     crop_seconds: See `streams.Stage`.
     is_independent: See `streams.Stage`.
     temperature: See `streams.Stage`.
@@ -37,11 +38,13 @@ def make(
   Raises:
     UserError: If there is no stream of one of the names.
   """
+  there = known or {}
   needed = [
       n.removesuffix(OPTIONAL)
       for n in inputs
-      if not n.endswith(OPTIONAL) or n.removesuffix(OPTIONAL) in known
+      if not n.endswith(OPTIONAL) or n.removesuffix(OPTIONAL) in there
   ]
+  known = PAPER_STREAMS if known is None else known
   for missing in {*needed, targets} - set(known):
     raise errors.UserError(
         f"stage '{name}' must read and write streams that there are,"
@@ -106,7 +109,7 @@ def get_stage(
     crop_seconds: Length of a training example.
     inputs: See `make`.
     targets: See `make`.
-    known: See `make`; the streams of the paper by default.
+    known: See `make`.
     **options: Other fields of `streams.Stage`.
 
   Raises:
@@ -128,7 +131,7 @@ def get_stage(
       name,
       cast(Sequence[str], inputs),
       cast(str, targets),
-      PAPER_STREAMS if known is None else known,
+      known,
       cast(float, crop_seconds),
       **options,
   )

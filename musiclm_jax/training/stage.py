@@ -24,6 +24,11 @@ def _mean(values: jax.Array, seen: jax.Array) -> jax.Array:
   return jnp.sum(values, where=seen) / jnp.sum(seen)
 
 
+def if_added(rate: float, stage: streams.Stage) -> float:
+  """Returns `rate` for a stage that adds a condition, else 0; for gin."""
+  return rate if stage.added else 0.0
+
+
 class StageModel(model_lib.TrainableModel):
   """The transformer of a stage, and its cross entropy.
 
@@ -58,8 +63,8 @@ class StageModel(model_lib.TrainableModel):
         2207.12598).
       history_dropout: Most of the targets, in training, that those after them
         can't see: a share of each example between 0 and this (word dropout,
-        arXiv 1511.06349, section 3.1). An added condition then counts for
-        more; a stage without one sees all.
+        arXiv 1511.06349, section 3.1). What describes the music then counts
+        for more.
 
     Raises:
       UserError: If a dropout is no probability.
@@ -73,7 +78,7 @@ class StageModel(model_lib.TrainableModel):
         raise errors.UserError(f'{name} must be in [0, 1], but is {rate}.')
     self.z_loss = z_loss
     self.conditioning_dropout = conditioning_dropout
-    self.history_dropout = history_dropout if stage.added else 0.0
+    self.history_dropout = history_dropout
     self.name = stage.targets.name
     self.stage = stage
     self.config = config

@@ -1,12 +1,16 @@
 """Tests of the gin files of stages and sizes."""
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import gin
 import jax
 import jax.numpy as jnp
+from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import stage as stage_lib
 
@@ -63,8 +67,8 @@ class StagesTest(parameterized.TestCase):
     model = gin_flags.value_of('MODEL')
     lengths = gin_flags.value_of('TASK_FEATURE_LENGTHS')
     self.assertEqual(lengths, model.stage.feature_lengths)
-    task = examples.TASKS[gin_flags.value_of('MIXTURE_OR_TASK_NAME')]
-    self.assertEqual(task.stage.name, name)
+    self.assertIn(gin_flags.value_of('MIXTURE_OR_TASK_NAME'), examples.TASKS)
+    self.assertEqual(gin_flags.value_of('TASK_OPTIONS')['stage'], model.stage)
     if size == 'paper':
       self.assertEqual(model.stage, stages.get_stage(name))
 
@@ -78,9 +82,35 @@ class StagesTest(parameterized.TestCase):
   def test_command_line_wins(self):
     parse('tiny', 'coarse', '--gin.BATCH_SIZE=3', '--gin.TEXT_PROBABILITY=0.5')
     self.assertEqual(gin_flags.value_of('BATCH_SIZE'), 3)
-    self.assertEqual(
-        gin_flags.value_of('TASK_OPTIONS'), {'text_probability': 0.5}
-    )
+    options = gin_flags.value_of('TASK_OPTIONS')
+    self.assertEqual(options['text_probability'], 0.5)
+
+  @parameterized.parameters('semantic', 'coarse')
+  def test_conditions_are_those_of_the_tokens(self, name):
+    for has_melody in (False, True):
+      tokens = [
+          s.to_json()
+          for s in tokenizers.PAPER
+          if has_melody or s.name != 'melody'
+      ]
+      self.enter_context(
+          mock.patch.multiple(
+              datasets,
+              dataset_exists=lambda *args: True,
+              read_metadata=lambda *args, found=tokens: {'streams': found},
+          )
+      )
+      parse('small', name)
+      model = gin_flags.value_of('MODEL')
+      paper = stages.get_stage(name + '_melody' * has_melody)
+      self.assertEqual(model.stage.streams, paper.streams)
+      self.assertEqual(model.history_dropout, 0.5 * has_melody)
+      parse('small', f'{name}_melody')
+      if has_melody:
+        self.assertEqual(gin_flags.value_of('MODEL').stage, model.stage)
+        continue
+      with self.assertRaisesRegex(ValueError, "but names 'melody'"):
+        gin_flags.value_of('MODEL')
 
   @parameterized.parameters('semantic', 'coarse')
   def test_stages_that_follow_a_melody(self, name):
@@ -88,18 +118,16 @@ class StagesTest(parameterized.TestCase):
     model = gin_flags.value_of('MODEL')
     # It takes the place of the stage without, in its size.
     self.assertEqual(model.name, name)
-    self.assertEqual(model.stage.name, f'{name}_melody')
+    self.assertEqual(model.stage.added, (tokenizers.MELODY,))
     self.assertEqual(model.history_dropout, 0.5)
     self.assertEqual(model.config.num_layers, 8)
     self.assertEqual(
         gin_flags.value_of('TASK_FEATURE_LENGTHS'), model.stage.feature_lengths
     )
     self.assertEqual(
-        gin_flags.value_of('MIXTURE_OR_TASK_NAME'), f'music_{name}_melody'
-    )
-    self.assertEqual(
         gin_flags.value_of('TASK_OPTIONS'),
         {
+            'stage': model.stage,
             'text_probability': 0.5,
             'melody_probability': 0.25,
             'hum_probability': 0.5,
