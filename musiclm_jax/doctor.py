@@ -14,7 +14,6 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax.metrics import oracle
-from musiclm_jax.sampling import sampler
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 from musiclm_jax.training import findings
@@ -169,13 +168,7 @@ def _find_runs(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   )
   if is_run(folder):
     return {folder.resolve().name: folder}
-  stage_names = sorted(
-      stages.PAPER,
-      key=lambda name: sampler.STAGES.index(
-          stages.get_stage(name).targets.name
-      ),
-  )
-  names = (*dict.fromkeys(TOKENIZERS.values()), *stage_names)
+  names = (*dict.fromkeys(TOKENIZERS.values()), *stages.PAPER)
   runs = {name: folder / name for name in names if is_run(folder / name)}
   if not runs:
     raise errors.NotFoundError(

@@ -129,11 +129,11 @@ def _second(text: str) -> float:
 
 
 def _config(args: argparse.Namespace) -> Any:
-  from musiclm_jax.sampling import sampler
+  from musiclm_jax.sampling import choosing
 
   names = ('temperature', 'top_k', 'top_p', 'guidance_scale')
   changes = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
-  return sampler.GenerationConfig().changed(**changes)
+  return choosing.GenerationConfig().changed(**changes)
 
 
 def _old_take(args: argparse.Namespace, directory: pathlib.Path) -> Any:

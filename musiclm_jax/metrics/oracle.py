@@ -17,8 +17,8 @@ from musiclm_jax.data import stage_examples
 from musiclm_jax.metrics import codec as codec_metrics
 from musiclm_jax.metrics import report
 from musiclm_jax.models import parts
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
-from musiclm_jax.sampling import sampler
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import soundstream
@@ -118,7 +118,7 @@ def _distances(model_dir, name, crops):
         targets.num_frames(stage.crop_seconds),
         np.arange(count)[:, np.newaxis],
         np.zeros(count, np.int32),
-        getattr(sampler.GenerationConfig(), name),
+        choosing.GenerationConfig().of(stage),
     )
     audio = codec.detokenize({**known, targets.name: written})
     distances.append(

@@ -22,9 +22,9 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.audio import io
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import prompt_list
 from musiclm_jax.sampling import provenance
-from musiclm_jax.sampling import sampler
 import numpy as np
 import tqdm
 
@@ -307,7 +307,7 @@ class Shard:
     options['seed'] = [dict(request.options)['seed'] for request in rows]
     choices = {k: options.pop(k) for k in prompt_list.CHOICES if k in options}
     if choices:
-      options['config'] = sampler.GenerationConfig().changed(**choices)
+      options['config'] = choosing.GenerationConfig().changed(**choices)
     return model.generate(prompts, progress=False, **options)[: len(batch)]
 
   def _write(

@@ -1,15 +1,20 @@
 """How the next token is chosen among the codes of its quantizer."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt
 from musiclm_jax import errors
+from musiclm_jax import streams
 import numpy as np
 
-# Beyond it, float32 has no room for what the logits say.
+OTHERS = '*'  # Names the stages that a config does not name.
+
+# Larger numbers leave float32 no room for the logits.
 _MOST = {'temperature': 1000, 'guidance_scale': 1000, 'top_k': 1 << 30}
 _COLDEST = 1e-6  # Temperature that stands for 0, where logits are divided.
 
@@ -21,10 +26,10 @@ class SamplingConfig:
   """How a stage chooses tokens.
 
   Attributes:
-    temperature: Of the logits; 0 takes the likeliest code every time.
-    top_k: Only that many of the likeliest codes are chosen from; 0 for all.
-    top_p: Only the likeliest codes are chosen from that make up this share of
-      the probability (arXiv 1904.09751).
+    temperature: Temperature of the logits; 0 takes the likeliest code always.
+    top_k: Number of the likeliest codes that are chosen from; 0 for all.
+    top_p: Share of the probability that the codes chosen from make up, the
+      likeliest first (arXiv 1904.09751).
     guidance_scale: How much more the text counts than it did in training: 1 is
       as much; above, logits go on from those without conditioning, or of a
       negative prompt, through those with it (arXiv 2207.12598). It takes twice
@@ -68,16 +73,73 @@ class SamplingConfig:
 
   @property
   def truncates(self) -> bool:
-    """Whether codes are left out; this takes a sort."""
+    """Whether codes are left out, which takes a sort."""
     return self.top_k > 0 or self.top_p < 1
 
   @property
   def numbers(self) -> Numbers:
-    """What a compiled program takes as arguments."""
+    """The fields as arguments of a compiled program."""
     return {k: np.float32(v) for k, v in dataclasses.asdict(self).items()}
 
 
 DEFAULT = SamplingConfig()
+
+
+class GenerationConfig(Mapping[str, SamplingConfig]):
+  """How each stage of a cascade chooses tokens, by the stream it writes.
+
+    GenerationConfig(semantic=SamplingConfig(0.9, top_k=50))
+
+  The config of `OTHERS` is that of all stages that are not named; its
+  temperature is a multiple of each stage's own, so that by default every stage
+  is sampled at its own temperature.
+  """
+
+  def __init__(self, **configs: SamplingConfig):
+    """Takes the config of each stage that is named."""
+    self._configs = {OTHERS: DEFAULT, **configs}
+
+  def __getitem__(self, name: str) -> SamplingConfig:
+    return self._configs[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._configs)
+
+  def __len__(self) -> int:
+    return len(self._configs)
+
+  def __hash__(self) -> int:
+    return hash(frozenset(self.items()))
+
+  def __repr__(self) -> str:
+    return f'GenerationConfig(**{self._configs})'
+
+  def of(self, stage: streams.Stage) -> SamplingConfig:
+    """Returns how a stage chooses tokens."""
+    name = stage.targets.name
+    if name in self:
+      return self[name]
+    others = self[OTHERS]
+    return dataclasses.replace(
+        others, temperature=others.temperature * stage.temperature
+    )
+
+  def changed(
+      self, temperature: float = 1.0, **changes: Any
+  ) -> 'GenerationConfig':
+    """Returns a config with the same changes for every stage.
+
+    Args:
+      temperature: Factor of the temperature of each stage.
+      **changes: Other fields of `SamplingConfig`.
+    """
+    configs = {
+        name: dataclasses.replace(
+            config, temperature=temperature * config.temperature, **changes
+        )
+        for name, config in self.items()
+    }
+    return GenerationConfig(**configs)
 
 
 def keys(seeds: UInt[Array, 'rows numbers']) -> Array:
@@ -98,12 +160,12 @@ def choose(
   """Samples a code for each row, with noise that only key and index decide.
 
   Args:
-    logits: [rows, codes], or with guidance [2 * rows, codes], of which the
-      second half is what to go away from.
+    logits: [rows, codes], or with guidance [2 * rows, codes], the second half
+      without conditioning or with what to go away from.
     keys: [rows] random keys.
     indices: [rows] number of the token in its piece.
-    numbers: Of a `SamplingConfig`.
-    truncates: Likewise.
+    numbers: `SamplingConfig.numbers`.
+    truncates: `SamplingConfig.truncates`.
 
   Returns:
     [rows] codes.

@@ -1,8 +1,7 @@
 """Text in, music out: a trained MusicLM."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
 import os
 from typing import Any
 
@@ -10,17 +9,20 @@ from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.models import compiled
-from musiclm_jax.sampling import conditioner as conditioner_lib
+from musiclm_jax.sampling import blank as blank_lib
+from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import decode
+from musiclm_jax.sampling import playback
 from musiclm_jax.sampling import pretrained
-from musiclm_jax.sampling import rendering
 from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.sampling import timeline as timeline_lib
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 import numpy as np
 import tqdm
 
-CONFIG = sampler_lib.GenerationConfig()
-DTYPES = ('float32', 'bfloat16', 'int8')
+CONFIG = choosing.GenerationConfig()
 PROGRESS_AFTER = progress_lib.PATIENCE  # Until a bar is worth its line.
 
 # A text, or audio that the music should be like; or all that can be asked for.
@@ -38,44 +40,59 @@ class MusicLM:
   follows a melody, whose prompts change, with a part made anew, or a loop.
 
   Attributes:
-    sample_rate: Of the audio it makes, in Hz.
+    sample_rate: Sample rate of the audio it makes, in Hz.
   """
 
-  def __init__(self, conditioner: conditioner_lib.Conditioner):
-    """Makes a model of loaded parts; see `from_pretrained`."""
-    self.sample_rate = conditioner.codec.sample_rate
-    self._conditioner = conditioner
+  def __init__(
+      self,
+      tokenizers: table.Tokenizers,
+      decoders: Mapping[str, decode.StageDecoder],
+      hashes: dict[str, str],
+  ):
+    """Makes a model of loaded parts; see `from_pretrained`.
+
+    Args:
+      tokenizers: Parts that write streams from audio or text.
+      decoders: Stages, by the names of the streams they write.
+      hashes: The sha256 of each part.
+    """
+    self._tokenizers, self._codec = tokenizers, tokenizers.codec
+    self._hashes = hashes
+    self._sampler = sampler_lib.Sampler(
+        decoders,
+        blank_lib.text_embedder(tokenizers).streams[0],
+        self._codec.streams,
+    )
+    self.sample_rate = self._codec.sample_rate
 
   @classmethod
   def from_pretrained(
       cls,
       name_or_dir: str | os.PathLike[str] | None = None,
-      dtype: str = 'float32',
+      dtype: str = 'auto',
   ) -> 'MusicLM':
     """Loads a model.
 
     Args:
       name_or_dir: A model directory, or the id 'owner/name' of one on the
         Hugging Face hub; None for the one in the package.
-      dtype: Of the weights of the stages: 'float32', 'bfloat16' or 'int8', the
-        smaller the faster; see the README for what they cost in quality.
+      dtype: Type of the weights of the stages: 'float32', 'bfloat16' or 'int8',
+        the smaller the faster; see the README for their cost in quality.
+        'auto' is 'bfloat16' on accelerators, and on CPUs 'int8' if the weights
+        are stored as that, else 'float32'.
 
     Raises:
       NotFoundError: If there is no such model, or it lacks a part.
       UserError: If a part is damaged, or was trained with other tokenizers.
     """
-    if dtype not in DTYPES:
-      raise errors.UserError(
-          f"dtype must be one of {DTYPES}, but is '{dtype}'."
-      )
     compiled.keep()
-    return cls(pretrained.load(pretrained.find(name_or_dir), dtype))
+    return cls(*pretrained.load(pretrained.find(name_or_dir), dtype))
 
   def generate(
       self,
       pieces: Pieces,
       seed: int | Sequence[int] = 0,
-      config: sampler_lib.GenerationConfig = CONFIG,
+      config: choosing.GenerationConfig = CONFIG,
       best_of: int = 1,
       progress: bool = True,
       **fields: Any,
@@ -90,17 +107,18 @@ class MusicLM:
         another order where there are more rows. A text that is repeated is
         played anew each time. Or a seed for each piece.
       config: How each stage chooses tokens.
-      best_of: How many takes of each piece to make; the one is kept that MuLan
-        finds the nearest to its prompts, and to the melody if there is one.
+      best_of: How many takes of each piece to make. The one is kept whose
+        embeddings are the nearest to those of its prompts, and to those of its
+        melody and the like if there are any.
       progress: Whether to show a progress bar if it takes long.
-      **fields: Of the `Timeline` of pieces that are none, e.g. seconds=30.
+      **fields: Fields of the `Timeline` of texts and audio, e.g. seconds=30.
 
     Returns:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
 
     Raises:
       UserError: If pieces contradict themselves or differ in length, or ask
-        for what the model can't do, or a prompt is empty or too long.
+        for things the model can't do, or a prompt is empty or too long.
     """
     takes = self.takes(pieces, seed, config, best_of, progress, **fields)
     lengths = sorted({take.num_samples for take in takes})
@@ -115,7 +133,7 @@ class MusicLM:
       self,
       pieces: Pieces,
       seed: int | Sequence[int] = 0,
-      config: sampler_lib.GenerationConfig = CONFIG,
+      config: choosing.GenerationConfig = CONFIG,
       best_of: int = 1,
       progress: bool = True,
       **fields: Any,
@@ -147,7 +165,7 @@ class MusicLM:
       self,
       pieces: Pieces,
       seed: int | Sequence[int] = 0,
-      config: sampler_lib.GenerationConfig = CONFIG,
+      config: choosing.GenerationConfig = CONFIG,
       **fields: Any,
   ) -> list[take_lib.Take]:
     """Returns takes whose tokens are yet to be sampled; see `generate`."""
@@ -155,7 +173,14 @@ class MusicLM:
     seeds = _seeds(seed, len(timelines))
     numbers = _numbers(seeds, timelines)
     return [
-        self._conditioner.prepare(timeline, (own, number, 0), config)
+        blank_lib.make(
+            timeline,
+            self._tokenizers,
+            self._sampler,
+            (own, number, 0),
+            config,
+            dict(self._hashes),
+        )
         for timeline, own, number in zip(timelines, seeds, numbers, strict=True)
     ]
 
@@ -165,8 +190,9 @@ class MusicLM:
     Raises:
       UserError: If it was made with another codec.
     """
-    take.check_part('soundstream', self._conditioner.hashes)
-    return rendering.render(self._conditioner.codec, take)
+    codec = table.codec_in(self._tokenizers.directory).name
+    take.check_part(codec, self._hashes)
+    return playback.render(self._codec, take)
 
   def vary(
       self,
@@ -179,8 +205,8 @@ class MusicLM:
     """Samples a take again, or a part of it.
 
     Args:
-      take: Which to start from.
-      seed: Of what is new.
+      take: Take to start from.
+      seed: Seed of the new tokens.
       from_second: All before it stays as it is.
       keep_semantic: Whether only the sound is to change, the acoustic tokens.
       progress: Whether to show a progress bar if it takes long.
@@ -190,7 +216,7 @@ class MusicLM:
         `from_second`.
     """
     for part in take.hashes:
-      take.check_part(part, self._conditioner.hashes)
+      take.check_part(part, self._hashes)
     [seed] = _seeds(seed, 1)
     blank = take.erase(seed, from_second, keep_semantic)
     return self._sample([blank], progress)[0]
@@ -199,33 +225,35 @@ class MusicLM:
       self,
       piece: Piece,
       seed: int = 0,
-      config: sampler_lib.GenerationConfig = CONFIG,
+      config: choosing.GenerationConfig = CONFIG,
       **fields: Any,
   ) -> Iterator[Float[np.ndarray, ' some']]:
     """Yields the audio of one piece while it is being made.
 
-    What is yielded is what `generate` returns, but for rare choices that
-    rounding tips.
+    It is that of `generate`, but for rare choices that rounding tips.
 
     Args:
       piece: A text or a timeline; no loop.
       seed: See `generate`.
       config: See `generate`.
-      **fields: Of the `Timeline`, if the piece is a text.
+      **fields: Fields of the `Timeline`, as in `generate`.
 
     Raises:
       UserError: As `generate`.
     """
     [take] = self.blank(piece, seed, config, **fields)
-    run = self._conditioner.sampler.start(_job([take]))
-    yield from rendering.stream(self._conditioner.codec, take, run)
+    run = self._sampler.start([take])
+    yield from playback.stream(self._codec, take, run)
 
   def score(
       self,
       audio: Float[np.ndarray, ' samples'],
       piece: Piece,
   ) -> float:
-    """Returns how near MuLan finds audio to the prompts of a piece: -1 to 1."""
+    """Returns how near audio is to the prompts of a piece: -1 to 1.
+
+    That is the mean similarity of their embeddings.
+    """
     [timeline] = _timelines(piece, {})
     sections = timeline.sections
     ends = [start for start, _ in sections[1:]]
@@ -235,8 +263,9 @@ class MusicLM:
       part = audio[
           round(start * self.sample_rate) : round(end * self.sample_rate)
       ]
-      near = self._conditioner.embed(part) @ self._conditioner.embed(prompt)
-      scores.append(float(near))
+      heard = blank_lib.embed(part, self._tokenizers)
+      asked = blank_lib.embed(prompt, self._tokenizers)
+      scores.append(float(heard @ asked))
       lengths.append(len(part))
     return float(np.average(scores, weights=lengths))
 
@@ -245,11 +274,30 @@ class MusicLM:
       audio: Float[np.ndarray, ' samples'],
       timeline: timeline_lib.Timeline,
   ) -> float:
-    """Returns what the best of several takes has the most of."""
+    """Returns how near audio is to all that a piece asks for."""
     worth = self.score(audio, timeline)
-    if timeline.melody is not None:
-      worth += self._conditioner.follows(audio, timeline.melody)
+    embedders = {
+        stream.name: embedder
+        for embedder in self._tokenizers.of_kind(base.Embedder).values()
+        for stream in embedder.streams
+    }
+    for name, given in timeline.all_conditions.items():
+      if name in embedders and given.ndim == 1:
+        worth += self._likeness(embedders[name], audio, given)
     return worth
+
+  def _likeness(
+      self, embedder: base.Embedder, audio: np.ndarray, given: np.ndarray
+  ) -> float:
+    """Returns the mean similarity of embeddings at the same times: -1 to 1."""
+    ours, theirs = self.sample_rate, embedder.sample_rate
+    made, wanted = (
+        embedder.embed_audio(blank_lib.resample(x, ours, theirs))[0]
+        for x in (audio, given)
+    )
+    windows = min(len(made), len(wanted))
+    similarity = np.sum(made[:windows] * wanted[:windows], axis=-1)
+    return float(np.mean(similarity))
 
   def _sample(
       self, takes: Sequence[take_lib.Take], progress: bool
@@ -258,7 +306,6 @@ class MusicLM:
     groups: dict[Any, list[int]] = {}
     for i, take in enumerate(takes):
       groups.setdefault(take.layout, []).append(i)
-    jobs = [_job([takes[i] for i in group]) for group in groups.values()]
     sampled = list(takes)
     with tqdm.tqdm(
         desc='music', unit=' tokens', unit_scale=True,
@@ -270,13 +317,14 @@ class MusicLM:
         until_sampled.close()  # From here on, the bar tells.
         bar.update(count)
 
-      runs = [self._conditioner.sampler.start(job, report) for job in jobs]
+      runs = [
+          self._sampler.start([takes[i] for i in group], report)
+          for group in groups.values()
+      ]
       bar.total = sum(run.num_tokens for run in runs)
       for run, group in zip(runs, groups.values(), strict=True):
-        tokens = run.finish()
-        for row, i in enumerate(group):
-          own = {name: tokens[name][[row]] for name in takes[i].tokens}
-          sampled[i] = dataclasses.replace(takes[i], tokens=own)
+        for i, take in zip(group, run.finish(), strict=True):
+          sampled[i] = take
     return sampled
 
 
@@ -307,7 +355,7 @@ def _timelines(
 def _telling(
     what: str, progress: bool
 ) -> contextlib.AbstractContextManager[None]:
-  """Returns what says, where progress is to be shown, what takes so long."""
+  """Says what takes long, if it does and progress is to be shown."""
   return progress_lib.telling(what) if progress else contextlib.nullcontext()
 
 
@@ -360,20 +408,3 @@ def _numbers(
 
 def _key(prompt: timeline_lib.Prompt) -> Any:
   return prompt if isinstance(prompt, str) else prompt.tobytes()
-
-
-def _job(takes: Sequence[take_lib.Take]) -> sampler_lib.Job:
-  """Returns the sampling of takes of the same layout."""
-  first = takes[0]
-  negatives = [t.negative for t in takes if t.negative is not None]
-  return sampler_lib.Job(
-      tokens={
-          name: np.concatenate([take.tokens[name] for take in takes])
-          for name in first.tokens
-      },
-      seeds=np.array([take.seeds for take in takes]),
-      config=first.config,
-      sections=first.sections,
-      context_seconds=first.context_seconds,
-      negative=np.concatenate(negatives) if negatives else None,
-  )

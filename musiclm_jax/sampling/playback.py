@@ -1,4 +1,4 @@
-"""From the tokens of a take to what is heard."""
+"""From the tokens of a take to audio."""
 
 from collections.abc import Iterator
 
@@ -7,27 +7,25 @@ from musiclm_jax import errors
 from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import soundstream
 import numpy as np
 
-_FADE_SECONDS = 0.02  # Between audio that stays and what is made.
-_ALIKE_SECONDS = 0.5  # That are compared where a loop is to be closed.
-_WINDOW, _HOP = 1024, 240  # Samples.
+_FADE_SECONDS = 0.02  # Between audio that stays and audio that is made.
+_ALIKE_SECONDS = 0.5  # Length that is compared where a loop is to be closed.
+_WINDOW, _HOP_SECONDS = 1024, 0.01  # Spectra of so many samples, so often.
 
 
 def render(
     codec: base.Codec, take: take_lib.Take
 ) -> Float[np.ndarray, ' samples']:
   """Returns the [samples] audio of a take whose tokens are all sampled."""
-  streams = {s.name: take.tokens[s.name] for s in codec.streams}
-  audio = codec.detokenize(streams)[0]
+  audio = codec.detokenize({n: take.tokens[n] for n in take.acoustic})[0]
   if take.loop:
     return _close_loop(take, audio)
   return _join(take, audio[: take.num_samples], 0)
 
 
 def stream(
-    codec: soundstream.SoundStream, take: take_lib.Take, run: sampler.Run
+    codec: base.Codec, take: take_lib.Take, run: sampler.Run
 ) -> Iterator[Float[np.ndarray, ' some']]:
   """Yields the audio of a take while `run` samples it.
 
@@ -40,13 +38,15 @@ def stream(
         ' it whole.'
     )
   decoder = codec.stream()
-  frames = take.tokens[base.FINE.name].shape[1]
+  second = codec.streams[0].num_frames(1.0)
+  frames = take.tokens[codec.streams[0].name].shape[1]
   first = 0  # Sample.
-  for start in range(0, frames, base.FINE.num_frames(1.0)):
-    end = min(frames, start + base.FINE.num_frames(1.0))
-    run.advance(base.FINE.name, end)
-    streams = {s.name: run.tokens[s.name][:, start:end] for s in codec.streams}
-    audio = decoder.detokenize(streams)[0, : take.num_samples - first]
+  for start in range(0, frames, second):
+    end = min(frames, start + second)
+    for name in reversed(take.acoustic):
+      run.advance(name, end)
+    tokens = {n: run.tokens[n][:, start:end] for n in take.acoustic}
+    audio = decoder.detokenize(tokens)[0, : take.num_samples - first]
     yield _join(take, audio, first)
     first += len(audio)
     if first >= take.num_samples:
@@ -59,13 +59,14 @@ def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
   The end fades into the start, which is like what would have come after it.
   """
   rate, length = take.sample_rate, take.num_samples
+  hop = round(_HOP_SECONDS * rate)
   fade = min(round(_FADE_SECONDS * rate), length // 2)
-  spectra = np.lib.stride_tricks.sliding_window_view(audio, _WINDOW)[::_HOP]
+  spectra = np.lib.stride_tricks.sliding_window_view(audio, _WINDOW)[::hop]
   spectra = np.abs(np.fft.rfft(spectra * np.hanning(_WINDOW)))
-  around = round(_ALIKE_SECONDS * rate / _HOP)
-  period = round(length / _HOP)
+  around = round(_ALIKE_SECONDS * rate / hop)
+  period = round(length / hop)
   last = min(
-      len(spectra) - period - around, (len(audio) - length - fade) // _HOP
+      len(spectra) - period - around, (len(audio) - length - fade) // hop
   )
   apart = [
       np.sum(np.abs(a - b)) / max(np.sum(a + b), 1e-9)
@@ -74,7 +75,7 @@ def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
           (spectra[i : i + around], spectra[i + period : i + period + around])
       ]
   ]
-  start = int(np.argmin(apart)) * _HOP
+  start = int(np.argmin(apart)) * hop
   loop, after = audio[start : start + length], audio[start + length :][:fade]
   angle = np.linspace(0, np.pi / 2, fade, endpoint=False)
   seam = np.sin(angle) * loop[:fade] + np.cos(angle) * after
@@ -82,12 +83,12 @@ def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
 
 
 def _join(take: take_lib.Take, made: np.ndarray, first: int) -> np.ndarray:
-  """Returns made audio with that which stays in its place.
+  """Returns audio that is made, with the audio that stays in its place.
 
   Args:
-    take: Says what stays.
+    take: Take with the audio that stays, if any.
     made: [samples] of the piece from sample `first` on.
-    first: See there.
+    first: Number of the first sample.
   """
   if take.audio is None or take.change is None:
     return made

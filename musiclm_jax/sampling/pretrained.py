@@ -1,19 +1,18 @@
 """Finds and loads the parts of a model to sample from."""
 
-import functools
+import contextlib
 import os
 import pathlib
 
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.models import parts
-from musiclm_jax.sampling import conditioner
 from musiclm_jax.sampling import decode
-from musiclm_jax.sampling import sampler
-from musiclm_jax.tokenizers import melody as melody_lib
-from musiclm_jax.tokenizers import mulan as mulan_lib
-from musiclm_jax.tokenizers import soundstream
-from musiclm_jax.tokenizers import w2v_bert
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
+
+AUTO = 'auto'
+DTYPES = (AUTO, *parts.DTYPES)
 
 
 def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -41,7 +40,7 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
       path = huggingface_hub.snapshot_download(
           name, allow_patterns=['*.json', '*.safetensors']
       )
-  except Exception as e:  # Of many kinds, from the client and below it.
+  except Exception as e:  # The client and what is below it raise many kinds.
     raise errors.NotFoundError(
         f"model '{name}' must be a directory, or be on the Hugging Face hub and"
         f' the hub within reach, but: {errors.one_line(e):.300} Check the name'
@@ -57,9 +56,9 @@ def sample_rate(directory: pathlib.Path) -> int:
     NotFoundError: If the model has no codec.
     UserError: If its description is damaged.
   """
-  rate = parts.read_description(directory, 'soundstream')['config'].get(
-      'sample_rate'
-  )
+  codec = table.codec_in(directory).name
+  config = parts.read_description(directory, codec)['config']
+  rate = config.get('sample_rate')
   if not isinstance(rate, int) or not 1000 <= rate <= 768_000:
     raise errors.UserError(
         f"the codec of model '{directory}' must have a sample_rate in [1000,"
@@ -68,42 +67,78 @@ def sample_rate(directory: pathlib.Path) -> int:
   return rate
 
 
-def load(directory: pathlib.Path, dtype: str) -> conditioner.Conditioner:
+def _stages(directory: pathlib.Path) -> list[str]:
+  """Returns the names of the stages of a model.
+
+  They are all parts that write no streams from audio or text.
+  """
+  names = {path.stem for path in directory.glob('*.safetensors')}
+  for path in directory.glob('*.json'):
+    if path.stem not in names:
+      with contextlib.suppress(
+          errors.UserError
+      ):  # No part, but someone else's.
+        parts.read_description(directory, path.stem)
+        names.add(path.stem)
+  return sorted(names - {kind.name for kind in table.PARTS})
+
+
+def check_dtype(dtype: str) -> None:
+  """Raises UserError unless `dtype` is one of DTYPES."""
+  if dtype not in DTYPES:
+    raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
+
+
+def dtypes(directory: pathlib.Path, dtype: str) -> str:
+  """Returns the types that the weights of stages have on this machine.
+
+  Args:
+    directory: Directory of the model.
+    dtype: One of DTYPES; see `decode.auto_dtype` for AUTO.
+
+  Raises:
+    UserError: If it is none of them.
+  """
+  check_dtype(dtype)
+  if dtype != AUTO:
+    return dtype
+  found = {decode.auto_dtype(directory, name) for name in _stages(directory)}
+  return ' and '.join(sorted(found))
+
+
+def load(
+    directory: pathlib.Path, dtype: str
+) -> tuple[table.Tokenizers, dict[str, decode.StageDecoder], dict[str, str]]:
   """Loads all parts of a model that sampling needs at once.
 
   Args:
-    directory: Of the model.
-    dtype: Of the weights of the stages.
+    directory: Directory of the model.
+    dtype: One of DTYPES; see `decode.auto_dtype` for AUTO.
+
+  Returns:
+    The tokenizers; those that only existing audio needs are loaded later. The
+    stages, by the names of the streams they write. The sha256 of each part.
 
   Raises:
     NotFoundError: If the model lacks a part.
     UserError: If a part is damaged, or was trained with other tokenizers.
   """
-  mulan = mulan_lib.MuLan.from_dir(directory)
-  codec = soundstream.SoundStream.from_dir(directory)
-  hashes = {'mulan': mulan.sha256, 'soundstream': codec.sha256}
-  load_semantic = melody = None
-  if (directory / 'w2v_bert.json').exists():
-    hashes['w2v_bert'] = parts.read_description(directory, 'w2v_bert')['sha256']
-    load_semantic = functools.cache(
-        functools.partial(w2v_bert.W2vBert.from_dir, directory)
-    )
-  if (directory / 'melody.json').exists():
-    melody = melody_lib.Melody.from_dir(directory)
-    hashes['melody'] = melody.sha256
+  check_dtype(dtype)
+  tokenizers = table.Tokenizers(directory)
+  loaded = tokenizers.of_kind(base.Codec) | tokenizers.of_kind(base.Embedder)
+  hashes = {name: tokenizer.sha256 for name, tokenizer in loaded.items()}
+  for name in tokenizers.keys() - loaded.keys():
+    hashes[name] = parts.read_description(directory, name)['sha256']
   decoders = {}
-  for name in sampler.STAGES:
-    decoders[name] = decode.StageDecoder.from_dir(directory, name, dtype)
-    parts.check_lineage(name, decoders[name].lineage, hashes)
-  hashes |= {
-      name: parts.read_description(directory, name)['sha256']
-      for name in sampler.STAGES
-  }
-  return conditioner.Conditioner(
-      mulan=mulan,
-      codec=codec,
-      sampler=sampler.Sampler(decoders),
-      hashes=hashes,
-      load_semantic=load_semantic,
-      melody=melody,
-  )
+  for name in _stages(directory):
+    decoder = decode.StageDecoder.from_dir(directory, name, dtype)
+    parts.check_lineage(name, decoder.lineage, hashes)
+    if decoder.stage.targets.name != name:
+      raise errors.UserError(
+          f"part '{name}' must be named after the stream that its stage writes,"
+          f" '{decoder.stage.targets.name}'. Rename its files."
+      )
+    decoders[name] = decoder
+  for name, decoder in decoders.items():
+    hashes[name] = decoder.sha256
+  return tokenizers, decoders, hashes

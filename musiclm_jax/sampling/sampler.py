@@ -1,181 +1,217 @@
-"""The cascade of stages: MuLan tokens -> semantic -> coarse -> fine."""
+"""Samples the streams of a cascade of stages, each after those it reads."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
+import zlib
 
-from jaxtyping import Int
 from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import coverage
 from musiclm_jax.sampling import decode
-from musiclm_jax.sampling import windows
-from musiclm_jax.tokenizers import base
+from musiclm_jax.sampling import take as take_lib
+from musiclm_jax.stages import base as stages
 import numpy as np
 
-STAGES = ('semantic', 'coarse', 'fine')
-
-ACOUSTIC_RATE = base.FINE.num_frames(1.0)  # Frames per second.
-
 _OVERLAP = 0.5  # Seconds of sound that a section at least follows from.
+# Stages draw noise of their own, by a number: that of the paper's stages is
+# their place in the cascade, that of any other a checksum of its name.
+_NUMBERS = {'semantic': 0, 'coarse': 1, 'fine': 2}
 
 Progress = Callable[[int], Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class GenerationConfig:
-  """How each stage chooses tokens; temperatures of MusicLM 4.1."""
-
-  semantic: choosing.SamplingConfig = choosing.SamplingConfig(1.0)
-  coarse: choosing.SamplingConfig = choosing.SamplingConfig(0.95)
-  fine: choosing.SamplingConfig = choosing.SamplingConfig(0.4)
-
-  def changed(
-      self, temperature: float = 1.0, **changes: float | int
-  ) -> 'GenerationConfig':
-    """Returns a config with the same changes for every stage.
-
-    Args:
-      temperature: Times that of each stage.
-      **changes: Other fields of `SamplingConfig`.
-    """
-    configs = {}
-    for name in STAGES:
-      config = getattr(self, name)
-      configs[name] = dataclasses.replace(
-          config, temperature=temperature * config.temperature, **changes
-      )
-    return GenerationConfig(**configs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """Pieces to sample, alike in all that is not tokens.
+class Sampler:
+  """Samples every stream of pieces of any length, in bounded memory.
 
   Attributes:
-    tokens: 'mulan' [batch, sections, quantizers]; 'melody' [batch, windows,
-      quantizers] if pieces are to follow one; and those of the stages, [batch,
-      frames, quantizers], ABSENT where they are to be sampled: in the same
-      frames of each piece. They are written there.
-    seeds: [batch, numbers] of 32 bits, which decide the noise of a piece.
-    config: How tokens are chosen.
-    sections: Seconds at which each section, and its MuLan tokens, start.
-    context_seconds: How much of the section before semantic tokens follow from.
-    negative: MuLan tokens like those of `tokens`, to be led away from; None to
-      be led away from no conditioning.
+    prompts: Stream of the prompts.
+    conditions: Other streams that stages read and none writes, by name.
+    sampled: Streams that stages write, in the order of the cascade.
+    acoustic: Names of those that the codec turns into audio.
   """
 
-  tokens: streams.Tokens
-  seeds: Int[np.ndarray, 'batch numbers']
-  config: GenerationConfig = GenerationConfig()
-  sections: Sequence[float] = (0.0,)
-  context_seconds: float = 0.0
-  negative: Int[np.ndarray, 'batch sections quantizers'] | None = None
+  def __init__(
+      self,
+      decoders: Mapping[str, decode.StageDecoder],
+      prompts: streams.Stream,
+      codec: Sequence[streams.Stream],
+  ):
+    """Makes a cascade.
 
+    Args:
+      decoders: A decoder of each stage, by the name of the stream it writes.
+      prompts: Stream of the prompts.
+      codec: Streams of the codec; stages may write the first ones alone.
 
-class Sampler:
-  """Samples every stream of pieces of any length, in bounded memory."""
-
-  def __init__(self, decoders: Mapping[str, decode.StageDecoder]):
-    """Makes a sampler of the decoders of `STAGES`, by name."""
-    self._decoders = decoders
+    Raises:
+      NotFoundError: If no stage writes a stream that is needed.
+      UserError: If stages read each other, or write streams without frames.
+    """
+    order = stages.order({name: d.stage for name, d in decoders.items()})
+    self._decoders = {name: decoders[name] for name in order}
     self._windows = {
-        name: windows.Windows(decoders[name].stage) for name in STAGES
+        name: coverage.Windows(decoder.stage)
+        for name, decoder in self._decoders.items()
     }
+    read = {s.name: s for d in decoders.values() for s in d.stage.inputs}
+    self.prompts = prompts
+    self.conditions = {
+        name: stream
+        for name, stream in read.items()
+        if name not in decoders and name != prompts.name
+    }
+    self.sampled = tuple(self._decoders[n].stage.targets for n in order)
+    self.acoustic = tuple(s.name for s in codec if s.name in decoders)
+    self._check_writers([s.name for s in codec])
 
-  @property
-  def reads_melody(self) -> bool:
-    """Whether a stage follows a melody."""
-    return any(base.MELODY in d.stage.inputs for d in self._decoders.values())
+  def _check_writers(self, codec: Sequence[str]) -> None:
+    """Raises NotFoundError unless stages write all there is to read."""
+    written = list(self._decoders)
+    first = codec[: max(1, len(self.acoustic))]
+    missing = set(first) - set(written)
+    missing |= {n for n, s in self.conditions.items() if not s.is_conditioning}
+    if missing:
+      raise errors.NotFoundError(
+          f'stages of a model must write {sorted(missing)}, which other stages'
+          f' or the codec read, but write {written}. Export the stages that do.'
+      )
+    if untimed := [s.name for s in self.sampled if not s.frame_rate]:
+      raise errors.UserError(
+          f'stages must write streams with a frame rate, but {untimed} have'
+          ' none.'
+      )
 
-  def check_guidance(
-      self, config: GenerationConfig, has_negative_prompt: bool
+  def check(
+      self, config: choosing.GenerationConfig, has_negative_prompt: bool
   ) -> None:
-    """Raises UserError if a stage has nothing to be led away from."""
-    for name in ('semantic', 'coarse'):
-      scale = getattr(config, name).guidance_scale
-      knows = has_negative_prompt or self._decoders[name].knows_absence
-      if scale != 1 and not knows:
+    """Raises UserError unless stages can choose tokens in some way."""
+    unknown = set(config) - {choosing.OTHERS, *self._decoders}
+    if unknown:
+      raise errors.UserError(
+          f'config must name stages of the model, {list(self._decoders)}, but'
+          f' names {sorted(unknown)}.'
+      )
+    for name, decoder in self._decoders.items():
+      stage, scale = decoder.stage, config.of(decoder.stage).guidance_scale
+      is_led_away = has_negative_prompt and self._reads_prompts(stage)
+      if (
+          stage.conditioning
+          and scale != 1
+          and not (decoder.knows_absence or is_led_away)
+      ):
         raise errors.UserError(
             f'guidance_scale must be 1 without a negative prompt, but is'
             f" {scale}: stage '{name}' of this model was trained without"
             ' conditioning_dropout. Say what the music should not be like.'
         )
 
-  def empty(self, batch: int, seconds: float) -> streams.Tokens:
-    """Returns room for the tokens of some audio, all ABSENT.
+  def _reads_prompts(self, stage: streams.Stage) -> bool:
+    return any(s.name == self.prompts.name for s in stage.inputs)
+
+  def empty(self, seconds: float) -> streams.Tokens:
+    """Returns room for the tokens of a piece, all ABSENT.
 
     Windows are whole, so very short pieces take more than is heard.
     """
-    # Less a thousandth of a frame, lest rounding errors add a frame.
-    heard = int(np.ceil(seconds * ACOUSTIC_RATE - 1e-3))
-    acoustic = max(heard, self._windows['fine'].frames(base.FINE))
-    seconds = self._windows['coarse'].whole(acoustic / ACOUSTIC_RATE)
-    semantic = int(np.ceil(base.SEMANTIC.num_frames(1.0) * seconds - 1e-3))
-    frames = {'semantic': semantic, 'coarse': acoustic, 'fine': acoustic}
+    frames = self._num_frames(seconds)
     return {
-        name: np.full(
-            (batch, frames[name], decoder.stage.targets.num_quantizers),
-            streams.ABSENT,
-            np.int32,
+        s.name: np.full(
+            (1, frames[s.name], s.num_quantizers), streams.ABSENT, np.int32
         )
-        for name, decoder in self._decoders.items()
+        for s in self.sampled
     }
 
-  def start(self, job: Job, progress: Progress = lambda _: None) -> 'Run':
-    """Returns what samples the tokens of `job` as they are asked for.
+  def _num_frames(self, seconds: float) -> dict[str, int]:
+    """Returns how many frames of each stream a piece takes."""
+    frames: dict[str, int] = {}
+    for name, cover in reversed(self._windows.items()):
+      needed = [seconds]
+      for reader, count in frames.items():
+        if name in (s.name for s in self._windows[reader].stage.inputs):
+          of_reader = self._windows[reader]
+          needed.append(of_reader.whole(of_reader.seconds(count)))
+      # Less a thousandth of a frame, lest rounding errors add a frame.
+      count = int(np.ceil(max(needed) * cover.rate - 1e-3))
+      least = cover.length if cover.stage.is_independent else 0
+      frames[name] = max(count, least)
+    # The streams of the codec end together.
+    ends = {self._windows[n].seconds(frames[n]) for n in self.acoustic}
+    return frames if len(ends) == 1 else self._num_frames(max(ends))
+
+  def start(
+      self,
+      takes: Sequence[take_lib.Take],
+      progress: Progress = lambda _: None,
+  ) -> 'Run':
+    """Returns the sampling of takes of one layout, which goes on as asked.
 
     Args:
-      job: What to sample.
+      takes: Takes with tokens yet to be sampled.
       progress: Is told how many more tokens are sampled.
     """
-    return Run(self._decoders, self._windows, job, progress)
+    return Run(self._decoders, self._windows, takes, progress)
 
 
 class Run:
-  """The sampling of some pieces, each from its own seeds and tokens alone.
+  """The sampling of some takes, each from its own seeds and tokens alone.
 
   A stage samples no further than those after it need, so that the first audio
   can be heard long before the last semantic token is there.
 
   Attributes:
-    tokens: Of all streams; ABSENT where they are not sampled yet.
+    tokens: [batch, frames, quantizers] of each stream; ABSENT where they are
+      not sampled yet.
   """
 
   def __init__(
       self,
       decoders: Mapping[str, decode.StageDecoder],
-      cover: Mapping[str, windows.Windows],
-      job: Job,
+      cover: Mapping[str, coverage.Windows],
+      takes: Sequence[take_lib.Take],
       progress: Progress,
   ):
     """Use `Sampler.start`."""
-    none = np.zeros((len(job.seeds), 0, base.MELODY.num_quantizers), np.int32)
-    self.tokens = {base.MELODY.name: none, **job.tokens}
     self._decoders, self._windows = decoders, cover
-    self._job, self._progress = job, progress
-    self._pieces = {
-        name: self._continue(name) for name in ('semantic', 'coarse')
+    self._takes, self._progress = takes, progress
+    self._first = first = takes[0]  # All are alike but for tokens and seeds.
+    self._seeds = np.array([take.seeds for take in takes])
+    negatives = [t.negative for t in takes if t.negative is not None]
+    self._negative = np.concatenate(negatives) if negatives else None
+    read = [s for decoder in decoders.values() for s in decoder.stage.inputs]
+    self.tokens = {
+        s.name: np.zeros((len(takes), 0, s.num_quantizers), np.int32)
+        for s in read
     }
+    for name in first.tokens:
+      self.tokens[name] = np.concatenate([t.tokens[name] for t in takes])
+    self._pieces = {name: self._continue(name) for name in decoders}
 
   @property
   def num_tokens(self) -> int:
     """How many tokens are still to be sampled."""
     return sum(
-        int(np.sum(self.tokens[name] == streams.ABSENT)) for name in STAGES
+        int(np.sum(self.tokens[name] == streams.ABSENT))
+        for name in self._decoders
     )
 
-  def finish(self) -> streams.Tokens:
-    """Samples all there is to sample, and returns `tokens`."""
+  def finish(self) -> list[take_lib.Take]:
+    """Samples all that is left, and returns the takes."""
     # One stage after the other: pieces of equal size are compiled once.
-    for name in ('semantic', 'coarse', 'fine'):
+    for name in self._decoders:
       self.advance(name, self.tokens[name].shape[1])
-    return self.tokens
+    return [
+        dataclasses.replace(
+            take, tokens={k: self.tokens[k][[row]] for k in take.tokens}
+        )
+        for row, take in enumerate(self._takes)
+    ]
 
   def advance(self, name: str, until: int) -> None:
     """Samples the frames of a stream before `until`, and all they depend on."""
-    if name == 'fine':
-      self._fill_fine(until)
+    if self._decoders[name].stage.is_independent:
+      self._fill(name, until)
       return
     while np.any(self._unknown(name)[:until]):
       next(self._pieces[name])
@@ -186,79 +222,84 @@ class Run:
 
   def _continue(self, name: str) -> Iterator[None]:
     """Samples a stream by windows that continue each other, bit by bit."""
-    job, decoder = self._job, self._decoders[name]
+    first, decoder = self._first, self._decoders[name]
     cover, written = self._windows[name], self.tokens[name]
     # Whatever the music does, its sound goes on without a break.
-    context = max(job.context_seconds, 0 if name == 'semantic' else _OVERLAP)
-    for window in cover.continued(self._unknown(name), job.sections, context):
+    least = _OVERLAP if name in first.acoustic else 0
+    context = max(first.context_seconds, least)
+    for window in cover.continued(self._unknown(name), first.sections, context):
       position = window.first
-      section = self._section(cover.seconds(position))
-      inputs = self._inputs(name, window.start, section)
+      inputs, negative = self._inputs(name, window)
       for piece in decoder.stream(
           inputs,
           written[:, window.start : position],
           window.end - window.start,
-          self._seeds(name),
+          self._own_seeds(name),
           np.full(len(written), window.start),
-          getattr(job.config, name),
-          self._negative(inputs, section),
+          first.config.of(decoder.stage),
+          negative,
       ):
         self._progress(piece.size)
         written[:, position : position + piece.shape[1]] = piece
         position += piece.shape[1]
         yield
 
-  def _fill_fine(self, until: int) -> None:
-    """Samples fine tokens before `until`, all windows at once.
+  def _fill(self, name: str, until: int) -> None:
+    """Samples frames before `until` by windows side by side.
 
-    They depend on the coarse ones of their own time alone.
+    They depend on the inputs of their own time alone.
     """
-    name, written = 'fine', self.tokens['fine']
+    written, decoder = self.tokens[name], self._decoders[name]
     cover = self._windows[name]
     todo = cover.independent(self._unknown(name), until)
     if not todo:
       return
-    batch, starts = len(written), [window.start for window in todo]
-    per_window = [self._inputs(name, start, 0) for start in starts]
-    rows = batch * len(todo)
-    sampled = self._decoders[name].sample(
-        {k: np.concatenate([x[k] for x in per_window]) for k in per_window[0]},
-        np.zeros((rows, 0, written.shape[2]), np.int32),
-        cover.frames(base.FINE),
-        np.tile(self._seeds(name), (len(todo), 1)),
-        np.repeat(starts, batch),
-        self._job.config.fine,
-        None,
+    inputs, negatives = zip(*[self._inputs(name, window) for window in todo])
+    sampled = decoder.sample(
+        _join(inputs),
+        np.zeros((len(written) * len(todo), 0, written.shape[2]), np.int32),
+        cover.length,
+        np.tile(self._own_seeds(name), (len(todo), 1)),
+        np.repeat([window.start for window in todo], len(written)),
+        self._first.config.of(decoder.stage),
+        None if negatives[0] is None else _join(negatives),
         self._progress,
     )
     for window, frames in zip(todo, np.split(sampled, len(todo)), strict=True):
       new = slice(window.first, window.end)
+      frames = frames[
+          :, window.first - window.start : window.end - window.start
+      ]
       unknown = written[:, new] == streams.ABSENT
-      written[:, new] = np.where(
-          unknown, frames[:, window.first - window.start :], written[:, new]
-      )
+      written[:, new] = np.where(unknown, frames, written[:, new])
 
-  def _section(self, seconds: float) -> int:
-    """Returns the section of a time; a frame at its border is its first."""
-    starts = np.asarray(self._job.sections)
-    return int(np.searchsorted(starts, seconds + 1e-3, side='right')) - 1
+  def _own_seeds(self, name: str) -> np.ndarray:
+    """Returns the [batch, numbers] seeds of a stage."""
+    number = _NUMBERS.get(name, zlib.crc32(name.encode()))
+    return np.insert(self._seeds, 0, number, axis=1)
 
-  def _seeds(self, name: str) -> np.ndarray:
-    return np.insert(self._job.seeds, 0, STAGES.index(name), axis=1)
+  def _inputs(
+      self, name: str, window: coverage.Window
+  ) -> tuple[streams.Tokens, streams.Tokens | None]:
+    """Returns the inputs of a window, once they are sampled.
 
-  def _inputs(self, name: str, start: int, section: int) -> streams.Tokens:
-    """Returns the inputs of a window, once they are sampled."""
-    cover = self._windows[name]
+    And those that guidance leads away from, if they have a negative prompt.
+    """
+    cover, prompts = self._windows[name], self._first.prompts
     for stream in cover.stage.inputs:
-      if stream.name in STAGES:
-        first = round(cover.seconds(start) * stream.num_frames(1.0))
+      if stream.name in self._decoders:
+        first = round(cover.seconds(window.start) * (stream.frame_rate or 0))
         self.advance(stream.name, first + cover.frames(stream))
-    mulan = self.tokens[base.MULAN.name][:, [section]]
-    return cover.inputs({**self.tokens, base.MULAN.name: mulan}, start)
+    # The section of a time; a frame at its border is its first.
+    second = cover.seconds(window.first) + 1e-3
+    section = np.searchsorted(self._first.sections, second, side='right') - 1
+    own = {**self.tokens, prompts: self.tokens[prompts][:, [section]]}
+    inputs = cover.inputs(own, window.start)
+    if self._negative is None or prompts not in inputs:
+      return inputs, None
+    return inputs, {**inputs, prompts: self._negative[:, [section]]}
 
-  def _negative(
-      self, inputs: streams.Tokens, section: int
-  ) -> streams.Tokens | None:
-    if self._job.negative is None:
-      return None
-    return {**inputs, base.MULAN.name: self._job.negative[:, [section]]}
+
+def _join(windows: Sequence[streams.Tokens]) -> streams.Tokens:
+  """Returns the tokens of windows, one below the other."""
+  return {k: np.concatenate([x[k] for x in windows]) for k in windows[0]}

@@ -1,4 +1,4 @@
-"""A take: all that a piece was made of, to play, vary and continue it."""
+"""A take: all a piece is made of, to sample, play, vary and continue it."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import streams
 from musiclm_jax.sampling import choosing
-from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -21,27 +20,36 @@ MAX_BYTES = 1 << 28
 
 _FORMAT = 'musiclm_jax take 1'
 _MAX_SAMPLES = timeline.MAX_SECONDS * 768_000
+_ROLES = ('given', 'sampled')  # Fields that hold streams.
+
+
+def _paper(*names: str) -> tuple[streams.Stream, ...]:
+  return tuple(s for name in names for s in base.PAPER if s.name == name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Take:
-  """The tokens of one piece, sampled or yet to be, and where they are from.
+  """The tokens of one piece, sampled or yet to be, and how they are made.
 
   Attributes:
-    description: What was asked for, to be read by people.
-    sample_rate: Of the audio, in Hz.
-    num_samples: Its length.
-    sections: Seconds at which the MuLan tokens of each section start.
+    description: The piece that was asked for, to be read by people.
+    sample_rate: Sample rate of the audio, in Hz.
+    num_samples: Length of the audio.
+    sections: Seconds at which each section starts, with a prompt of its own.
     context_seconds: How much of the section before each follows from.
-    seeds: Of the noise.
-    config: How tokens were chosen.
+    seeds: Numbers of 32 bits that decide the noise.
+    config: How tokens are chosen.
     hashes: The sha256 of each part of the model.
-    tokens: Of one piece, [1, frames, quantizers]; 'mulan' has a frame for each
-      section. ABSENT where they are yet to be sampled.
-    negative: MuLan tokens of the negative prompt, like those of `tokens`.
+    tokens: [1, frames, quantizers] of each stream; ABSENT where they are yet
+      to be sampled. Those of the prompts have a frame for each section.
+    negative: Tokens of the negative prompt, like those of the prompts.
     loop: Whether the end leads back into the start.
     audio: [samples] that stay as they are, but for `change`.
-    change: (start, end) in samples of what is not from `audio`.
+    change: (start, end) in samples of the music that is not from `audio`.
+    given: Streams that no stage writes, the prompts' first. Takes that do not
+      say so, here and below, have the streams of the paper.
+    sampled: Streams that stages write, in the order of the cascade.
+    acoustic: Names of those that the codec turns into audio.
   """
 
   description: dict[str, Any]
@@ -50,20 +58,28 @@ class Take:
   sections: tuple[float, ...]
   context_seconds: float
   seeds: tuple[int, ...]
-  config: sampler.GenerationConfig
+  config: choosing.GenerationConfig
   hashes: dict[str, str]
   tokens: streams.Tokens
   negative: np.ndarray | None = None
   loop: bool = False
   audio: np.ndarray | None = None
   change: tuple[int, int] | None = None
+  given: tuple[streams.Stream, ...] = _paper('mulan', 'melody')
+  sampled: tuple[streams.Stream, ...] = _paper('semantic', 'coarse', 'fine')
+  acoustic: tuple[str, ...] = ('coarse', 'fine')
+
+  @property
+  def prompts(self) -> str:
+    """The name of the stream of the prompts."""
+    return self.given[0].name
 
   @property
   def layout(self) -> tuple[Any, ...]:
-    """What pieces have to share in order to be sampled side by side."""
+    """All that pieces share which are sampled side by side."""
     unknown = [
-        (self.tokens[name][0, :, 0] == streams.ABSENT).tobytes()
-        for name in sampler.STAGES
+        (self.tokens[s.name][0, :, 0] == streams.ABSENT).tobytes()
+        for s in self.sampled
     ]
     shapes = [(name, x.shape) for name, x in sorted(self.tokens.items())]
     no_negative = self.negative is None
@@ -78,7 +94,7 @@ class Take:
     """Raises UserError unless the take was made with a part of a model.
 
     Args:
-      part: Its name.
+      part: Name of the part.
       hashes: The sha256 of each part of the model.
     """
     own, there = self.hashes.get(part), hashes.get(part)
@@ -98,7 +114,7 @@ class Take:
     """Returns a take of the same piece with tokens yet to be sampled.
 
     Args:
-      seed: Of the new tokens.
+      seed: Seed of the new tokens.
       from_second: All before it is kept.
       keep_semantic: Whether only acoustic tokens are to be sampled: the same
         melody and rhythm with another sound.
@@ -107,20 +123,14 @@ class Take:
       UserError: If the piece ends before `from_second`.
     """
     if not 0 <= from_second <= timeline.MAX_SECONDS:
-      raise errors.UserError(
-          'the second to start again from must be within the piece, but is'
-          f' {from_second}.'
-      )
+      raise _outside(from_second)
     tokens = {name: x.copy() for name, x in self.tokens.items()}
-    for stream in (base.SEMANTIC, base.COARSE, base.FINE):
-      if stream is base.SEMANTIC and keep_semantic:
+    for stream in self.sampled:
+      if keep_semantic and stream.name not in self.acoustic:
         continue
       first = stream.num_frames(from_second)
       if not 0 <= first < tokens[stream.name].shape[1]:
-        raise errors.UserError(
-            'the second to start again from must be within the piece, but is'
-            f' {from_second}.'
-        )
+        raise _outside(from_second)
       tokens[stream.name][:, first:] = streams.ABSENT
     change = self.change
     if change is not None:
@@ -137,8 +147,11 @@ class Take:
       UserError: If it is too large to be read again.
       WriteError: If the system refuses.
     """
-    value = dataclasses.asdict(self)
+    value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    value['config'] = {k: dataclasses.asdict(c) for k, c in self.config.items()}
     value['tokens'] = {name: x[0].tolist() for name, x in self.tokens.items()}
+    for role in _ROLES:
+      value[role] = [stream.to_json() for stream in value[role]]
     if self.negative is not None:
       value['negative'] = self.negative[0].tolist()
     if self.audio is not None:
@@ -151,6 +164,13 @@ class Take:
           f' would have {len(text)}. Go on with less audio.'
       )
     files.write_text(path, text)
+
+
+def _outside(second: float) -> errors.UserError:
+  return errors.UserError(
+      'the second to start again from must be within the piece, but is'
+      f' {second}.'
+  )
 
 
 def check_size(num_samples: int) -> None:
@@ -189,11 +209,13 @@ def _from_json(value: dict[str, Any]) -> Take:
     samples = base64.b64decode(value['audio'], validate=True)
     value['audio'] = np.frombuffer(samples, '<f4').astype(np.float32)
     value['change'] = tuple(value['change'])
-  value['sections'] = tuple(value['sections'])
-  value['seeds'] = tuple(value['seeds'])
-  value['config'] = sampler.GenerationConfig(
+  value['config'] = choosing.GenerationConfig(
       **{k: choosing.SamplingConfig(**v) for k, v in value['config'].items()}
   )
+  for role in set(_ROLES).intersection(value):
+    value[role] = map(streams.Stream.from_json, value[role])
+  for name in {'sections', 'seeds', 'acoustic', *_ROLES}.intersection(value):
+    value[name] = tuple(value[name])
   return Take(**value)
 
 
@@ -206,20 +228,22 @@ def _tokens(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 def _check(take: Take) -> None:
   """Raises ValueError unless the fields of a take fit each other."""
-  streams = (base.MULAN, base.MELODY, base.SEMANTIC, base.COARSE, base.FINE)
-  for stream in streams:
-    if stream != base.MELODY or stream.name in take.tokens:
-      _check_tokens(stream, take.tokens[stream.name])
+  given = [s for s in take.given if s.name in take.tokens]
+  for stream in (*given, *take.sampled):
+    _check_tokens(stream, take.tokens[stream.name])
   if take.negative is not None:
-    _check_tokens(base.MULAN, take.negative)
-  frames = take.tokens[base.FINE.name].shape[1]
-  sections = take.tokens[base.MULAN.name].shape[1]
-  seconds = frames / base.FINE.num_frames(1.0)
+    _check_tokens(take.given[0], take.negative)
+  sections = take.tokens[take.prompts].shape[1]
+  # The length of each acoustic stream: they must not differ.
+  [(frames, rate)] = {
+      (take.tokens[s.name].shape[1], s.frame_rate)
+      for s in take.sampled
+      if s.name in take.acoustic
+  }
   starts, last = take.sections, take.num_samples
   change, audio = take.change or (0, last), take.audio
   if not (
-      frames == take.tokens[base.COARSE.name].shape[1]
-      and 0 < last <= seconds * take.sample_rate + 1 < _MAX_SAMPLES
+      0 < last <= frames / rate * take.sample_rate + 1 < _MAX_SAMPLES
       and sections == len(starts)
       and starts[0] == 0
       and all(a < b for a, b in zip(starts, starts[1:]))
@@ -237,4 +261,4 @@ def _check_tokens(stream: streams.Stream, tokens: np.ndarray) -> None:
       and tokens.min(initial=0) >= streams.ABSENT
       and tokens.max(initial=0) < stream.codebook_size
   ):
-    raise ValueError(f'its {stream.name} tokens are none')
+    raise ValueError(f"its tokens of '{stream.name}' are none")

@@ -1,6 +1,6 @@
-"""What is to be heard when: the one description of a piece to make."""
+"""The one description of a piece to make: what is to be heard, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 
@@ -11,9 +11,10 @@ import numpy as np
 
 MAX_SECONDS = io.MAX_SECONDS
 MAX_SECTIONS = 1000
-MAX_CHARACTERS = 10_000  # Of a prompt.
+MAX_CHARACTERS = 10_000  # In one prompt.
 DEFAULT_SECONDS = 10.0
-LOOP_SECONDS = 2.0  # More than a loop, to cut it out where it fits.
+LOOP_SECONDS = 2.0  # Made beyond the end of a loop, to cut it where it fits.
+MELODY = 'melody'  # The condition that has a field of its own.
 
 Seconds = int | float
 # A text, or audio that the music should be like: [samples] in [-1, 1].
@@ -31,21 +32,26 @@ class Timeline:
   Attributes:
     prompt: A text, or audio that the music should be like; or, for music that
       changes, several with the second each starts at (MusicLM, section 4.6).
-    seconds: Length of the piece; if None, of `audio` where that is changed, and
-      else 10.
-    negative_prompt: What the music should not be like. It counts with a
+    seconds: Length of the piece; if None, that of `audio` where it is changed,
+      and else 10.
+    negative_prompt: A text that the music should not be like. It counts with a
       guidance scale above 1.
-    melody: [samples] of somebody who hums, sings or plays what the piece is to
-      follow, as long as it lasts (MusicLM, section 4.5).
-    audio: [samples] of music that is there already. The piece starts with it.
+    melody: [samples] of somebody who hums, sings or plays the tune that the
+      piece is to follow, as long as it lasts (MusicLM, section 4.5).
+    audio: [samples] of existing music, which the piece starts with.
     change: (start, end) in seconds of the part of `audio` to make anew; if
       None, all of `audio` stays and the piece goes on after it.
-    context_seconds: How much of the music before a new prompt is followed on.
-      With none, the new prompt counts at once; the more, the smoother is the
-      transition, and the more does the music go on as before. The paper has 15.
+    context_seconds: Music before a new prompt that the music after it follows
+      from. With none, the new prompt counts at once; the more, the smoother is
+      the transition, and the more does the music go on as before. The paper has
+      15.
     blend_seconds: Time in which one prompt turns into the next, half of it
       before the next one's start.
     loop: Whether the end leads back into the start.
+    conditions: Further conditioning that the model reads, by the name of its
+      stream: [samples] floats of audio, from which the part of the model that
+      writes the stream makes tokens, or [frames, quantizers] integers, which
+      are its tokens from the start of the piece on.
 
   Raises:
     UserError: If these contradict each other.
@@ -60,6 +66,7 @@ class Timeline:
   context_seconds: Seconds = 0.0
   blend_seconds: Seconds = 0.0
   loop: bool = False
+  conditions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     _check_seconds(self.seconds)
@@ -89,6 +96,17 @@ class Timeline:
           'loop must be False where there is audio already, which stays as it'
           ' is. Leave one of them out.'
       )
+    if self.melody is not None and MELODY in self.conditions:
+      raise errors.UserError(
+          f"conditions must be without '{MELODY}' where there is a melody, but"
+          ' have it, too. Leave one of them out.'
+      )
+
+  @property
+  def all_conditions(self) -> dict[str, np.ndarray]:
+    """The conditions, the melody among them."""
+    melody = {} if self.melody is None else {MELODY: self.melody}
+    return {**melody, **self.conditions}
 
   @property
   def sections(self) -> list[tuple[float, Prompt]]:

@@ -12,7 +12,6 @@ Where that takes too long, e.g. on CPUs, take fewer --seconds and --batches.
 
 import argparse
 from collections.abc import Iterator
-import dataclasses
 import json
 import statistics
 import time
@@ -25,7 +24,6 @@ from musiclm_jax.models import decoding
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import pretrained
-from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import spreading
 from musiclm_jax.stages import base as stages
 import numpy as np
@@ -79,15 +77,14 @@ def bytes_per_step(
 def make_model(num_layers: int, dtype: str) -> tuple[musiclm.MusicLM, Any]:
   """Returns a model, and its stages by name."""
   compiled.keep()
-  parts = pretrained.load(pretrained.find(None), dtype)
+  tokenizers, _, hashes = pretrained.load(pretrained.find(None), dtype)
   config = paper_size.make_config(num_layers)
   decoders = {}
-  for name in sampler.STAGES:
+  for name in ('semantic', 'coarse', 'fine'):
     stage = stages.get_stage(name)
     params = paper_size.draw_params(config, stage)
     decoders[name] = TimedDecoder(stage, config, params, dtype=dtype)
-  parts = dataclasses.replace(parts, sampler=sampler.Sampler(decoders))
-  return musiclm.MusicLM(parts), decoders
+  return musiclm.MusicLM(tokenizers, decoders, hashes), decoders
 
 
 def read_gigabytes_per_second(rounds: int = 5) -> float:

@@ -82,7 +82,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--model', default=parts.embedded_model())
   directory = parser.parse_args().model
-  model = musiclm.MusicLM.from_pretrained(directory)
+  model = musiclm.MusicLM.from_pretrained(directory, 'float32')
   takes = model.takes(list(PROMPTS), seconds=SECONDS)
   print('stage     dtype      nats    KL       agreement')
   for name in ('semantic', 'coarse', 'fine'):
@@ -93,7 +93,7 @@ def main() -> None:
     offsets = stage.offsets(stage.targets)
     quantizers = (KNOWN + np.arange(STEPS)) % len(offsets)
     codes = sequence[:, start : start + STEPS] - offsets[quantizers]
-    for dtype in musiclm.DTYPES:
+    for dtype in parts.DTYPES:
       logs = predictions(decoder, sequence, dtype)
       if dtype == 'float32':
         exact = logs

@@ -14,7 +14,7 @@ import pathlib
 import sys
 
 import musiclm_jax
-from musiclm_jax.sampling import sampler
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import timeline
 import numpy as np
 
@@ -68,7 +68,7 @@ def record() -> dict[str, str]:
   found = {}
   for kind, (piece, choices) in pieces().items():
     for seed in SEEDS:
-      config = sampler.GenerationConfig().changed(**choices)
+      config = choosing.GenerationConfig().changed(**choices)
       [take] = model.takes(piece, seed, config)
       found[f'{kind} {seed}'] = digest(take.tokens)
       print(kind, seed, found[f'{kind} {seed}'][:12], flush=True)

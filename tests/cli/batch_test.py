@@ -16,6 +16,7 @@ import jax
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax.sampling import musiclm
+from musiclm_jax.stages import base as stages
 import pytest
 from tests.sampling import batch_test
 
@@ -117,9 +118,10 @@ class CliBatchTest(parameterized.TestCase):
         {'progress': False, 'seconds': 0.1, 'seed': [3, 3], 'best_of': 2,
          'negative_prompt': 'b'},
     )  # fmt: skip
-    self.assertEqual(config.coarse.guidance_scale, 2)
-    self.assertEqual(config.coarse.top_k, 5)
-    self.assertEqual(config.coarse.temperature, 0.5 * 0.95)
+    config = config.of(stages.get_stage('coarse'))
+    self.assertEqual(config.guidance_scale, 2)
+    self.assertEqual(config.top_k, 5)
+    self.assertEqual(config.temperature, 0.5 * 0.95)
 
   @parameterized.parameters(
       (['--shard=1'], '--shard and --num_shards must be given together'),

@@ -5,6 +5,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from musiclm_jax.sampling import choosing
+from musiclm_jax.stages import base as stages
 import numpy as np
 
 CHANCES = np.array([[0.1, 0.5, 0.15, 0.25], [0.4, 0.1, 0.3, 0.2]], np.float32)
@@ -78,6 +79,41 @@ class ChoosingTest(parameterized.TestCase):
   def test_rejects(self, fields, message):
     with self.assertRaisesRegex(ValueError, message):
       choosing.SamplingConfig(**fields)
+
+
+class GenerationConfigTest(parameterized.TestCase):
+
+  def test_stages_that_are_not_named_have_their_own_temperature(self):
+    config = choosing.GenerationConfig(
+        semantic=choosing.SamplingConfig(0.9, top_k=7)
+    )
+    self.assertEqual(config.of(stages.get_stage('semantic')).top_k, 7)
+    for name, temperature in (
+        ('semantic', 0.9),
+        ('coarse', 0.95),
+        ('fine', 0.4),
+    ):
+      stage = stages.get_stage(name)
+      self.assertEqual(config.of(stage).temperature, temperature)
+
+  def test_all_stages_are_changed(self):
+    config = choosing.GenerationConfig(semantic=choosing.SamplingConfig(0.9))
+    config = config.changed(temperature=2.0, top_k=5)
+    for name, temperature in (
+        ('semantic', 1.8),
+        ('coarse', 1.9),
+        ('fine', 0.8),
+    ):
+      found = config.of(stages.get_stage(name))
+      self.assertEqual(found, choosing.SamplingConfig(temperature, top_k=5))
+
+  def test_is_a_mapping(self):
+    config = choosing.GenerationConfig(coarse=choosing.SamplingConfig(0.9))
+    self.assertEqual(choosing.GenerationConfig(**config), config)
+    self.assertEqual(hash(choosing.GenerationConfig(**config)), hash(config))
+    self.assertEqual(config['coarse'].temperature, 0.9)
+    self.assertNotEqual(config, choosing.GenerationConfig())
+    self.assertEqual(eval(repr(config), vars(choosing)), config)
 
 
 if __name__ == '__main__':

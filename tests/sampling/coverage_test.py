@@ -1,14 +1,14 @@
-"""Tests for windows."""
+"""Tests for coverage."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from musiclm_jax.sampling import windows
+from musiclm_jax.sampling import coverage
 from musiclm_jax.stages import base as stages
 import numpy as np
 
 
 def cover(name, crop_seconds):
-  return windows.Windows(stages.get_stage(name, crop_seconds))
+  return coverage.Windows(stages.get_stage(name, crop_seconds))
 
 
 def unknown(length, *runs):
@@ -18,7 +18,7 @@ def unknown(length, *runs):
   return frames
 
 
-class WindowsTest(parameterized.TestCase):
+class CoverageTest(parameterized.TestCase):
 
   def continued(self, name, crop_seconds, frames, borders=()):
     found = cover(name, crop_seconds).continued(frames, borders)

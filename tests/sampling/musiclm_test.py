@@ -10,14 +10,15 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import files
+from musiclm_jax.audio import io
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import musiclm
-from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.sampling import timeline
 import numpy as np
 from tests import random_model
 
-GREEDY = sampler.GenerationConfig().changed(temperature=0.0)
+GREEDY = choosing.GenerationConfig().changed(temperature=0.0)
 
 
 class MusicLMTest(parameterized.TestCase):
@@ -184,7 +185,7 @@ class KindsTest(parameterized.TestCase):
     self.assertEqual(take.description['prompts'], [[0.0, '(audio)']])
 
   def test_negative_prompts_count_with_guidance(self):
-    config = sampler.GenerationConfig().changed(guidance_scale=3.0)
+    config = choosing.GenerationConfig().changed(guidance_scale=3.0)
     pieces = [
         self.model.generate('piano', config=c, seconds=0.6, negative_prompt=n)
         for c, n in (
@@ -321,11 +322,15 @@ class MelodyTest(parameterized.TestCase):
         for take in self.model.blank('piano', seconds=4.0, melody=melody)
     ]
     audio = [self.model.render(self.model.vary(c, 0)) for c in candidates]
-    worth = [
-        self.model.score(x, 'piano')
-        + self.model._conditioner.follows(x, melody)
-        for x in audio
-    ]
+    piece = timeline.Timeline('piano', 4.0, melody=melody)
+    embed = self.model._tokenizers['melody'].embed_audio
+    at_16_khz = lambda x: io.resample(x, 24000, 16000)[np.newaxis]
+    [hummed] = embed(at_16_khz(melody))
+    worth = []
+    for x in audio:
+      [heard] = embed(at_16_khz(x).clip(-1, 1))
+      likeness = np.mean(np.sum(heard * hummed, axis=-1))
+      worth.append(self.model.score(x, piece) + likeness)
     self.assertGreater(np.ptp(worth), 0)
     np.testing.assert_array_equal(
         self.model.render(best), audio[int(np.argmax(worth))]

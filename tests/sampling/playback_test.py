@@ -1,14 +1,14 @@
-"""Tests for rendering."""
+"""Tests for playback."""
 
 import dataclasses
 from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
-from musiclm_jax.sampling import rendering
+from musiclm_jax.sampling import playback
 import numpy as np
-from tests.sampling import take_test
 from tests import fake_tokenizers
+from tests.sampling import take_test
 
 RATE = 24000
 
@@ -17,7 +17,7 @@ def audio_of(codec, take):
   return codec.detokenize({k: take.tokens[k] for k in ('coarse', 'fine')})[0]
 
 
-class RenderingTest(parameterized.TestCase):
+class PlaybackTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -25,13 +25,13 @@ class RenderingTest(parameterized.TestCase):
 
   def test_plain(self):
     take = take_test.make_take()
-    audio = rendering.render(self.codec, take)
+    audio = playback.render(self.codec, take)
     np.testing.assert_array_equal(audio, audio_of(self.codec, take)[:48000])
 
   def test_audio_around_a_change_stays(self):
     there = np.full(48000, 0.25, np.float32)
     take = take_test.make_take(audio=there, change=(12000, 24000))
-    audio = rendering.render(self.codec, take)
+    audio = playback.render(self.codec, take)
     made = audio_of(self.codec, take)
     np.testing.assert_array_equal(audio[:12000], there[:12000])
     np.testing.assert_array_equal(audio[24000:], there[24000:])
@@ -47,7 +47,7 @@ class RenderingTest(parameterized.TestCase):
   def test_goes_on_where_audio_ends(self):
     there = np.full(12000, 0.25, np.float32)
     take = take_test.make_take(audio=there, change=(12000, 48000))
-    audio = rendering.render(self.codec, take)
+    audio = playback.render(self.codec, take)
     fade = round(0.02 * RATE)
     np.testing.assert_array_equal(audio[: 12000 - fade], there[:-fade])
     np.testing.assert_array_equal(
@@ -66,7 +66,7 @@ class RenderingTest(parameterized.TestCase):
     ):
       take = take_test.make_take(loop=True)
       take = dataclasses.replace(take, num_samples=54000)
-      loop = rendering.render(self.codec, take)
+      loop = playback.render(self.codec, take)
     self.assertLen(loop, 54000)
     [start] = [
         start

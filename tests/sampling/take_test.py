@@ -6,7 +6,6 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.sampling import choosing
-from musiclm_jax.sampling import sampler
 from musiclm_jax.sampling import take as take_lib
 import numpy as np
 
@@ -20,7 +19,7 @@ def make_take(**fields):
           ('fine', 100, 8),
       )  # fmt: skip
   }
-  config = sampler.GenerationConfig(
+  config = choosing.GenerationConfig(
       semantic=choosing.SamplingConfig(0.9, top_k=7, guidance_scale=2.0)
   )
   return take_lib.Take(

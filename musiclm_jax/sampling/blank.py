@@ -1,0 +1,279 @@
+"""Blank takes: a timeline as tokens, with room for those to be sampled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from musiclm_jax import errors
+from musiclm_jax import streams
+from musiclm_jax.audio import io
+from musiclm_jax.models import mulan
+from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import sampler as sampler_lib
+from musiclm_jax.sampling import take
+from musiclm_jax.sampling import timeline as timeline_lib
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
+import numpy as np
+
+_BLEND_STEP = 2.0  # Seconds of one mixture of two prompts.
+
+
+def make(
+    timeline: timeline_lib.Timeline,
+    tokenizers: table.Tokenizers,
+    sampler: sampler_lib.Sampler,
+    seeds: Sequence[int],
+    config: choosing.GenerationConfig,
+    hashes: dict[str, str],
+) -> take.Take:
+  """Returns a take with tokens yet to be sampled.
+
+  Args:
+    timeline: The piece to make.
+    tokenizers: Tokenizers of the model.
+    sampler: Cascade that is to sample the take.
+    seeds: Numbers of 32 bits that decide the noise.
+    config: How tokens are chosen.
+    hashes: The sha256 of each part of the model.
+
+  Raises:
+    UserError: If the timeline contradicts itself, or asks for something that
+      the model can't do, or a prompt is too long.
+  """
+  negative_prompt = timeline.negative_prompt
+  sampler.check(config, negative_prompt is not None)
+  text, rate = text_embedder(tokenizers), tokenizers.codec.sample_rate
+  seconds = timeline.length(rate)
+  starts, embeddings = _sections(timeline, seconds, tokenizers)
+  after = timeline_lib.LOOP_SECONDS if timeline.loop else 0.0
+  tokens = sampler.empty(seconds + after)
+  change = None
+  if timeline.audio is not None:
+    start, end = timeline.change or (len(timeline.audio) / rate, seconds)
+    change = round(start * rate), round(end * rate)
+    _fill(tokens, timeline.audio, (start, end), tokenizers, sampler)
+  tokens[sampler.prompts.name] = _quantize(text, embeddings)
+  negative = None
+  if negative_prompt is not None:
+    unwanted = embed(negative_prompt, tokenizers)
+    negative = _quantize(text, [unwanted] * len(starts))
+  tokens |= _conditions(timeline, tokenizers, sampler)
+  return take.Take(
+      description=_describe(timeline, seconds),
+      sample_rate=rate,
+      num_samples=round(seconds * rate),
+      sections=tuple(starts),
+      context_seconds=_context(timeline),
+      seeds=tuple(seeds),
+      config=config,
+      hashes=hashes,
+      tokens=tokens,
+      negative=negative,
+      loop=timeline.loop,
+      audio=timeline.audio,
+      change=change,
+      given=(sampler.prompts, *sampler.conditions.values()),
+      sampled=sampler.sampled,
+      acoustic=sampler.acoustic,
+  )
+
+
+def text_embedder(tokenizers: table.Tokenizers) -> base.TextEmbedder:
+  """Returns the part of a model that reads prompts.
+
+  Raises:
+    NotFoundError: If there is none, or more than one.
+  """
+  found = tokenizers.of_kind(base.TextEmbedder)
+  if len(found) != 1:
+    raise errors.NotFoundError(
+        f"model '{tokenizers.directory}' must hold one part that reads prompts,"
+        f" such as mulan.json, but holds {' and '.join(found) or 'none'}. Train"
+        ' and export one first.'
+    )
+  return next(iter(found.values()))
+
+
+def embed(
+    prompt: timeline_lib.Prompt, tokenizers: table.Tokenizers
+) -> Float[np.ndarray, ' embed']:
+  """Returns the embedding of a text, or of [samples] audio."""
+  text = text_embedder(tokenizers)
+  if isinstance(prompt, str):
+    text.check_text(prompt)
+    return text.embed_text([prompt], truncate=False)[0]
+  _check_sound('a prompt', prompt)
+  audio = resample(prompt, tokenizers.codec.sample_rate, text.sample_rate)
+  return mulan.pool_windows(text.embed_audio(audio))[0]
+
+
+def resample(audio: np.ndarray, given: int, wanted: int) -> np.ndarray:
+  """Returns [1, samples] at another rate of the [samples] of a user."""
+  base.check_audio(audio[np.newaxis], given)
+  return np.clip(io.resample(audio, given, wanted), -1, 1)[np.newaxis]
+
+
+def _sections(
+    timeline: timeline_lib.Timeline,
+    seconds: float,
+    tokenizers: table.Tokenizers,
+) -> tuple[list[float], list[np.ndarray]]:
+  """Returns the start and the embedding of each section."""
+  starts, embeddings = [0.0], [embed(timeline.sections[0][1], tokenizers)]
+  if len(timeline.sections) > 1 and timeline.blend_seconds >= seconds:
+    raise _no_room(timeline)
+  for start, prompt in timeline.sections[1:]:
+    if start >= seconds:
+      raise errors.UserError(
+          f'each prompt must start within the {seconds:g} s of the piece, but'
+          f' one starts at second {start:g}.'
+      )
+    before, after = embeddings[-1], embed(prompt, tokenizers)
+    steps = round(timeline.blend_seconds / _BLEND_STEP)
+    for i in range(1, steps + 1):
+      share = i / (steps + 1)
+      mixed = (1 - share) * before + share * after
+      time = start + ((i - 1) / steps - 0.5) * timeline.blend_seconds
+      starts.append(time)
+      norm = np.linalg.norm(mixed)
+      embeddings.append(mixed / np.maximum(norm, 1e-9))
+    starts.append(start + timeline.blend_seconds / 2 * bool(steps))
+    embeddings.append(after)
+  if any(a >= b for a, b in zip(starts, starts[1:])) or starts[-1] >= seconds:
+    raise _no_room(timeline)
+  return starts, embeddings
+
+
+def _quantize(
+    text: base.TextEmbedder, embeddings: Sequence[np.ndarray]
+) -> np.ndarray:
+  """Returns the [1, sections, quantizers] tokens of prompts."""
+  # One by one: products add up in another order where there are more rows.
+  rows = [text.quantize(x[np.newaxis]) for x in embeddings]
+  return np.concatenate(rows, axis=1)
+
+
+def _fill(
+    tokens: streams.Tokens,
+    audio: np.ndarray,
+    change: tuple[float, float],
+    tokenizers: table.Tokenizers,
+    sampler: sampler_lib.Sampler,
+) -> None:
+  """Writes the tokens of existing audio, but for those to change."""
+  codec = tokenizers.codec
+  base.check_audio(audio[np.newaxis], codec.sample_rate)
+  found = codec.tokenize(audio[np.newaxis])
+  for stream in sampler.sampled:
+    if stream.name not in found:
+      found |= _tokenize(stream, 'audio', audio, tokenizers)
+  for stream in sampler.sampled:
+    room, rate = tokens[stream.name], stream.frame_rate or 0.0
+    # A last frame that is not whole is left to be sampled.
+    whole = int(len(audio) / codec.sample_rate * rate + 1e-3)
+    count = min(whole, room.shape[1])
+    room[:, :count] = found[stream.name][:, :count]
+    start, end = int(change[0] * rate + 1e-3), np.ceil(change[1] * rate - 1e-3)
+    room[:, start : int(end)] = streams.ABSENT
+
+
+def _tokenize(
+    stream: streams.Stream,
+    what: str,
+    audio: np.ndarray,
+    tokenizers: table.Tokenizers,
+) -> streams.Tokens:
+  """Returns the tokens of a stream, and of others of the part that writes it.
+
+  Raises:
+    UserError: If no part of the model does.
+  """
+  for kind, written in table.streams_in(tokenizers.directory):
+    if written.name == stream.name:
+      tokenizer = tokenizers[kind.name]
+      given, wanted = tokenizers.codec.sample_rate, tokenizer.sample_rate
+      return tokenizer.tokenize(resample(audio, given, wanted))
+  raise errors.UserError(
+      f'{what} must be for a model with a part that makes tokens of audio for'
+      f" '{stream.name}', but this model has none."
+  )
+
+
+def _conditions(
+    timeline: timeline_lib.Timeline,
+    tokenizers: table.Tokenizers,
+    sampler: sampler_lib.Sampler,
+) -> streams.Tokens:
+  """Returns the tokens of each condition of a timeline."""
+  tokens = {}
+  for name, given in timeline.all_conditions.items():
+    if name not in sampler.conditions:
+      read = [sampler.prompts.name, *sampler.conditions]
+      raise errors.UserError(
+          f"{name} must be for a model with a part '{name}' and stages that"
+          f' read it, but those of this model read {read}. Leave it out.'
+      )
+    stream = sampler.conditions[name]
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.floating):
+      tokens[name] = _check_tokens(stream, given)
+      continue
+    what = f"condition '{name}'"
+    _check_sound(what, given)
+    tokens[name] = _tokenize(stream, what, given, tokenizers)[name]
+  return tokens
+
+
+def _check_tokens(stream: streams.Stream, tokens: np.ndarray) -> np.ndarray:
+  """Returns [1, frames, quantizers] tokens of a stream that a user passed."""
+  quantizers, size = stream.num_quantizers, stream.codebook_size
+  is_right = (
+      np.issubdtype(tokens.dtype, np.integer)
+      and tokens.ndim == 2
+      and tokens.shape[1] == quantizers
+      and 0 < len(tokens)
+      and streams.ABSENT <= tokens.min() <= tokens.max() < size
+  )
+  if not is_right:
+    raise errors.UserError(
+        f"condition '{stream.name}' must be [samples] floats of audio, or"
+        f' [frames, {quantizers}] tokens below {size}, but has shape'
+        f' {tokens.shape} and is {tokens.dtype}.'
+    )
+  return tokens[np.newaxis].astype(np.int32)
+
+
+def _no_room(timeline: timeline_lib.Timeline) -> errors.UserError:
+  return errors.UserError(
+      'blend_seconds must fit between the prompts, within the piece, but'
+      f' prompts start at {[s for s, _ in timeline.sections]} s, and'
+      f' blend_seconds is {timeline.blend_seconds}.'
+  )
+
+
+def _context(timeline: timeline_lib.Timeline) -> float:
+  # Each mixture of a blend goes on from the one before.
+  least = _BLEND_STEP / 2 if timeline.blend_seconds else 0.0
+  return max(float(timeline.context_seconds), least)
+
+
+def _check_sound(what: str, audio: np.ndarray) -> None:
+  if not np.any(audio):
+    raise errors.UserError(
+        f'{what} must be heard, but its {audio.size} samples are silent. Pass'
+        ' another recording.'
+    )
+
+
+def _describe(
+    timeline: timeline_lib.Timeline, seconds: float
+) -> dict[str, Any]:
+  """Returns the piece that was asked for, to be read by people."""
+  name = lambda prompt: prompt if isinstance(prompt, str) else '(audio)'
+  return {
+      'prompts': [[start, name(prompt)] for start, prompt in timeline.sections],
+      'seconds': seconds,
+      'negative_prompt': timeline.negative_prompt,
+      'conditions': sorted(timeline.all_conditions),
+      'blend_seconds': timeline.blend_seconds,
+  }
