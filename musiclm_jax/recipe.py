@@ -19,25 +19,8 @@ from typing import Any
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
-
-# What each step does, in words for its output.
-STEPS = {
-    'corpus': 'makes clips with captions',
-    'vocab': 'learns word pieces from the captions',
-    'soundstream': 'trains the codec',
-    'w2v_bert': 'trains what semantic tokens are made of',
-    'mulan': 'trains what compares texts with sound',
-    'melody_pairs': 'renders melodies in many ways',
-    'melody': 'trains what hears melodies',
-    'tokens': 'tokenizes the clips',
-    'semantic': 'trains the semantic stage',
-    'semantic_melody': 'trains the semantic stage',
-    'coarse': 'trains the coarse stage',
-    'coarse_melody': 'trains the coarse stage',
-    'fine': 'trains the fine stage',
-    'sample': 'makes music for a caption',
-    'evaluation': 'measures every part on held-out works',
-}
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 
 Result = Mapping[str, Any]
 
@@ -86,34 +69,53 @@ class Recipe:
       self._run()
 
   def _run(self) -> None:
-    self._step('corpus', self._make_corpus)
-    self._step('vocab', self._make_vocab)
-    for name in ('soundstream', 'w2v_bert', 'mulan'):
-      self._step(name, functools.partial(self._train, 'models', name))
-    if self.melody:
-      self._step('melody_pairs', self._make_melody_pairs)
-      self._step('melody', functools.partial(self._train, 'models', 'melody'))
-    self._step('tokens', self._tokenize)
-    suffix = '_melody' if self.melody else ''
-    for name in (f'semantic{suffix}', f'coarse{suffix}', 'fine'):
-      self._step(name, functools.partial(self._train, 'stages', name))
+    self._step('corpus', 'makes clips with captions', self._make_corpus)
+    self._step(
+        'vocab', 'learns word pieces from the captions', self._make_vocab
+    )
+    for kind in self._kinds:
+      if kind.dataset:
+        self._step(
+            kind.dataset,
+            'renders melodies in many ways',
+            self._make_melody_pairs,
+        )
+      train = functools.partial(self._train, 'models', kind.name)
+      self._step(kind.name, kind.purpose, train)
+    self._step('tokens', 'tokenizes the clips', self._tokenize)
+    for name in self._stages:
+      train = functools.partial(self._train, 'stages', name)
+      self._step(name, f'trains the {name} stage', train)
     try:
-      self._step('sample', self._sample)
+      self._step('sample', 'makes music for a caption', self._sample)
     except errors.UserError as e:  # The model is made, with or without it.
       progress.say(f'no sample: {errors.one_line(e)}')
-    table = self._step('evaluation', self._evaluate)
+    measured = self._step(
+        'evaluation', 'measures every part on held-out works', self._evaluate
+    )
     from musiclm_jax.metrics import report
 
-    print(report.render(table['rows']))
+    print(report.render(measured['rows']))
+
+  @property
+  def _kinds(self) -> list[table.Kind]:
+    """The parts that write streams, in the order of training."""
+    return [k for k in table.PARTS if not k.is_optional or self.melody]
+
+  @property
+  def _stages(self) -> tuple[str, ...]:
+    """The stages, in the order of training, as STAGES in gin files says."""
+    from musiclm_jax.training import gin_flags
+
+    gin_flags.parse(self._flags('models', self._kinds[0].name))
+    return gin_flags.value_of('STAGES')
 
   def _check(self) -> None:
     """Raises UserError, before anything is written, if input is wrong."""
     from musiclm_jax.data.scores import synthesis
     from musiclm_jax.data.sources import survey
-    from musiclm_jax.training import gin_flags
 
-    # A wrong flag should not cost a corpus.
-    gin_flags.parse(self._flags('models', 'soundstream'))
+    _ = self._stages  # A wrong flag should not cost a corpus.
     self.source = survey.survey(self.data)
     is_scores = self.source.kind == survey.Kind.SCORES
     if is_scores and self.soundfont is None:
@@ -160,7 +162,7 @@ class Recipe:
         'soundfont': _sha256(self.soundfont),
     }
     # Until something is made, anything may be set right.
-    is_begun = any(self._record(name).exists() for name in STEPS)
+    is_begun = any(p != path for p in path.parent.glob('*.json'))
     if path.exists() and is_begun:
       before = _read_record(path)
       changed = [
@@ -196,14 +198,22 @@ class Recipe:
   def _record(self, name: str) -> pathlib.Path:
     return self.output / 'steps' / f'{name}.json'
 
-  def _step(self, name: str, make: Callable[[], Result | None]) -> Result:
-    """Runs a step, unless it has ended before; returns its record."""
+  def _step(
+      self, name: str, does: str, make: Callable[[], Result | None]
+  ) -> Result:
+    """Runs a step, unless it has ended before; returns its record.
+
+    Args:
+      name: Name of the step.
+      does: What it does, for people.
+      make: Runs it; returns what else is to be recorded.
+    """
     path = self._record(name)
     if path.exists():
       record = _read_record(path)
       print(f'{name}: done before, in {_duration(record)}', flush=True)
       return record
-    print(f'{name}: {STEPS[name]} …', flush=True)
+    print(f'{name}: {does} …', flush=True)
     start = time.monotonic()
     with _saying_how_to_go_on(name):
       result = make() or {}
@@ -225,10 +235,16 @@ class Recipe:
           [str(self.data)],
           self.data_dir,
           str(self.soundfont),
+          sample_rate=self._sample_rate,
           **self._corpus_options,
       )
     else:
-      folder.build_folder(self.data, self.data_dir, **self._corpus_options)
+      folder.build_folder(
+          self.data,
+          self.data_dir,
+          sample_rate=self._sample_rate,
+          **self._corpus_options,
+      )
     self._check_length()
     return {'source': self.source.sha256}
 
@@ -237,24 +253,38 @@ class Recipe:
     # What a step that did not end has written may be of other data.
     return {'skip_bad': self.skip_bad, 'overwrite': True}
 
+  def _value(self, name: str, macro: str) -> Any:
+    """Returns the value of a macro of the training of a part."""
+    from musiclm_jax.training import gin_flags
+
+    gin_flags.parse(self._flags('models', name))
+    return gin_flags.value_of(macro)
+
+  @property
+  def _sample_rate(self) -> int:
+    """The sample rate of the codec, in Hz."""
+    [codec] = [k for k in self._kinds if issubclass(k.tokenizer, base.Codec)]
+    return self._value(codec.name, 'TASK_OPTIONS')['sample_rate']
+
   def _check_length(self) -> None:
     """Raises UserError if too little music would end training, hours later."""
-    from musiclm_jax.data import clips
     from musiclm_jax.data import datasets
-    from musiclm_jax.tokenizers import base
-    from musiclm_jax.training import w2v_bert
 
-    frames = 0
+    rate = datasets.sample_rate(self.data_dir)
+    needed = max(
+        self._value(kind.name, 'MODEL').seconds_to_fit
+        for kind in self._kinds
+        # The vocabulary of texts is yet to be learned.
+        if not issubclass(kind.tokenizer, base.TextEmbedder)
+    )
+    seconds = 0.0
     for clip in datasets.open_dataset('music', self.data_dir, 'train'):
-      seconds = len(clip['audio']) / clips.SAMPLE_RATE
-      frames += base.SEMANTIC.num_frames(seconds)
-      if frames >= w2v_bert.NUM_CENTROIDS:
+      seconds += len(clip['audio']) / rate
+      if seconds >= needed:
         return
-    rate = base.SEMANTIC.num_frames(1.0)
     raise errors.UserError(
-        f'--data must hold at least {w2v_bert.NUM_CENTROIDS / rate:.0f} s of'
-        f' music to train on, beside what is held out, but {self.data} holds'
-        f' {frames / rate:.0f} s. Add some.'
+        f'--data must hold at least {needed:.0f} s of music to train on, beside'
+        f' what is held out, but {self.data} holds {seconds:.0f} s. Add some.'
     )
 
   def _link_corpus(self) -> None:

@@ -29,9 +29,13 @@ class TrainableModel(abc.ABC):
     config: The frozen dataclass that the module is made of.
     module: The network.
     optimizer_def: An optax transformation, or what t5x wraps one in.
+    sample_rate: Rate of the audio it learns from, in Hz; None for tokens.
+    seconds_to_fit: Least music that `export` can fit its quantizer to.
   """
 
   name: str
+  sample_rate: int | None = None
+  seconds_to_fit: float = 0.0
   config: Any
   module: nn.Module
 
@@ -128,7 +132,7 @@ class TrainableModel(abc.ABC):
     Args:
       variables: Of the finished run.
       directory: Of the model; made if missing.
-      clips: [samples] float32 audio at 24 kHz, to fit quantizers to.
+      clips: [samples] float32 clips at `sample_rate` to fit quantizers to.
       lineage: What `self.lineage` returned.
       dtype: Storage of matrices.
 
@@ -139,7 +143,7 @@ class TrainableModel(abc.ABC):
   def summaries(
       self, variables: Variables, batch: Mapping[str, np.ndarray]
   ) -> dict[str, np.ndarray]:
-    """Returns [samples] audio at 24 kHz for TensorBoard, by its tag."""
+    """Returns [samples] audio at `sample_rate` for TensorBoard, by its tag."""
     del variables, batch
     return {}
 

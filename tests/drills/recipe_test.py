@@ -122,8 +122,14 @@ class WhatItIsGiven(RecipeDrill):
 
   def test_too_little_music_is_told_before_training(self):
     clips = [{'audio': np.zeros(24000 * 10)}] * 4
-    with mock.patch.object(datasets, 'open_dataset', return_value=clips):
-      made = recipe.Recipe(self.data, self.output, [])
+    with mock.patch.multiple(
+        datasets,
+        open_dataset=lambda *args: clips,
+        sample_rate=lambda *args: 24000,
+    ):
+      made = recipe.Recipe(
+          self.data, self.output, ['--gin_file=sizes/tiny.gin']
+      )
       with self.assertRaisesRegex(errors.UserError, 'at least 41 s.* 40 s'):
         made._check_length()
       clips.append(clips[0])
