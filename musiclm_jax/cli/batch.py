@@ -89,10 +89,12 @@ def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
   lines = prompt_list.read(args.prompts, defaults)
   index, num_shards = _shard(args)
   model = pretrained.find(args.model)
+  # Files are the same only where 'auto' is.
+  dtype = pretrained.dtypes(model, args.dtype)
   shard = batch.Shard(
       lines,
       args.output_dir,
-      {'model': provenance.model_sha256(model), 'dtype': args.dtype},
+      {'model': provenance.model_sha256(model), 'dtype': dtype},
       args.batch_size,
       args.format,
       index,
@@ -163,9 +165,8 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   )
   batch.add_argument(
       '--dtype',
-      default='float32',
-      choices=('float32', 'bfloat16', 'int8'),
-      help='of the weights: smaller is faster',
+      default='auto',
+      help=common.DTYPE_HELP,
   )
   batch.add_argument(
       '--format', default='.wav', help='.wav (default), .flac or .mp3'

@@ -7,6 +7,11 @@ from typing import Any
 from musiclm_jax import errors
 
 STARTING = 'starting'
+DTYPE_HELP = (
+    'type of the weights: float32, bfloat16 or int8, the smaller the faster;'
+    ' auto (default) is int8 on a CPU if they are stored so, else float32, and'
+    ' bfloat16 on an accelerator'
+)
 
 
 def positive(text: str) -> float:

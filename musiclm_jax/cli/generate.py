@@ -13,7 +13,7 @@ from musiclm_jax import progress
 from musiclm_jax.cli import common
 from musiclm_jax.cli import working
 
-# Of a new piece; a take has its own.
+# Options that describe a new piece; a take has its own.
 _OF_PIECE = (
     'prompt', 'at', 'like', 'negative_prompt', 'melody', 'audio', 'change',
     'seconds', 'loop', 'temperature', 'top_k', 'top_p', 'guidance_scale',
@@ -131,8 +131,8 @@ def _second(text: str) -> float:
 def _config(args: argparse.Namespace) -> Any:
   from musiclm_jax.sampling import choosing
 
-  names = ('temperature', 'top_k', 'top_p', 'guidance_scale')
-  changes = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
+  given = {k: getattr(args, k) for k in choosing.FIELDS}
+  changes = {k: value for k, value in given.items() if value is not None}
   return choosing.GenerationConfig().changed(**changes)
 
 
@@ -140,10 +140,11 @@ def _old_take(args: argparse.Namespace, directory: pathlib.Path) -> Any:
   """Returns the take that is given, if it is of the model."""
   from musiclm_jax.models import parts
   from musiclm_jax.sampling import take as take_lib
+  from musiclm_jax.tokenizers import table
 
-  take = take_lib.load(args.take)
-  description = parts.read_description(directory, 'soundstream')
-  take.check_part('soundstream', {'soundstream': description['sha256']})
+  take, codec = take_lib.load(args.take), table.codec_in(directory).name
+  description = parts.read_description(directory, codec)
+  take.check_part(codec, {codec: description['sha256']})
   return take
 
 
@@ -153,10 +154,10 @@ def _play(
   """Returns a take and its audio.
 
   Args:
-    args: Of the command.
-    directory: Of the model.
+    args: Options of the command.
+    directory: Directory of the model.
     piece: A timeline, or a take to play again or to vary.
-    config: Of new tokens.
+    config: How new tokens are chosen.
   """
   from musiclm_jax.sampling import musiclm
 
@@ -183,6 +184,7 @@ def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
     from musiclm_jax.sampling import pretrained
 
   # All that can be wrong is read before the model, which takes long to load.
+  pretrained.check_dtype(args.dtype)
   directory = pretrained.find(args.model)
   rate, config = pretrained.sample_rate(directory), _config(args)
   musiclm.check_seed(args.seed or 0)
@@ -339,8 +341,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   )
   generate.add_argument(
       '--dtype',
-      default='float32',
-      choices=('float32', 'bfloat16', 'int8'),
-      help='of the weights: smaller is faster',
+      default='auto',
+      help=common.DTYPE_HELP,
   )
   generate.set_defaults(run=_generate)

@@ -32,14 +32,14 @@ FORMATS = ('.wav', '.flac', '.mp3')  # No .ogg: it has a random serial number.
 
 MAX_BATCH_SIZE, MAX_SHARDS = 4096, 99_999
 
-# What older versions left in place of a file.
+# Names of unfinished files that older versions left.
 _OLD_LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
 _FAILURES = re.compile(r'failed-\d{5}-of-(?P<shards>\d{5})\.jsonl')
 
 
 @runtime_checkable
 class Model(Protocol):
-  """What batches need of a `MusicLM`."""
+  """The part of `MusicLM` that batches need."""
 
   sample_rate: int
 
@@ -51,15 +51,15 @@ class Model(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What a run did.
+  """Result of a run.
 
   Attributes:
-    made: Files that were written.
-    skipped: Files that were there.
-    failed: Lines of which no file could be made.
-    failures: The file that lists them.
-    audio_seconds: Length of what was made, in all.
-    seconds: It took, without loading the model.
+    made: Number of files that were written.
+    skipped: Number of files that were there already.
+    failed: Number of lines of which no file could be made.
+    failures: File that lists them.
+    audio_seconds: Length of all audio that was made.
+    seconds: Time of the run, without loading the model.
   """
 
   made: int
@@ -96,13 +96,13 @@ class Shard:
     """Takes over a part of a list.
 
     Args:
-      lines: Of the whole list.
+      lines: Lines of the whole list.
       output_dir: Folder of the files, each named by its id.
-      settings: What decides the samples of a file, beside its request; JSON
+      settings: All that decides the samples of a file, beside its request; JSON
         values, e.g. the model's hash.
       batch_size: Rows that are computed at once.
       audio_format: One of FORMATS.
-      shard: Which part, in [0, num_shards).
+      shard: Number of the part, in [0, num_shards).
       num_shards: Processes that share the list.
 
     Raises:
@@ -146,7 +146,7 @@ class Shard:
     """Makes all files that are missing, and lists the lines that fail.
 
     Args:
-      load: Returns the model; is called if a file is missing.
+      load: Loads the model; it is called if a file is missing.
       progress: Whether to show a progress bar.
 
     Raises:
@@ -271,7 +271,7 @@ class Shard:
       batch: Sequence[prompt_list.Request],
       missing: set[str],
   ) -> Iterator[tuple[prompt_list.Line, int]]:
-    """Makes what is missing of a batch.
+    """Makes the files of a batch that are missing.
 
     Yields:
       Each line that was missing, and the samples written; or, if it failed, the
@@ -305,7 +305,7 @@ class Shard:
     prompts = [request.prompt for request in rows]
     options = dict(batch[0].options)
     options['seed'] = [dict(request.options)['seed'] for request in rows]
-    choices = {k: options.pop(k) for k in prompt_list.CHOICES if k in options}
+    choices = {k: options.pop(k) for k in choosing.FIELDS if k in options}
     if choices:
       options['config'] = choosing.GenerationConfig().changed(**choices)
     return model.generate(prompts, progress=False, **options)[: len(batch)]

@@ -83,6 +83,7 @@ class SamplingConfig:
 
 
 DEFAULT = SamplingConfig()
+FIELDS = tuple(field.name for field in dataclasses.fields(SamplingConfig))
 
 
 class GenerationConfig(Mapping[str, SamplingConfig]):

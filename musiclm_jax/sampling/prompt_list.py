@@ -26,10 +26,10 @@ _ID = re.compile(r'[\w-]([\w.-]{0,126}[\w-])?', re.ASCII)
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What a line asks for: all that decides a piece of music.
+  """The request of a line: all that decides a piece of music.
 
   Attributes:
-    prompt: Describes the music.
+    prompt: Text that describes the music.
     options: Other arguments of `MusicLM.generate`: (name, value), sorted.
   """
 
@@ -42,10 +42,10 @@ class Line:
   """A line of a list.
 
   Attributes:
-    number: Of the line, from 1.
-    id: Names its file; the number, in six digits, if the line names none.
-    request: What it asks for; None if it is wrong.
-    error: What is wrong.
+    number: Number of the line, from 1.
+    id: Name of its file; the number, in six digits, if the line names none.
+    request: The piece it asks for; None if it is wrong.
+    error: What is wrong with it; '' if nothing is.
   """
 
   number: int
@@ -116,21 +116,19 @@ def _choice(name: str, value: Any) -> int | float:
   return fields[name]
 
 
-CHOICES = ('temperature', 'top_k', 'top_p', 'guidance_scale')
-
-# What a line may set, and what checks each.
+# Options that a line may set, and the function that checks each.
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     'seconds': _seconds,
     'seed': _seed,
     'negative_prompt': _negative_prompt,
     'loop': _loop,
     'best_of': _best_of,
-    **{name: functools.partial(_choice, name) for name in CHOICES},
+    **{name: functools.partial(_choice, name) for name in choosing.FIELDS},
 }
 
 
 def _fields(text: bytes, is_json: bool) -> dict[str, Any]:
-  """Returns what a line holds, unchecked."""
+  """Returns the fields of a line, unchecked."""
   try:
     decoded = text.decode()
     fields: Any = {'prompt': decoded.strip()}
@@ -264,7 +262,7 @@ def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
   """Cuts a list into batches of requests that can be made in one call.
 
   Args:
-    lines: Of the list; those that are wrong are left out.
+    lines: Lines of the list; those that are wrong are left out.
     size: Requests in a batch, at most.
 
   Returns:

@@ -1,4 +1,4 @@
-"""What a file was made from, kept in the file: both are there, or neither."""
+"""A file's origin, kept in the file itself: both are there, or neither."""
 
 from collections.abc import Mapping
 import hashlib
@@ -31,11 +31,11 @@ def model_sha256(directory: str | os.PathLike[str]) -> str:
 
 
 def comment(request: prompt_list.Request, settings: Mapping[str, Any]) -> str:
-  """Returns what stands in the tag 'comment' of a file.
+  """Returns the text of the tag 'comment' of a file.
 
   Args:
-    request: That the file answers.
-    settings: What else decides its samples; JSON values.
+    request: Request that the file answers.
+    settings: All else that decides its samples; JSON values.
 
   Returns:
     A JSON object: the start of every value, the sha256 of all of them, and
@@ -68,11 +68,11 @@ def _is_whole(path: str | os.PathLike[str]) -> bool:
 
 
 def difference(path: str | os.PathLike[str], expected: str) -> str | None:
-  """Returns how a file was made otherwise than expected; None if it was not.
+  """Says how a file's origin differs from the expected one; None if not.
 
   Args:
-    path: Of an audio file.
-    expected: Its `comment`.
+    path: Path of an audio file.
+    expected: The `comment` that it should have.
   """
   try:
     found = json.loads(io.read_tags(path).get('comment', ''))
