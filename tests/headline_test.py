@@ -189,7 +189,7 @@ class HeadlineTest(absltest.TestCase):
         '--melody', '--skip_bad', '--soundfont', synthesis_test.SOUNDFONT
     )
     self.assertIn('5 scores', told)
-    stages = ('semantic_melody', 'coarse_melody', 'fine')
+    stages = ('semantic', 'coarse', 'fine')
     made = (*TOKENIZERS, 'melody_pairs', 'melody', 'tokens', *stages)
     self.check_recipe(told, ('corpus', 'vocab', *made))
     times = np.arange(2 * 24000) / 24000
