@@ -1,4 +1,4 @@
-"""Says what a training run takes, without training: `musiclm train --dry_run`.
+"""Estimates a training run without training: `musiclm train --dry_run`.
 
 Nothing is allocated, so that the devices need not be there. Where they are, or
 where libtpu is installed and a topology is named, the step is also compiled,
@@ -26,6 +26,7 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
+from musiclm_jax.training import trainer
 
 AXES = ('data', 'model')
 USUAL_MFU = 0.5  # Share of the peak that trainings reach.
@@ -33,36 +34,34 @@ USUAL_MFU = 0.5  # Share of the peak that trainings reach.
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What is to be trained, and how.
+  """A training run that is planned.
 
   Attributes:
     model: See `TrainableModel`.
     specs: Shapes and dtypes of a batch, over all devices.
     train_steps: Steps in all.
-    num_microbatches: Parts of a batch whose gradients are taken in turn.
-    fsdp: See `sharding.rules`.
+    partitioning: How a step is divided.
   """
 
   model: model_lib.TrainableModel
   specs: costs.Specs
   train_steps: int
-  num_microbatches: int
-  fsdp: bool
+  partitioning: trainer.Partitioning
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """What a step takes: by shapes alone, as if the compiler wasted nothing.
+  """Cost of a step: by shapes alone, as if the compiler wasted nothing.
 
   Attributes:
-    num_parameters: Of the model.
+    num_parameters: Parameters of the model.
     flops: Operations of a step, over all devices.
-    parameter_bytes: On each device, as all that follow.
-    mutable_bytes: Of the model's other variables.
-    optimizer_bytes: Of the optimizer's state.
-    gradient_bytes: Of the gradients; with microbatches, of their sum too.
-    activation_bytes: What a microbatch's forward pass keeps for the backward. A
-      model axis keeps less of it, which is not counted.
+    parameter_bytes: Bytes of the parameters on each device, as all that follow.
+    mutable_bytes: Bytes of the model's other variables.
+    optimizer_bytes: Bytes of the optimizer's state.
+    gradient_bytes: Bytes of the gradients; with microbatches, and of their sum.
+    activation_bytes: Bytes that a microbatch's forward pass keeps for the
+      backward. A model axis keeps less, which is not counted.
   """
 
   num_parameters: int
@@ -98,10 +97,10 @@ def parse_mesh(text: str) -> tuple[int, int]:
 
 
 def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
-  """Estimates what each device of a mesh has to hold.
+  """Estimates the memory of each device of a mesh.
 
   Args:
-    run: What is to be trained.
+    run: The planned run.
     mesh_shape: Devices on the data and on the model axis.
 
   Raises:
@@ -109,14 +108,16 @@ def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
   """
   mesh = AbstractMesh(mesh_shape, AXES)
   rows = next(iter(run.specs.values())).shape[0]
-  programs.check_batch_size(rows, mesh, run.num_microbatches)
-  rows //= mesh_shape[0] * run.num_microbatches
+  num_microbatches = run.partitioning.num_microbatches
+  programs.check_batch_size(rows, mesh, num_microbatches)
+  rows //= mesh_shape[0] * num_microbatches
   shapes = {name: s.shape for name, s in run.specs.items()}
   types = {name: s.dtype for name, s in run.specs.items()}
   state, variables = jax.eval_shape(
       steps.make_initializer(run.model, shapes, types), jax.random.key(0)
   )
-  placed = steps.shard_state(mesh, state, variables, sharding.rules(run.fsdp))
+  rules = sharding.rules(run.partitioning.fsdp)
+  placed = steps.shard_state(mesh, state, variables, rules)
   of_params = _shard_bytes(state.params, placed.params)
   return Estimate(
       num_parameters=sum(x.size for x in jax.tree.leaves(state.params)),
@@ -124,7 +125,7 @@ def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
       parameter_bytes=of_params,
       mutable_bytes=_shard_bytes(state.mutables, placed.mutables),
       optimizer_bytes=_shard_bytes(state.opt_state, placed.opt_state),
-      gradient_bytes=of_params * (1 if run.num_microbatches == 1 else 2),
+      gradient_bytes=of_params * (1 if num_microbatches == 1 else 2),
       activation_bytes=costs.activation_bytes(
           run.model,
           {
@@ -148,11 +149,11 @@ def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
   """Compiles the step; returns the most bytes that a device holds in it.
 
   Args:
-    run: What is to be trained.
-    mesh: Of devices that are there, or of `topology_mesh`.
+    run: The planned run.
+    mesh: Mesh of the devices of this machine, or from `topology_mesh`.
 
   Returns:
-    The bytes, or what the compiler says if they are too many.
+    The bytes, or the compiler's message if they are too many.
   """
   platform = mesh.devices.flat[0].platform
   with products.compiled_for(platform):
@@ -160,9 +161,9 @@ def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
         run.model,
         mesh,
         run.specs,
-        run.num_microbatches,
+        run.partitioning.num_microbatches,
         0,
-        sharding.rules(run.fsdp),
+        sharding.rules(run.partitioning.fsdp),
     )
     try:
       memory = program.compile_train_step().memory_analysis()
@@ -179,10 +180,10 @@ def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
 
 
 def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
-  """Returns a mesh of devices that are not there; None without libtpu.
+  """Returns a mesh of devices elsewhere; None without libtpu.
 
   Args:
-    name: Of a TPU topology, e.g. 'v5p:4x4x4'.
+    name: Name of a TPU topology, e.g. 'v5p:4x4x4'.
     num_model_partitions: Devices on the model axis.
 
   Raises:
@@ -194,7 +195,7 @@ def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   try:
     topology = topologies.get_topology_desc(name, 'tpu')
-  except Exception as e:  # Of many kinds.
+  except Exception as e:  # libtpu raises errors of many classes.
     raise errors.UserError(
         "--topology must be one that libtpu knows, such as 'v5p:4x4x4', but is"
         f" '{name}': {str(e).splitlines()[0]}"
@@ -211,13 +212,13 @@ def describe(
     device: devices.Device | None,
     compiled: int | str | None = None,
 ) -> str:
-  """Returns a table of what a run takes.
+  """Returns a table of the cost of a run.
 
   Args:
-    run: What is to be trained.
+    run: The planned run.
     mesh_shape: Devices on the data and on the model axis.
-    device: What they are, if known.
-    compiled: Of `compiled_bytes`, if it was compiled.
+    device: The kind of device, if known.
+    compiled: Result of `compiled_bytes`, if it was compiled.
   """
   found = estimate(run, mesh_shape)
   unit, count = costs.units(run.specs)
@@ -283,12 +284,12 @@ def _bytes(count: int) -> str:
 
 
 def run_of_flags(argv: Sequence[str]) -> Run:
-  """Returns what the gin flags of a `musiclm train` command train.
+  """Returns the run that gin flags of a `musiclm train` command ask for.
 
   Raises:
     UserError: If they are wrong, or the task is none of ours.
   """
-  # Neither is read.
+  # Gin files require both; neither is read.
   unused = ('--gin.MODEL_DIR="unused"', '--gin.DATA_DIR="unused"')
   gin_flags.parse([*unused, *argv])
   task = gin_flags.value_of('MIXTURE_OR_TASK_NAME')
@@ -307,8 +308,7 @@ def run_of_flags(argv: Sequence[str]) -> Run:
           for name, (_, dtype) in features.items()
       },
       train_steps=gin_flags.value_of('TRAIN_STEPS'),
-      num_microbatches=gin_flags.train_argument('num_microbatches'),
-      fsdp=gin_flags.value_of('FSDP'),
+      partitioning=gin_flags.train_argument('partitioning'),
   )
 
 
@@ -318,20 +318,20 @@ def dry_run_main(
     device_kind: str | None = None,
     topology: str | None = None,
 ) -> str:
-  """Describes what a command line would train, see `describe`.
+  """Describes the run that a command line asks for, see `describe`.
 
   Args:
     argv: The gin flags of `musiclm train`.
     mesh: DATAxMODEL, see `parse_mesh`; by default all devices of this machine.
-    device_kind: One of `devices.DEVICES`; by default what the devices are.
-    topology: Of TPUs, see `topology_mesh`, instead of a mesh.
+    device_kind: One of `devices.DEVICES`; by default that of this machine.
+    topology: Name of a TPU topology, see `topology_mesh`, instead of a mesh.
 
   Raises:
     UserError: If arguments are wrong, or do not fit each other.
   """
   run = run_of_flags(argv)
   device = devices.get_device(device_kind) if device_kind else None
-  partitions = gin_flags.train_argument('num_model_partitions')
+  partitions = run.partitioning.num_model_partitions
   note, real = '', None
   if topology is not None:
     if mesh is not None:

@@ -1,4 +1,4 @@
-"""Writes a trained part to a model directory, for inference."""
+"""Writes a trained part to a model directory."""
 
 from collections.abc import Iterator, Sequence
 import os
@@ -6,6 +6,7 @@ import pathlib
 
 from musiclm_jax import files
 from musiclm_jax import progress
+from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.training import checkpoints
@@ -14,17 +15,24 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
 import numpy as np
 
-MAX_CLIPS = 1000  # That quantizers are fitted to.
+MAX_CLIPS = 1000  # Clips that quantizers are fitted to.
 
 
 def read_audio(
-    data_dir: str | os.PathLike[str], max_clips: int, seed: int = 0
+    data_dir: str | os.PathLike[str], sample_rate: int
 ) -> Iterator[np.ndarray]:
-  """Yields [samples] float32 audio, 24 kHz, of random clips to train on."""
+  """Yields [samples] float32 audio of random clips to train on.
+
+  Args:
+    data_dir: Folder of the dataset `music`.
+    sample_rate: Rate of the audio, in Hz.
+  """
   dataset = datasets.open_dataset('music', data_dir, 'train')
-  order = np.random.default_rng(seed).permutation(len(dataset))
-  for index in order[:max_clips]:
-    yield clips.to_float(dataset[int(index)]['audio'])
+  rate = datasets.sample_rate(data_dir)
+  order = np.random.default_rng(0).permutation(len(dataset))
+  for index in order[:MAX_CLIPS]:
+    audio = clips.to_float(dataset[int(index)]['audio'])
+    yield io.resample(audio, rate, sample_rate)
 
 
 def export(
@@ -32,16 +40,16 @@ def export(
     model_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    dtype: str = 'float32',
+    dtype: str,
 ) -> str:
   """Writes the part that a run trained.
 
   Args:
-    model: What was trained.
-    model_dir: Of the run.
-    data_dir: Of the datasets; quantizers are fitted to its music.
+    model: The model that was trained.
+    model_dir: Folder of the run.
+    data_dir: Folder of the datasets; quantizers are fitted to its music.
     output: Model directory.
-    dtype: Of the stored matrices, see `models.parts.save`.
+    dtype: Type of the stored matrices, see `models.parts.save`.
 
   Returns:
     The sha256 of the stored variables.
@@ -54,7 +62,8 @@ def export(
   files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
   with progress.telling('reading the last checkpoint'):
     variables = checkpoints.restore_variables(model_dir)
-  clips_to_fit = read_audio(data_dir, MAX_CLIPS)
+  rate = model.sample_rate
+  clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
   with progress.telling(f'fitting and writing the part {model.name!r}'):
     return model.export(variables, output, clips_to_fit, lineage, dtype)

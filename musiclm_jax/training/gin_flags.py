@@ -31,12 +31,12 @@ RUN_FILE = 'runs/train.gin'
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-  """What the command line asks for.
+  """The gin flags of a command line.
 
   Attributes:
-    files: As given, in order.
+    files: Names of gin files, in order.
     bindings: (name, value) pairs, in order.
-    search_paths: Folders to look for files in, before the packaged ones.
+    search_paths: Folders of gin files, before the packaged ones.
   """
 
   files: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-  """Leaves out what gin adds to errors: where each value was bound."""
+  """Leaves out of errors where gin says each value was bound."""
   try:
     yield
   except TypeError as e:
@@ -150,10 +150,31 @@ def _include_from(folder: str) -> None:
 
 def _parse_file(path: pathlib.Path) -> None:
   with errors.reading(path, 'a gin file', 'Mend it.'), _quiet():
-    gin.parse_config_file(str(path))
+    text = path.read_text()
+    current = gin_values.rename(text, _groups())
+    if current == text:
+      gin.parse_config_file(str(path))
+    else:
+      gin.parse_config(current)
+
+
+def _groups() -> dict[str, tuple[str, str]]:
+  """Returns argument and class of the arguments `train` had before."""
+  groups = {
+      'schedule': trainer.Schedule,
+      'partitioning': trainer.Partitioning,
+  }
+  return {
+      field.name: (argument, f'trainer.{group.__name__}')
+      for argument, group in groups.items()
+      for field in dataclasses.fields(group)
+  }
 
 
 def _parse_binding(name: str, value: str) -> None:
+  parent, _, argument = name.rpartition('.')
+  if parent == 'trainer.train' and argument in _groups():
+    name = f'{_groups()[argument][1]}.{argument}'
   known = list(gin_values.bindings())
   if '.' not in name and name not in known:
     raise errors.UserError(
@@ -241,9 +262,10 @@ def parse_run(
   """Configures gin, afresh, as it was for a run.
 
   Args:
-    model_dir: Of the run, with the config.gin that it wrote.
-    replacements: New values, by the name they are given to, 'DATA_DIR', or the
-      end of names, '.warmup_steps'. What the run does not have stays out.
+    model_dir: Folder of the run, with the config.gin that it wrote.
+    replacements: New values by the name that is bound, e.g. 'DATA_DIR', or by
+      the end of names, e.g. '.warmup_steps'; names that the run does not bind
+      are left out.
 
   Raises:
     NotFoundError: If the run has no config.gin.
@@ -268,13 +290,13 @@ def train_argument(name: str) -> Any:
 
 
 def value_of(macro: str) -> Any:
-  """Returns what a macro stands for, made afresh, e.g. value_of('MODEL')."""
+  """Returns the value of a macro, made afresh, e.g. value_of('MODEL')."""
   with _one_line():
     return copy.deepcopy(_query(macro))
 
 
 def train_main(argv: Sequence[str]) -> dict[str, float]:
-  """Trains what a command line asks for.
+  """Trains as a command line asks.
 
   Args:
     argv: Arguments, without the name of the program.

@@ -4,7 +4,7 @@ What a parameter may be follows from its annotation and its name.
 """
 
 from collections import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import importlib
 import inspect
 import math
@@ -40,6 +40,29 @@ def parse_bindings(config: str) -> dict[str, str]:
   """Returns the text of each value of a config as gin writes it."""
   config = re.sub(r'\\?\n[ \t]+', ' ', config)  # Of values of several lines.
   return dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
+
+
+def rename(config: str, groups: Mapping[str, tuple[str, str]]) -> str:
+  """Returns a config with the arguments that `train` once had in their groups.
+
+  Args:
+    config: Text of a gin file, or of a config as gin writes it.
+    groups: The argument that replaced each one, and the class it is made by.
+  """
+  names = '|'.join(groups)
+
+  def flatten(block):
+    return re.sub(r'(?m)^[ \t]+(\w+ *=)', r'trainer.train.\1', block[1])
+
+  def move(found):
+    argument, group = groups[found[1]]
+    reference = f'trainer.train.{argument} = @{group}()'
+    return f'{reference}\n{group}.{found[1]}{found[2]}'
+
+  if re.search(rf'(?m)^[ \t]+({names}) *=', config):
+    block = r'(?m)^trainer\.train:.*\n((?:[ \t]+.*(?:\n|\Z)|\n)+)'
+    config = re.sub(block, flatten, config)
+  return re.sub(rf'(?m)^trainer\.train\.({names})( *=)', move, config)
 
 
 def used() -> set[str]:

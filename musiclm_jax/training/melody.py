@@ -1,21 +1,15 @@
-"""Triplet training of melody embeddings, and the codebooks of their tokens."""
+"""Triplet training of melody embeddings."""
 
-from collections.abc import Iterable, Mapping
-import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax import errors
-from musiclm_jax.audio import io
-from musiclm_jax.data import clips as clips_lib
 from musiclm_jax.models import melody
-from musiclm_jax.models import parts
-from musiclm_jax.models import quantizer
+from musiclm_jax.training import embeddings as embeddings_lib
 from musiclm_jax.training import model as model_lib
-from musiclm_jax.training import mulan
 import numpy as np
 import optax
 
@@ -44,7 +38,7 @@ def mine_semi_hard(
   Args:
     distances: [anchors, items].
     positives: [anchors] the item that belongs to each.
-    is_negative: [anchors, items], what may be chosen.
+    is_negative: [anchors, items], whether an item may be chosen.
 
   Returns:
     [anchors] items; of no meaning for an anchor without negatives.
@@ -70,27 +64,26 @@ def triplet_losses(
   return jax.nn.relu(to_positive - to_negative + margin)
 
 
-class MelodyModel(model_lib.TrainableModel):
+class MelodyModel(embeddings_lib.EmbeddingModel):
   """The melody embeddings of MusicLM (section 4.5).
 
   Batches hold 'anchor' and 'positive': [batch, samples] floats at 16 kHz, two
-  renditions of one melody; and 'work_id': [batch, 1] ints. Each of both is an
-  anchor, and whatever is of another work one of its negatives, over the global
-  batch: those of the same work may be of the same melody.
+  renditions of one melody; and 'work_id': [batch, 1] ints. Either is an anchor,
+  and all renditions of other works in the global batch are its negatives: those
+  of the same work may be of the same melody.
 
   Metrics show failure: loss_over_margin is 1 if embeddings have collapsed to a
   point, and effective_rank near 0 or 1 says so too; retrieval_accuracy, how
   often the positive is nearer than all negatives of a batch, is compared to
-  retrieval_chance; and active_triplets tells how much there is left to learn.
+  retrieval_chance; and active_triplets says how much is left to learn.
 
   Attributes:
-    margin: By which negatives should be farther than the positive, in squared
-      distance.
-    supports_microbatches: False, as the other examples are the negatives.
+    margin: Squared distance by which negatives should be farther than the
+      positive.
   """
 
   name = melody.NAME
-  supports_microbatches = False
+  sample_rate = melody.SAMPLE_RATE
 
   def __init__(
       self,
@@ -125,11 +118,7 @@ class MelodyModel(model_lib.TrainableModel):
   ) -> tuple[jax.Array, model_lib.Metrics]:
     """Returns loss and metrics; without dropout if there is no key for it."""
     num_pairs = batch['anchor'].shape[0]
-    if num_pairs < 2:
-      raise errors.UserError(
-          'a batch must hold at least 2 examples, as others are the negatives'
-          f' of each, but holds {num_pairs}. Set BATCH_SIZE higher.'
-      )
+    embeddings_lib.check_batch_size(num_pairs)
     audio = jnp.concatenate([batch['anchor'], batch['positive']])
     embeddings: Any = self.module.apply(
         {'params': params},
@@ -172,73 +161,15 @@ class MelodyModel(model_lib.TrainableModel):
         active_triplets=mean(losses > 0),
         retrieval_accuracy=mean(to_positive[:, 0] < nearest),
         retrieval_chance=mean(1 / (1 + counts)),
-        effective_rank=mulan.effective_rank(embeddings),
+        effective_rank=embeddings_lib.effective_rank(embeddings),
     )
 
-  def export(
-      self,
-      variables: model_lib.Variables,
-      directory: str | os.PathLike[str],
-      clips: Iterable[np.ndarray],
-      lineage: Mapping[str, str] | None = None,
-      dtype: str = 'float32',
-  ) -> str:
-    """Fits the codebooks and writes the part 'melody' of a model.
+  def describe(self) -> dict[str, Any]:
+    return self.config.to_json()
 
-    Args:
-      variables: With its 'params'.
-      directory: Of the model; made if missing.
-      clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
-      lineage: Empty: it depends on no other part.
-      dtype: Storage of matrices; see `parts.save`.
-
-    Returns:
-      The sha256 of the stored variables.
-    """
-    params = jax.device_get(variables['params'])
-    embedder = melody.Embedder(self.config, parts.as_stored(params, dtype))
-    codebooks = fit_codebooks(embedder, clips)
-    return parts.save(
-        directory,
-        self.name,
-        self.config.to_json(),
-        {'params': params, 'codebooks': {'codes': codebooks}},
-        lineage,
-        dtype,
-    )
-
-
-def fit_codebooks(
-    embedder: melody.Embedder, clips: Iterable[np.ndarray], seed: int = 0
-) -> Float[np.ndarray, 'quantizers codes embed']:
-  """Fits the codebooks of melody tokens to the windows of clips.
-
-  Args:
-    embedder: Of the trained network.
-    clips: [samples] float32 audio at 24 kHz, each.
-    seed: Of the starts of k-means.
-
-  Returns:
-    [24, 512, embed] float32 codebooks, of values that bfloat16 holds.
-
-  Raises:
-    UserError: If there are no clips.
-  """
-  rows = []
-  for clip in clips:
-    audio = io.resample(clip, clips_lib.SAMPLE_RATE, melody.SAMPLE_RATE)
-    rows.append(embedder(audio[np.newaxis])[0])
-  if not rows:
-    raise errors.UserError(
-        'clips must hold audio to fit the codebooks on, but there are none.'
-        ' Give some of the training split.'
-    )
-  embeddings = np.concatenate(rows)
-  logging.info('fitting melody codebooks on %d embeddings', len(embeddings))
-  codebooks = quantizer.fit_rvq(
-      embeddings,
-      embedder.config.num_quantizers,
-      embedder.config.codebook_size,
-      seed,
-  )
-  return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))
+  def embed_clips(
+      self, params: Mapping[str, Any], clips: Iterable[np.ndarray]
+  ) -> Iterator[Float[np.ndarray, '_ embed']]:
+    """Yields the windows of each clip."""
+    embedder = melody.Embedder(self.config, params)
+    return (embedder(clip[np.newaxis])[0] for clip in clips)

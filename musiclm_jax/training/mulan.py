@@ -1,35 +1,29 @@
-"""Contrastive training of MuLan, and the codebooks that make tokens of it."""
+"""Contrastive training of MuLan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import os
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax import errors
-from musiclm_jax.audio import io
 from musiclm_jax.data import datasets
 from musiclm_jax.models import hf_bert
 from musiclm_jax.models import mulan
-from musiclm_jax.models import parts
-from musiclm_jax.models import quantizer
 from musiclm_jax.models import wordpiece
+from musiclm_jax.training import embeddings
 from musiclm_jax.training import gradient_cache
 from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
 
-NAME = 'mulan'
-CORPUS_SAMPLE_RATE = 24000
-
 
 def same_text(
     text_ids: Int[Array, 'batch length'],
 ) -> Bool[Array, 'batch batch']:
-  """Says which other rows hold the same text: they are no negatives (ours)."""
+  """Returns which rows are no negatives: others of the same text (ours)."""
   same = jnp.all(text_ids[:, jnp.newaxis] == text_ids, axis=-1)
   return same & ~jnp.eye(text_ids.shape[0], dtype=bool)
 
@@ -45,7 +39,7 @@ def contrastive_logits(
   Args:
     audio: [batch, embed] of length 1.
     text: [batch, embed] of length 1; row i belongs to row i of `audio`.
-    temperature: What cosine similarities are divided by.
+    temperature: Divides the cosine similarities.
     excluded: [batch, batch], True for pairs that are no negatives.
 
   Returns:
@@ -71,19 +65,7 @@ def contrastive_loss(logits: Float[Array, 'batch batch']) -> Float[Array, '']:
   return jnp.mean(both) / 2
 
 
-def effective_rank(embeddings: Float[Array, 'batch embed']) -> Float[Array, '']:
-  """Returns (sum of variances)^2 / sum of their squares, of principal axes.
-
-  It is 1 if embeddings lie on a line, and at most the smaller dimension. The
-  covariance's trace and norm give it without its eigenvalues.
-  """
-  centered = embeddings - jnp.mean(embeddings, axis=0)
-  covariance = centered.T @ centered
-  squares = jnp.sum(jnp.square(covariance))
-  return jnp.square(jnp.trace(covariance)) / jnp.maximum(squares, 1e-20)
-
-
-class MuLanModel(model_lib.TrainableModel):
+class MuLanModel(embeddings.EmbeddingModel):
   """MuLan (arXiv 2208.12415, section 2).
 
   Batches hold 'audio': [batch, samples] floats at 16 kHz, and 'text_ids':
@@ -94,12 +76,12 @@ class MuLanModel(model_lib.TrainableModel):
 
   Attributes:
     vocab: The word piece of each id.
-    supports_microbatches: False, as every other example is a negative. For
-      batches that do not fit there is `tower_microbatches`.
+    tower_microbatches: Parts of a batch that each tower reads in turn, for
+      batches that do not fit.
   """
 
-  name = NAME
-  supports_microbatches = False
+  name = 'mulan'
+  sample_rate = mulan.SAMPLE_RATE
 
   def __init__(
       self,
@@ -112,11 +94,11 @@ class MuLanModel(model_lib.TrainableModel):
     """Makes the module.
 
     Args:
-      config: Of the architecture; its text.vocab_size is taken from `vocab`.
+      config: The architecture; its text.vocab_size is taken from `vocab`.
       optimizer_def: See TrainableModel.
       vocab: File of the vocabulary, one word piece per line.
-      text_init: Folder of a checkpoint of the BERT family, from which the text
-        tower starts (see models.hf_bert).
+      text_init: Folder of a checkpoint of the BERT family that the text tower
+        starts from (see models.hf_bert).
       tower_microbatches: Parts of a batch that each tower reads in turn; the
         loss is over the whole batch. More than 1 takes less memory and a third
         more time.
@@ -197,11 +179,7 @@ class MuLanModel(model_lib.TrainableModel):
   ) -> tuple[jax.Array, model_lib.Metrics]:
     """Returns loss and metrics; without dropout if there is no key for it."""
     batch_size = batch['audio'].shape[0]
-    if batch_size < 2:
-      raise errors.UserError(
-          'a batch must hold at least 2 examples, as others are the negatives'
-          f' of each, but holds {batch_size}. Set BATCH_SIZE higher.'
-      )
+    embeddings.check_batch_size(batch_size)
     audio = self._embed('audio', params, batch['audio'], dropout_rng)
     text = self._embed('text', params, batch['text_ids'], dropout_rng)
     temperature: Any = self.module.apply(
@@ -217,43 +195,21 @@ class MuLanModel(model_lib.TrainableModel):
         temperature=temperature,
         audio_to_text_accuracy=jnp.mean(jnp.argmax(logits, 1) == labels),
         text_to_audio_accuracy=jnp.mean(jnp.argmax(logits, 0) == labels),
-        audio_effective_rank=effective_rank(audio),
-        text_effective_rank=effective_rank(text),
+        audio_effective_rank=embeddings.effective_rank(audio),
+        text_effective_rank=embeddings.effective_rank(text),
     )
 
-  def export(
-      self,
-      variables: model_lib.Variables,
-      directory: str | os.PathLike[str],
-      clips: Iterable[np.ndarray],
-      lineage: Mapping[str, str] | None = None,
-      dtype: str = 'float32',
-  ) -> str:
-    """Fits the codebooks and writes the part 'mulan' of a model.
+  def describe(self) -> dict[str, Any]:
+    return {'config': self.config.to_json(), 'vocab': list(self.vocab)}
 
-    Args:
-      variables: With its 'params'.
-      directory: Of the model; made if missing.
-      clips: [samples] float32 audio at 24 kHz, each, to fit the codebooks on.
-      lineage: Empty: MuLan depends on no other part.
-      dtype: Storage of matrices; see `parts.save`.
-
-    Returns:
-      The sha256 of the stored variables.
-    """
-    params = jax.device_get(variables['params'])
-    embedder = mulan.Embedder(
-        self.config, parts.as_stored(params, dtype), self.vocab
-    )
-    codebooks = fit_codebooks(embedder, clips)
-    return parts.save(
-        directory,
-        NAME,
-        {'config': self.config.to_json(), 'vocab': list(self.vocab)},
-        {'params': params, 'codebooks': {'codes': codebooks}},
-        lineage,
-        dtype,
-    )
+  def embed_clips(
+      self, params: Mapping[str, Any], clips: Iterable[np.ndarray]
+  ) -> Iterator[Float[np.ndarray, '_ embed']]:
+    """Yields the windows of each clip, as short crops have, and their mean."""
+    embedder = mulan.Embedder(self.config, params, self.vocab)
+    for clip in clips:
+      windows = embedder.audio(clip[np.newaxis])[0]
+      yield np.concatenate([windows, mulan.pool_windows(windows)[np.newaxis]])
 
 
 def build_vocab(
@@ -262,9 +218,9 @@ def build_vocab(
   """Learns a vocabulary from captions and writes it.
 
   Args:
-    captions: Of the training split.
+    captions: Captions of the training split.
     path: File to write, one word piece per line.
-    size: Of the vocabulary; fewer if the captions hold fewer word pieces.
+    size: Size of the vocabulary; fewer if the captions hold fewer word pieces.
 
   Returns:
     The number of word pieces.
@@ -282,44 +238,3 @@ def build_corpus_vocab(
   return build_vocab(
       [text for clip in train for text in clip['captions']], path
   )
-
-
-def fit_codebooks(
-    embedder: mulan.Embedder, clips: Iterable[np.ndarray], seed: int = 0
-) -> Float[np.ndarray, 'quantizers codes embed']:
-  """Fits the codebooks of MuLan tokens (MusicLM, section 3.1).
-
-  They are fitted to what they will quantize: single windows, as short crops
-  have, and the average of a clip's windows.
-
-  Args:
-    embedder: Of the trained model.
-    clips: [samples] float32 audio at 24 kHz, each.
-    seed: Of the starts of k-means.
-
-  Returns:
-    [12, 1024, embed] float32 codebooks, of values that bfloat16 holds.
-
-  Raises:
-    UserError: If there are no clips.
-  """
-  rows = []
-  for clip in clips:
-    audio = io.resample(clip, CORPUS_SAMPLE_RATE, mulan.SAMPLE_RATE)
-    windows = embedder.audio(audio[np.newaxis])[0]
-    rows += [windows, mulan.pool_windows(windows)[np.newaxis]]
-  if not rows:
-    raise errors.UserError(
-        'clips must hold audio to fit the codebooks on, but there are none.'
-        ' Give some of the training split.'
-    )
-  embeddings = np.concatenate(rows)
-  logging.info('fitting MuLan codebooks on %d embeddings', len(embeddings))
-  codebooks = quantizer.fit_rvq(
-      embeddings,
-      embedder.config.num_quantizers,
-      embedder.config.codebook_size,
-      seed,
-  )
-  # Of no account beside the distance between codes, and half the size stored.
-  return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))

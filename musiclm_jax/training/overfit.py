@@ -14,14 +14,15 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
+from musiclm_jax.training import trainer
 import numpy as np
 
 MAX_STEPS = 50
-MIN_STEPS = 20  # That a verdict takes.
-MAX_BAD_STEPS = 10  # NaN or inf.
+MIN_STEPS = 20  # Least steps to judge from.
+MAX_BAD_STEPS = 10  # Steps of NaN or inf.
 MAX_SECONDS = 180.0  # Without compilation.
 WARMUP_STEPS = 10  # In place of a longer warm-up.
-# Of the loss at the start. Parts of the size tiny lose 14% (w2v-BERT) to 99%.
+# Share of the first loss; models of size tiny lose 14% (w2v-BERT) to 99%.
 MIN_FALL = 0.1
 
 
@@ -29,24 +30,24 @@ def train_on_one_batch(
     model: model_lib.TrainableModel,
     batch: Mapping[str, np.ndarray],
     progress: Callable[[int], Any] = lambda step: None,
-    num_model_partitions: int = 1,
-    num_microbatches: int = 1,
+    partitioning: trainer.Partitioning = trainer.WHOLE,
 ) -> list[findings.Record]:
   """Trains on a batch alone, from the start.
 
   Args:
-    model: With the optimizer to train with.
-    batch: Of any task of the model.
-    progress: Is told each step.
-    num_model_partitions: See `trainer.train`.
-    num_microbatches: See `trainer.train`.
+    model: The model, with its optimizer.
+    batch: Any batch that it may be trained on.
+    progress: Called with each step.
+    partitioning: See `trainer.train`.
 
   Returns:
     A record of each step, as `reports.read_metrics` returns: MAX_STEPS, or as
     many as it takes to see that it learns or does not, or as MAX_SECONDS allow.
   """
-  mesh = sharding.make_mesh(num_model_partitions)
-  program = programs.Program(model, mesh, batch, num_microbatches, 0)
+  mesh = sharding.make_mesh(partitioning.num_model_partitions)
+  program = programs.Program(
+      model, mesh, batch, partitioning.num_microbatches, 0
+  )
   state = program.initial_state()
   records: list[findings.Record] = []
   end = float('inf')
@@ -84,10 +85,10 @@ def _is_clear(records: Sequence[findings.Record]) -> bool:
 def judge(
     records: Sequence[findings.Record],
 ) -> findings.Finding | None:
-  """Returns what is wrong with a model, if its loss has hardly fallen.
+  """Returns a failure if the loss of a model has hardly fallen.
 
   Args:
-    records: Of `train_on_one_batch`.
+    records: What `train_on_one_batch` returns.
 
   Raises:
     UserError: If there are too few steps to judge.
@@ -128,12 +129,12 @@ def one_batch_gate(
   The optimizer is the run's own, but for a shorter warm-up.
 
   Args:
-    model_dir: Of the run.
+    model_dir: Folder of the run.
     replacements: See `gin_flags.parse_run`.
-    progress: Is told each step.
+    progress: Called with each step.
 
   Returns:
-    What is wrong, or None.
+    The failure, or None.
 
   Raises:
     NotFoundError: If the config or the data of the run are gone.
@@ -146,6 +147,5 @@ def one_batch_gate(
   batches.position = 0
   batch = next(batches)
   batches.close()
-  names = ('model', 'num_model_partitions', 'num_microbatches')
-  arguments = {name: gin_flags.train_argument(name) for name in names}
-  return judge(train_on_one_batch(batch=batch, progress=progress, **arguments))
+  model, partitioning = map(gin_flags.train_argument, ('model', 'partitioning'))
+  return judge(train_on_one_batch(model, batch, progress, partitioning))

@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, TensorBoard, a progress bar, log lines."""
+"""Reports of a run: metrics.jsonl, TensorBoard, progress bar, log lines."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -17,13 +17,13 @@ from musiclm_jax import progress
 from musiclm_jax.audio import dsp
 from musiclm_jax.training import costs
 from musiclm_jax.training import health
+from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
 import numpy as np
 import tqdm
 
 METRICS = run_files.METRICS
-SAMPLE_RATE = 24000  # Of summaries.
-SILENCE = 30.0  # Seconds until a step is said that no report is due at.
+SILENCE = 30.0  # Seconds without a report until the step is said.
 
 read_metrics = run_files.read_metrics
 final_metrics = run_files.final_metrics
@@ -36,8 +36,8 @@ def diagnosing(
   """Lets the body fail with a line: no diagnosis may end a run.
 
   Args:
-    what: The body does, in words.
-    say: Is told the line.
+    what: Names the diagnosis in the line.
+    say: Takes the line.
   """
   try:
     yield
@@ -79,37 +79,38 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
 
 
 class Reporter:
-  """Tells how a run goes; only the first process says anything.
+  """Reports how a run goes; only the first process says anything.
 
-  What `health` finds is told when it appears, not as long as it lasts. What
-  can't be told does not end the run.
+  What `health` finds is said when it appears, not as long as it lasts. A report
+  that fails does not end the run.
   """
 
   def __init__(
       self,
       model_dir: str | os.PathLike[str],
-      name: str,
+      model: model_lib.TrainableModel,
       first_step: int,
       train_steps: int,
       tensorboard: bool,
       config: str = '',
       rates: costs.Rates | None = None,
   ):
-    """Forgets what a killed run said of steps that will be run again.
+    """Forgets the records of steps that will be run again.
 
     Args:
-      model_dir: Of the run.
-      name: Of the part, for the progress bar.
+      model_dir: Folder of the run.
+      model: The model that is trained.
       first_step: Steps already taken.
       train_steps: Steps in all.
       tensorboard: Whether to write TensorBoard files.
       config: Text to keep in config.gin.
-      rates: What steps per second amount to; None to tell those alone.
+      rates: Converts steps per second; None to report those alone.
 
     Raises:
       WriteError: If the folder can't be written to.
     """
     self._rates = rates
+    self._sample_rate = model.sample_rate
     self._model_dir = model_dir
     self._speaks = jax.process_index() == 0
     self._train_steps = train_steps
@@ -129,11 +130,11 @@ class Reporter:
         self._writer = _tensorboard_writer(model_dir)
       self._writer.write_texts(first_step, {'config': f'```\n{config}\n```'})
     self._bar = tqdm.tqdm(
-        desc=name, total=train_steps, initial=first_step, disable=None
+        desc=model.name, total=train_steps, initial=first_step, disable=None
     )
 
   def restart_clock(self, step: int) -> None:
-    """Leaves out what came before `step`, e.g. compilation, from the speed."""
+    """Leaves the time before `step`, e.g. compilation, out of the speed."""
     self._step, self._time = step, time.monotonic()
     self._said = self._time
 
@@ -147,7 +148,7 @@ class Reporter:
       self.say(f'step {step}/{self._train_steps}')
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Tells the metrics of the steps up to `step`, the speed and the ETA."""
+    """Reports the metrics of the steps up to `step`, the speed and the ETA."""
     speed = (step - self._step) / max(time.monotonic() - self._time, 1e-9)
     metrics = dict(metrics)
     if speed:
@@ -163,7 +164,7 @@ class Reporter:
         self._bar.set_postfix(loss=f"{metrics['loss']:.4g}")
 
   def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Tells the metrics of the validation split."""
+    """Reports the metrics of the validation split."""
     self._tell(step, 'eval', metrics)
 
   def say(self, line: str) -> None:
@@ -179,18 +180,19 @@ class Reporter:
     return self._writer is not None
 
   def audio(self, step: int, clips: Mapping[str, np.ndarray]) -> None:
-    """Writes [samples] clips at 24 kHz, and their spectrograms."""
+    """Writes [samples] clips at the model's rate, and their spectrograms."""
+    rate = self._sample_rate
     for tag, clip in clips.items():
       clip = np.asarray(clip, np.float32)
       self._writer.write_audios(
-          step, {tag: clip[np.newaxis, :, np.newaxis]}, sample_rate=SAMPLE_RATE
+          step, {tag: clip[np.newaxis, :, np.newaxis]}, sample_rate=rate
       )
       self._writer.write_images(
-          step, {f'{tag}/log_mel': spectrogram_image(clip, SAMPLE_RATE)}
+          step, {f'{tag}/log_mel': spectrogram_image(clip, rate)}
       )
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Ends the progress bar, and writes what TensorBoard files still lack."""
     if self._speaks:
       self._bar.close()
     if self._writer is not None:

@@ -1,8 +1,7 @@
-"""A run at work: its state, and what of it is saved and told."""
+"""A run at work: its state, and how that is saved and reported."""
 
 from collections.abc import Callable, Mapping
 import contextlib
-import dataclasses
 import itertools
 import os
 from typing import Any
@@ -16,45 +15,19 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
 from musiclm_jax.training import reports
 from musiclm_jax.training import resuming
+from musiclm_jax.training import running_metrics
 from musiclm_jax.training import steps
-from musiclm_jax.training import windows
 import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Periods:
-  """At which steps what is due; after the last step, all of it.
-
-  Attributes:
-    last: Step.
-    log: Steps between reports.
-    evaluation: Steps between evaluations.
-    checkpoint: Steps between checkpoints.
-  """
-
-  last: int
-  log: int
-  evaluation: int
-  checkpoint: int
-
-  def logs(self, step: int) -> bool:
-    return step == self.last or step % self.log == 0
-
-  def evaluates(self, step: int) -> bool:
-    return step == self.last or step % self.evaluation == 0
-
-  def saves(self, step: int) -> bool:
-    return step == self.last or step % self.checkpoint == 0
 
 
 class Run:
   """Takes steps, saves and evaluates.
 
   Attributes:
-    model_dir: Of the run.
+    model_dir: Folder of the run.
     interrupts: Signals that ask it to end.
     saved: Its checkpoints; None before `open`.
-    reporter: Tells of it; None before the first step.
+    reporter: Reports its metrics; None before the first step.
     state: None before `restore`, or until it is set.
   """
 
@@ -64,7 +37,7 @@ class Run:
     self.saved: Any = None
     self.reporter: Any = None
     self.state: Any = None
-    self._window = windows.Window()
+    self._metrics = running_metrics.RunningMetrics()
     self._steps_taken = 0
 
   def open(
@@ -80,7 +53,7 @@ class Run:
       model: What is trained.
       program: Its steps.
       config: A text to keep with checkpoints.
-      origin: Of `resuming.origin`.
+      origin: What `resuming.origin` returns.
     """
     self._model, self._program = model, program
     self._config, self._origin = config, origin
@@ -116,7 +89,7 @@ class Run:
     self.state = steps.TrainState(
         step_count, params, variables, optimizer['state'], *skipped
     )
-    self._window = windows.Window(data.get('window'))
+    self._metrics = running_metrics.RunningMetrics(data.get('window'))
     return position
 
   def step(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
@@ -128,28 +101,28 @@ class Run:
         jax.block_until_ready(metrics)
     self._steps_taken += 1
     self.interrupts.has_unsaved = True
-    self._window.add(metrics, skipped)
+    self._metrics.add(metrics, skipped)
     if is_first:  # Compilation does not count as speed.
       self.reporter.restart_clock(step)
     self.reporter.advance(step)
     self.saved.raise_failure()
 
   def report(self, step: int) -> int:
-    """Tells of the steps since the last report.
+    """Reports the metrics of the steps since the last report.
 
     Returns:
-      The most of them in a row that were skipped.
+      How many of them in a row were skipped, at most.
     """
-    metrics, most_skipped = self._window.flush()
+    metrics, most_skipped = self._metrics.flush()
     self.reporter.train(step, metrics)
     return most_skipped
 
   def save(self, step: int, position: int) -> None:
-    """Starts to save, what is not told yet included.
+    """Starts to save, metrics that are not reported yet included.
 
     Args:
-      step: The last that was taken.
-      position: Of the next batch.
+      step: The last step that was taken.
+      position: Position of the next batch.
     """
     with progress.telling(f'saving the checkpoint of step {step}'):
       self.saved.save(
@@ -159,7 +132,7 @@ class Run:
           {
               'position': position,
               'config': self._config,
-              'window': self._window.keep(),
+              'window': self._metrics.keep(),
               **self._origin,
           },
       )
@@ -174,15 +147,14 @@ class Run:
     return errors.Interrupted(self.interrupts.signum or 0, self.describe())
 
   def evaluate(self, step: int, batches: Any, most_batches: int) -> None:
-    """Tells of held-out batches; what this fails at does not end the run.
+    """Reports metrics of held-out batches; a failure does not end the run.
 
-    In a job of several processes it does: the others would wait for what this
-    one does not compute.
+    In a job of several processes it does: the others would wait for ever.
 
     Args:
-      step: The last that was taken.
-      batches: Of one epoch.
-      most_batches: To evaluate.
+      step: The last step that was taken.
+      batches: Batches of one epoch.
+      most_batches: Most batches to evaluate.
     """
     guard: Callable[..., Any] = reports.diagnosing
     if jax.process_count() > 1:
@@ -205,5 +177,5 @@ def _counts(state: steps.TrainState) -> tuple[Any, Any, Any]:
   return state.step, state.num_skipped, state.num_skipped_in_a_row
 
 
-def _telling_if(condition: bool, what: str) -> Any:
-  return progress.telling(what) if condition else contextlib.nullcontext()
+def _telling_if(condition: bool, doing: str) -> Any:
+  return progress.telling(doing) if condition else contextlib.nullcontext()

@@ -9,17 +9,17 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import steps
 import numpy as np
 
-# Steps that wait on the device, so that it never waits for the host.
+# Steps that are queued on the device, so that it never waits for the host.
 NUM_IN_FLIGHT = 2
-# Seconds of a step from which on none waits: a signal shall not wait for two.
+# Seconds of a step from which on none is queued: a signal waits for one only.
 SLOW = 1.0
 
 
-class Window:
-  """Steps since the last report; their metrics are still on the device.
+class RunningMetrics:
+  """Metrics of the steps since the last report, still on the device.
 
-  What it holds can be kept in a checkpoint, so that a run that stops between
-  two reports tells the same as one that does not.
+  They can be kept in a checkpoint, so that a run that stops between two reports
+  reports the same as one that does not.
   """
 
   def __init__(self, kept: Mapping[str, Any] | None = None):
@@ -40,7 +40,7 @@ class Window:
   def flush(self) -> tuple[dict[str, float], int]:
     """Returns the metrics, and the most steps in a row that were skipped.
 
-    The metrics are those of steps that were not.
+    Skipped steps have no metrics.
     """
     merged, skipped, most = self._merge()
     self._outputs, self._kept = [], {}
@@ -49,7 +49,7 @@ class Window:
     return metrics, most
 
   def keep(self) -> dict[str, Any]:
-    """Returns JSON values that hold what `flush` would tell."""
+    """Returns JSON values to make the same metrics of in another process."""
     if not self._outputs:
       return self._kept
     merged, skipped, most = self._merge()

@@ -23,13 +23,14 @@ class LossWeights:
   """How much each loss of the generator counts (SoundStream, section III-E).
 
   Attributes:
-    adversarial: Of fooling the discriminators.
-    feature: Of matching their features.
-    reconstruction: Of the multi-scale mel loss.
-    waveform: Of the mean absolute difference of samples (ours: for training too
-      short for the discriminators to teach phase; none in the paper).
-    commitment: Of embeddings staying near their codes (ours: no figure in the
+    adversarial: Weight of the loss for not fooling the discriminators.
+    feature: Weight of the loss for not matching their features.
+    reconstruction: Weight of the multi-scale mel loss.
+    waveform: Weight of the mean absolute difference of samples (ours: for
+      training too short for the discriminators to teach phase; none in the
       paper).
+    commitment: Weight of the distance of embeddings to their codes (ours: no
+      figure in the paper).
   """
 
   adversarial: float = 1.0
@@ -40,14 +41,11 @@ class LossWeights:
 
 
 class SoundStreamModel(model.TrainableModel):
-  """The codec and what it is trained against.
+  """The codec, and the discriminators it is trained against.
 
   Attributes:
-    name: 'soundstream'.
-    config: Of the codec.
-    module: The codec.
-    discriminators: What tells its output from real audio.
-    weights: Of the losses.
+    discriminators: Networks that tell its output from real audio.
+    weights: How much each loss counts.
   """
 
   name = 'soundstream'
@@ -61,6 +59,7 @@ class SoundStreamModel(model.TrainableModel):
   ):
     super().__init__(optimizer_def)
     self.config = config
+    self.sample_rate = config.sample_rate
     self.module = soundstream.SoundStream(config)
     self.discriminators = discriminators.Discriminators(discriminator_config)
     self.weights = weights
@@ -110,7 +109,7 @@ class SoundStreamModel(model.TrainableModel):
     Args:
       params: 'generator' and 'discriminator'.
       batch: 'audio', [batch, samples] in whole frames.
-      dropout_rng: Of quantizer dropout and new codes; None to have neither.
+      dropout_rng: Key of quantizer dropout and new codes; None for neither.
       flax_mutables: 'codebooks'.
 
     Returns:
@@ -183,17 +182,9 @@ class SoundStreamModel(model.TrainableModel):
       lineage: Mapping[str, str] | None = None,
       dtype: str = 'float32',
   ) -> str:
-    """Writes the generator as part 'soundstream' of a model.
+    """Writes the generator as a part; see the base class.
 
-    Args:
-      variables: With its 'params' and 'codebooks'.
-      directory: Of the model; made if missing.
-      clips: Not used: there is nothing to fit.
-      lineage: Empty: the codec depends on no other part.
-      dtype: Storage of the kernels, see `parts.save`; codebooks stay float32.
-
-    Returns:
-      The sha256 of the stored variables.
+    Clips are not read, as there is nothing to fit; codebooks stay float32.
     """
     del clips
     generator = {

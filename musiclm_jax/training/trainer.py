@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
 import inspect
 import os
 from typing import Any, Protocol, runtime_checkable
@@ -24,6 +25,73 @@ from musiclm_jax.training import sharding
 from musiclm_jax.training import step_folders
 from musiclm_jax.training import steps
 import numpy as np
+
+
+def _check_positive(**counts: Any) -> None:
+  for name, count in counts.items():
+    if not isinstance(count, int) or count < 1:
+      raise errors.UserError(
+          f'{name} must be a whole number from 1 on, but is {count!r}.'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How long to train, and what is due at which step.
+
+  After the last step, everything is due.
+
+  Attributes:
+    train_steps: Steps in all.
+    eval_period: Steps between evaluations.
+    checkpoint_period: Steps between checkpoints.
+    log_period: Steps between reports.
+    eval_steps: Most batches to evaluate.
+    max_skipped_steps: Steps in a row that may be skipped for NaN or inf.
+  """
+
+  train_steps: int
+  eval_period: int = 1000
+  checkpoint_period: int = 1000
+  log_period: int = 50
+  eval_steps: int = 20
+  max_skipped_steps: int = 10
+
+  def __post_init__(self):
+    _check_positive(**dataclasses.asdict(self))
+
+  def logs(self, step: int) -> bool:
+    return self._is_due(step, self.log_period)
+
+  def evaluates(self, step: int) -> bool:
+    return self._is_due(step, self.eval_period)
+
+  def saves(self, step: int) -> bool:
+    return self._is_due(step, self.checkpoint_period)
+
+  def _is_due(self, step: int, period: int) -> bool:
+    return step == self.train_steps or step % period == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioning:
+  """How a step is divided over devices, and in time.
+
+  Attributes:
+    num_model_partitions: Devices that share one copy of the parameters.
+    fsdp: Whether all devices do, see `sharding.rules`.
+    num_microbatches: Parts of a batch whose gradients are taken in turn.
+  """
+
+  num_model_partitions: int = 1
+  fsdp: bool = False
+  num_microbatches: int = 1
+
+  def __post_init__(self):
+    _check_positive(num_microbatches=self.num_microbatches)
+
+
+WHOLE = Partitioning()  # Every device takes its rows of a batch, all at once.
 
 
 @runtime_checkable
@@ -54,7 +122,7 @@ def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
 
 def _check(
     model: model_lib.TrainableModel,
-    num_microbatches: int,
+    partitioning: Partitioning,
     train_steps: int,
     last_step: int,
 ) -> None:
@@ -68,10 +136,11 @@ def _check(
           f' what makes one: {name} = @maker().'
       )
   splits = getattr(model, 'supports_microbatches', True)
-  if num_microbatches > 1 and not splits:
+  if partitioning.num_microbatches > 1 and not splits:
     raise errors.UserError(
         f"num_microbatches must be 1 for '{model.name}', whose loss compares"
-        f' the rows of a batch with each other, but is {num_microbatches}.'
+        ' the rows of a batch with each other, but is'
+        f' {partitioning.num_microbatches}.'
     )
   if last_step > train_steps:
     raise errors.UserError(
@@ -81,20 +150,12 @@ def _check(
     )
 
 
-def _check_positive(**counts: Any) -> None:
-  for name, count in counts.items():
-    if not isinstance(count, int) or count < 1:
-      raise errors.UserError(
-          f'{name} must be a whole number from 1 on, but is {count!r}.'
-      )
-
-
-def _check_free(model_dir, first_step, periods) -> None:
+def _check_free(model_dir, first_step, schedule) -> None:
   """Raises UserError if what the run writes would meet what is not its own."""
   if not first_step:
     run_files.check_unused(model_dir)
   for step in step_folders.foreign_steps(model_dir):
-    if first_step < step <= periods.last and periods.saves(step):
+    if first_step < step <= schedule.train_steps and schedule.saves(step):
       raise errors.UserError(
           f'{step_folders.directory(model_dir) / str(step)} must be free for a'
           ' checkpoint, but is there and is none of this program. Move it, or'
@@ -125,13 +186,20 @@ def _finished(model_dir, step, describe_config) -> dict[str, float]:
   return reports.final_metrics(model_dir)
 
 
-def _make_program(model, train_batches, num_model_partitions, *args):
-  mesh = sharding.make_mesh(num_model_partitions)
+def _make_program(model, train_batches, partitioning, random_seed):
+  mesh = sharding.make_mesh(partitioning.num_model_partitions)
   train_batches.position = 0
   with progress.telling('reading the first batch'):
     batch = next(train_batches)
   with progress.telling('making the model'), _made_of_config():
-    return programs.Program(model, mesh, batch, *args)
+    return programs.Program(
+        model,
+        mesh,
+        batch,
+        partitioning.num_microbatches,
+        random_seed,
+        sharding.rules(partitioning.fsdp),
+    )
 
 
 @contextlib.contextmanager
@@ -172,29 +240,28 @@ def _next(run, train_batches, step) -> dict[str, np.ndarray]:
     raise
 
 
-def _take_steps(
-    run, first_step, periods, train_batches, eval_batches, eval_steps, limit
-) -> None:
+def _take_steps(run, first_step, schedule, train_batches, eval_batches) -> None:
   """Trains to the end, or until a signal comes."""
   step = first_step
-  evaluates = lambda: eval_batches is not None and periods.evaluates(step)
+  evaluates = lambda: eval_batches is not None and schedule.evaluates(step)
+  evaluate = lambda: run.evaluate(step, eval_batches, schedule.eval_steps)
   try:
     # A run that was killed between its checkpoint and the evaluation.
     if step and evaluates() and not _is_evaluated(run.model_dir, step):
-      run.evaluate(step, eval_batches, eval_steps)
-    while step < periods.last:
+      evaluate()
+    while step < schedule.train_steps:
       batch = _next(run, train_batches, step)
       step += 1
       run.step(step, batch)
       # What comes after a checkpoint can fail, and loses nothing then.
-      saves = periods.saves(step) or evaluates()
+      saves = schedule.saves(step) or evaluates()
       # The first step shows what training starts from.
-      if step == 1 or periods.logs(step) or saves:
-        _check_skipped(run.report(step), limit, step)
+      if step == 1 or schedule.logs(step) or saves:
+        _check_skipped(run.report(step), schedule.max_skipped_steps, step)
         if saves:
           run.save(step, train_batches.position)
         if evaluates():
-          run.evaluate(step, eval_batches, eval_steps)
+          evaluate()
         run.reporter.restart_clock(step)
     with run.interrupts.raising():
       pass
@@ -209,46 +276,32 @@ def train(
     model_dir: str | os.PathLike[str],
     train_batches: Batches,
     eval_batches: Batches | None,
-    train_steps: int,
-    eval_period: int = 1000,
-    checkpoint_period: int = 1000,
-    log_period: int = 50,
-    eval_steps: int = 20,
+    schedule: Schedule,
+    partitioning: Partitioning = WHOLE,
     random_seed: int = 0,
-    num_model_partitions: int = 1,
-    fsdp: bool = False,
-    num_microbatches: int = 1,
-    max_skipped_steps: int = 10,
     tensorboard: bool = True,
     describe_config: Callable[[], str] | None = None,
     begin: Callable[
         [model_lib.TrainableModel, steps.TrainState], steps.TrainState
     ] = fine_tuning.begin,
 ) -> dict[str, float]:
-  """Trains until `train_steps`, from the last checkpoint if there is one.
+  """Trains to the last step, from the last checkpoint if there is one.
 
   However often it is killed and run again, it ends with the same parameters
   and the same metrics.
 
   Args:
     model: See `TrainableModel`.
-    model_dir: Where checkpoints and reports go.
-    train_batches: Endless.
-    eval_batches: Of one epoch; None for no evaluation.
-    train_steps: Steps in all.
-    eval_period: Steps between evaluations.
-    checkpoint_period: Steps between checkpoints.
-    log_period: Steps between reports.
-    eval_steps: Most batches to evaluate.
-    random_seed: Of initialization and dropout.
-    num_model_partitions: Devices that share one copy of the parameters.
-    fsdp: Whether all devices do, see `sharding.rules`.
-    num_microbatches: Parts of a batch whose gradients are taken in turn.
-    max_skipped_steps: Steps in a row that may be skipped for NaN or inf.
+    model_dir: Folder for checkpoints and reports.
+    train_batches: Endless batches.
+    eval_batches: Batches of one epoch; None for no evaluation.
+    schedule: What is due at each step.
+    partitioning: How a step is divided.
+    random_seed: Seed of initialization and dropout.
     tensorboard: Whether to write TensorBoard files; needs TensorFlow.
     describe_config: Returns the config as a text, to keep with checkpoints.
-    begin: Returns what training begins from, given the model and its random
-      state; see `fine_tuning.begin`.
+    begin: Returns the state that training begins from, given the model and its
+      random state; see `fine_tuning.begin`.
 
   Returns:
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
@@ -259,40 +312,22 @@ def train(
     DivergenceError: If too many steps in a row were not finite.
   """
   run_files.check_local('MODEL_DIR', model_dir)
-  _check_positive(
-      train_steps=train_steps,
-      eval_period=eval_period,
-      checkpoint_period=checkpoint_period,
-      log_period=log_period,
-      eval_steps=eval_steps,
-      num_microbatches=num_microbatches,
-      max_skipped_steps=max_skipped_steps,
-  )
-  periods = run_lib.Periods(
-      train_steps, log_period, eval_period, checkpoint_period
-  )
+  last_step = schedule.train_steps
   run = run_lib.Run(model_dir)
   with contextlib.ExitStack() as stack:
     closing = lambda x: stack.enter_context(contextlib.closing(x))
     if jax.process_index() == 0:
       stack.enter_context(files.lock(model_dir, 'musiclm train'))
     first_step = max(checkpoints.complete_steps(model_dir), default=0)
-    _check(model, num_microbatches, train_steps, first_step)
-    if first_step == train_steps and (
-        eval_batches is None or _is_evaluated(model_dir, train_steps)
+    _check(model, partitioning, last_step, first_step)
+    if first_step == last_step and (
+        eval_batches is None or _is_evaluated(model_dir, last_step)
     ):
-      return _finished(model_dir, train_steps, describe_config)
-    _check_free(model_dir, first_step, periods)
+      return _finished(model_dir, last_step, describe_config)
+    _check_free(model_dir, first_step, schedule)
     stack.enter_context(run.interrupts.listening())
     closing(train_batches)
-    program = _make_program(
-        model,
-        train_batches,
-        num_model_partitions,
-        num_microbatches,
-        random_seed,
-        sharding.rules(fsdp),
-    )
+    program = _make_program(model, train_batches, partitioning, random_seed)
     config = describe_config() if describe_config else ''
     batch_size = next(iter(program.specs.values())).shape[0]
     origin = resuming.origin(train_batches, batch_size, random_seed)
@@ -305,21 +340,13 @@ def train(
     run.reporter = closing(
         reports.Reporter(
             model_dir,
-            model.name,
+            model,
             first_step,
-            train_steps,
+            last_step,
             tensorboard,
             config,
             _rates(model, program),
         )
     )
-    _take_steps(
-        run,
-        first_step,
-        periods,
-        train_batches,
-        eval_batches,
-        eval_steps,
-        max_skipped_steps,
-    )
+    _take_steps(run, first_step, schedule, train_batches, eval_batches)
   return reports.final_metrics(model_dir)

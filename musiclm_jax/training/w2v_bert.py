@@ -1,4 +1,4 @@
-"""Pre-training of w2v-BERT, and the k-means that makes tokens of it."""
+"""Pre-training of w2v-BERT, and the k-means that makes tokens of its output."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
@@ -7,25 +7,21 @@ import itertools
 import os
 from typing import Any
 
-from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from musiclm_jax import errors
-from musiclm_jax.audio import io
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import parts
 from musiclm_jax.models import w2v_bert
+from musiclm_jax.training import embeddings as embeddings_lib
 from musiclm_jax.training import model as model_lib
-from musiclm_jax.training import mulan
 from musiclm_jax.training import w2v_bert_losses as losses
 import numpy as np
 import optax
 
-NAME = 'w2v_bert'
-CORPUS_SAMPLE_RATE = 24000
-NUM_CENTROIDS = 1024
-MAX_FRAMES = 100_000  # That k-means is fitted to.
+NUM_CENTROIDS = w2v_bert.W2vBertConfig.num_centroids
+MAX_FRAMES = 100_000  # Frames that k-means is fitted to.
 
 
 def _mean_where(values: Array, weights: Array) -> Array:
@@ -44,7 +40,8 @@ class W2vBertModel(model_lib.TrainableModel):
   cannot fall far.
   """
 
-  name = NAME
+  name = 'w2v_bert'
+  sample_rate = w2v_bert.SAMPLE_RATE
 
   def __init__(
       self,
@@ -59,16 +56,20 @@ class W2vBertModel(model_lib.TrainableModel):
     """Makes the module.
 
     Args:
-      config: Of the architecture.
+      config: The architecture.
       optimizer_def: See TrainableModel.
-      mask_probability: That a masked span starts at a frame.
+      mask_probability: How likely a masked span starts at a frame.
       mask_span: Frames of a masked span.
-      num_distractors: That the right code is to be told from.
-      similarity_temperature: What cosine similarities are divided by.
-      diversity_weight: Of the diversity loss, beside the contrastive loss.
+      num_distractors: Codes that the right one is to be told from.
+      similarity_temperature: Divides the cosine similarities.
+      diversity_weight: Weight of the diversity loss.
     """
     super().__init__(optimizer_def)
     self.config = config
+    # Of fewer frames than there are centroids, k-means knows nothing.
+    self.seconds_to_fit = (
+        config.num_centroids * w2v_bert.FRAME_LENGTH / w2v_bert.SAMPLE_RATE
+    )
     self.module = w2v_bert.W2vBert(config)
     self.mask_probability = mask_probability
     self.mask_span = mask_span
@@ -96,25 +97,15 @@ class W2vBertModel(model_lib.TrainableModel):
       lineage: Mapping[str, str] | None = None,
       dtype: str = 'float32',
   ) -> str:
-    """Fits k-means and writes the part 'w2v_bert' of a model.
+    """Fits k-means to clips, and writes the part; see the base class.
 
-    It holds what tokens need: the blocks up to `config.semantic_layer`, without
-    the heads of pre-training.
-
-    Args:
-      variables: With its 'params'.
-      directory: Of the model; made if missing.
-      clips: [samples] float32 audio at 24 kHz, each, to fit k-means on.
-      lineage: Empty: w2v-BERT depends on no other part.
-      dtype: Storage of the kernels, see `parts.save`; k-means stays float32.
-
-    Returns:
-      The sha256 of the stored variables.
+    The part holds the blocks up to `config.semantic_layer`, without the heads
+    of pre-training; k-means stays float32.
 
     Raises:
       UserError: If the clips hold fewer frames than there are centroids.
     """
-    # Tokens are made in float32, and of no more blocks than they need.
+    # Tokens are made in float32, from no more blocks than they need.
     config = dataclasses.replace(
         self.config,
         masked_prediction_layers=self.config.semantic_layer,
@@ -127,11 +118,12 @@ class W2vBertModel(model_lib.TrainableModel):
       del params[f'blocks_{num_blocks + i}']
     stored = parts.as_stored(params, dtype)
     embeddings = _reservoir(embed_clips(config, stored, clips), MAX_FRAMES)
+    fitted = fit_kmeans(embeddings, config.num_centroids)
     return parts.save(
         directory,
-        NAME,
+        self.name,
         dataclasses.asdict(config),
-        {'params': params, 'kmeans': fit_kmeans(embeddings)},
+        {'params': params, 'kmeans': fitted},
         lineage,
         dtype,
     )
@@ -200,7 +192,7 @@ class W2vBertModel(model_lib.TrainableModel):
         'contrastive_accuracy': _mean_where(right, weights),
         'diversity_loss': losses.diversity_loss(predictions.code_logits),
         'codebook_perplexity': jnp.exp(losses.entropy(counts / codes.size)),
-        'context_effective_rank': mulan.effective_rank(
+        'context_effective_rank': embeddings_lib.effective_rank(
             predictions.context.reshape(codes.size, -1).astype(jnp.float32)
         ),
     }
@@ -228,24 +220,23 @@ def embed_clips(
   """Yields the embeddings of each clip.
 
   Args:
-    config: Of the encoder.
-    params: Of the encoder.
-    clips: [samples] float32 audio at 24 kHz, each.
+    config: The architecture of the encoder.
+    params: The parameters of the encoder.
+    clips: [samples] float32 clips at 16 kHz.
   """
   encoder = w2v_bert.W2vBertEncoder(config)
   embed = functools.partial(jax.jit(encoder.apply), {'params': params})
   for clip in clips:
-    audio = io.resample(clip, CORPUS_SAMPLE_RATE, w2v_bert.SAMPLE_RATE)
-    num_frames = len(audio) // w2v_bert.FRAME_LENGTH
+    num_frames = len(clip) // w2v_bert.FRAME_LENGTH
     if num_frames:
-      yield w2v_bert.in_windows(embed, audio[np.newaxis], num_frames)[0]
+      yield w2v_bert.in_windows(embed, clip[np.newaxis], num_frames)[0]
 
 
 def _reservoir(
-    rows: Iterable[np.ndarray], size: int, seed: int = 0
+    rows: Iterable[np.ndarray], size: int
 ) -> Float[np.ndarray, 'n embed']:
   """Returns `size` of all rows of [frames, embed] arrays, each as likely."""
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   sample: list[np.ndarray] = []
   seen = 0
   for row in itertools.chain.from_iterable(rows):
@@ -258,38 +249,27 @@ def _reservoir(
 
 
 def fit_kmeans(
-    embeddings: Float[np.ndarray, 'n embed'], seed: int = 0
+    embeddings: Float[np.ndarray, 'n embed'], num_centroids: int
 ) -> dict[str, np.ndarray]:
-  """Fits what makes tokens of embeddings (MusicLM, section 4.1).
+  """Fits the k-means that makes tokens of embeddings (MusicLM, section 4.1).
 
   Args:
-    embeddings: [n, embed], of frames of many clips.
-    seed: Of the starts of k-means.
+    embeddings: [n, embed] frames of many clips.
+    num_centroids: Tokens to tell apart.
 
   Returns:
     'mean' and 'std' [embed], by which embeddings are standardized, and
-    'centroids' [1024, embed] of standardized embeddings; float32.
+    'centroids' [num_centroids, embed] of standardized embeddings; float32.
 
   Raises:
     UserError: If there are fewer embeddings than centroids.
   """
-  if len(embeddings) < NUM_CENTROIDS:
+  if len(embeddings) < num_centroids:
     raise errors.UserError(
-        f'clips must hold at least {NUM_CENTROIDS} frames of 40 ms to fit as'
+        f'clips must hold at least {num_centroids} frames of 40 ms to fit as'
         f' many centroids, but hold {len(embeddings)}. Give more audio.'
     )
   mean, std = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
   points = (embeddings - mean) / std
-  centroids = np.asarray(kmeans.kmeans(points, NUM_CENTROIDS, seed))
-  codes = np.asarray(kmeans.nearest(points, centroids))
-  inertia = np.mean(np.sum((points - centroids[codes]) ** 2, axis=-1))
-  share = np.bincount(codes, minlength=NUM_CENTROIDS) / len(codes)
-  logging.info(
-      'k-means of %d frames: inertia %.3f of %d, perplexity %.0f of %d',
-      len(points),
-      inertia,
-      points.shape[1],
-      jnp.exp(losses.entropy(jnp.asarray(share))),
-      NUM_CENTROIDS,
-  )
+  centroids = np.asarray(kmeans.kmeans(points, num_centroids))
   return {'mean': mean, 'std': std, 'centroids': centroids}

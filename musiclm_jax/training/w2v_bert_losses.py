@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from musiclm_jax.models import w2v_bert
+from musiclm_jax.models import layers
 import numpy as np
 
 
@@ -71,8 +71,8 @@ def contrastive_logits(
   # Every pair of frames: less memory than a vector for each distractor.
   similarities = jnp.einsum(
       'bfd,bgd->bfg',
-      w2v_bert.normalize(context),
-      w2v_bert.normalize(quantized),
+      layers.normalize(context),
+      layers.normalize(quantized),
   )
   frames = jnp.arange(context.shape[1])[None, :, None]
   own = jnp.broadcast_to(frames, (*distractors.shape[:2], 1))

@@ -11,10 +11,11 @@ from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.training import costs
 from musiclm_jax.training import devices
-from musiclm_jax.training import fake
 from musiclm_jax.training import stage as stage_lib
 import numpy as np
 import optax
+
+from tests.training import fake
 
 CONFIG = transformer.TransformerConfig(
     num_layers=3,

@@ -17,9 +17,11 @@ import jax.numpy as jnp
 from musiclm_jax import cli
 from musiclm_jax.training import devices
 from musiclm_jax.training import dry_run
-from musiclm_jax.training import fake
+from musiclm_jax.training import trainer
 import optax
 import pytest
+
+from tests.training import fake
 
 GIB = 2**30
 FILES = (
@@ -39,7 +41,8 @@ def fake_run(fsdp=False, num_microbatches=1):
       'y': jax.ShapeDtypeStruct((8,), jnp.float32),
   }
   model = fake.FakeModel(optax.adam(0.1))
-  return dry_run.Run(model, specs, 1000, num_microbatches, fsdp)
+  partitioning = trainer.Partitioning(1, fsdp, num_microbatches)
+  return dry_run.Run(model, specs, 1000, partitioning)
 
 
 def run_cli(*argv):

@@ -50,6 +50,7 @@ class FakeModel(model_lib.TrainableModel):
   ):
     super().__init__(optimizer_def)
     self.name = 'fake'
+    self.sample_rate = 24000
     self.config = None
     self.module = FakeNetwork(dropout)
 

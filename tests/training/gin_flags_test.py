@@ -9,13 +9,16 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import gin
-from musiclm_jax.training import fake
 from musiclm_jax.training import gin_flags
+from musiclm_jax.training import run_files
+from musiclm_jax.training import trainer
+
+from tests.training import fake
 
 # What a file of models/ or stages/ binds.
 PART = """
 from __gin__ import dynamic_registration
-from musiclm_jax.training import fake
+from tests.training import fake
 from musiclm_jax.training import optimizers
 
 MODEL = @fake.FakeModel()
@@ -34,7 +37,7 @@ optimizers.adamw:
 RUN = """
 from __gin__ import dynamic_registration
 from musiclm_jax.data import batches
-from musiclm_jax.training import fake
+from tests.training import fake
 from musiclm_jax.training import trainer
 
 trainer.train:
@@ -46,6 +49,17 @@ batches.Batches:
   batch_size = %BATCH_SIZE
 eval/batches.Batches.shuffle = False
 fake.examples.count = 37
+"""
+# How runs of before bound the arguments that are in groups now.
+BEFORE = """
+trainer.train.model = %MODEL
+trainer.train.train_batches = @train/batches.Batches()
+trainer.train.eval_batches = @eval/batches.Batches()
+trainer.train.model_dir = 'm'
+trainer.train.train_steps = %TRAIN_STEPS
+trainer.train.log_period = 7
+trainer.train.num_microbatches = 2
+MODEL_DIR = 'm'
 """
 DIRS = ('--gin.MODEL_DIR="m"', '--gin.DATA_DIR="d"')
 
@@ -124,6 +138,36 @@ class GinFlagsTest(parameterized.TestCase):
     gin_flags.parse([self.part, *DIRS])
     self.assertEqual(gin_flags.value_of('LOG_PERIOD'), 50)
 
+  def test_names_of_before(self):
+    block = 'trainer.train:\n  eval_steps = 4\n  # Of devices.\n  fsdp = True\n'
+    (self.folder / 'old.gin').write_text(RUN + block)
+    gin_flags.parse(
+        [
+            self.part,
+            f'--gin_file={self.folder}/old.gin',
+            '--gin.trainer.train.num_microbatches=2',
+            *DIRS,
+        ]
+    )
+    schedule = gin_flags.train_argument('schedule')
+    self.assertEqual((schedule.train_steps, schedule.eval_steps), (20, 4))
+    self.assertEqual(
+        gin_flags.train_argument('partitioning'),
+        trainer.Partitioning(fsdp=True, num_microbatches=2),
+    )
+
+  def test_runs_of_before(self):
+    run = RUN.replace('from __gin__ import dynamic_registration\n', '')
+    run_files.write_config(self.folder, PART + run + BEFORE)
+    gin_flags.parse_run(self.folder, {'TRAIN_STEPS': 30})
+    self.assertEqual(
+        gin_flags.train_argument('schedule'), trainer.Schedule(30, log_period=7)
+    )
+    self.assertEqual(
+        gin_flags.train_argument('partitioning'),
+        trainer.Partitioning(num_microbatches=2),
+    )
+
   def test_makes_what_a_macro_stands_for(self):
     gin_flags.parse([self.part, *DIRS])
     model = gin_flags.value_of('MODEL')
@@ -134,8 +178,8 @@ class GinFlagsTest(parameterized.TestCase):
       ('--gin_file=stages/semantik.gin', 'Did you mean stages/semantic.gin'),
       ('--gin.TRAIN_STPS=3', "'TRAIN_STPS'. Did you mean TRAIN_STEPS"),
       (
-          '--gin.trainer.train.stepz=3',
-          'named .stepz.*trainer.train.train_steps',
+          '--gin.trainer.Schedule.stepz=3',
+          'named .stepz.*trainer.Schedule.train_steps',
       ),
       ('--gin.trainr.train.eval_steps=3', "matching 'trainr.train'.*trainer"),
       ('--gin.MODEL_DIR=/tmp/x', """must be a gin value.*'"/tmp/x"'"""),

@@ -24,6 +24,7 @@ CONFIG = melody_model.MelodyConfig(
     melody_dim=16,
     window_seconds=1.0,
 )
+RATE = melody_model.SAMPLE_RATE
 SCALES = (
     (60, 64, 67, 72),
     (60, 72, 67, 64),
@@ -32,9 +33,9 @@ SCALES = (
 )
 
 
-def tunes(sample_rate, partials, notes=4):
+def tunes(partials, notes=4):
   """Returns [4, samples]: four tunes, a quarter second to a note."""
-  time = np.arange(sample_rate // 4) / sample_rate
+  time = np.arange(RATE // 4) / RATE
   phase = 2 * np.pi * 440 * time
 
   def note(pitch):
@@ -189,8 +190,8 @@ class MelodyModelTest(parameterized.TestCase):
         lambda rng: cls.model.get_initial_variables(rng, shapes)
     )(jax.random.key(0))
     cls.batch = {
-        'anchor': jnp.asarray(tunes(16000, (1,))),
-        'positive': jnp.asarray(tunes(16000, (1, 2, 3))),
+        'anchor': jnp.asarray(tunes((1,))),
+        'positive': jnp.asarray(tunes((1, 2, 3))),
         'work_id': jnp.arange(4)[:, jnp.newaxis],
     }
 
@@ -235,7 +236,7 @@ class MelodyModelTest(parameterized.TestCase):
 
   def test_export(self):
     model_dir = self.folder / 'model'
-    clips = tunes(24000, (1, 2), notes=12)  # 3 s, for three windows.
+    clips = tunes((1, 2), notes=12)  # 3 s, for three windows.
     sha256 = self.model.export(self.variables, model_dir, clips, dtype='int8')
     part = parts.load(model_dir, 'melody')
     self.assertEqual(part.sha256, sha256)
@@ -246,7 +247,7 @@ class MelodyModelTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(codes).all())
     # Every one of the few windows is a code.
     embedder = melody_model.Embedder(config, part.variables['params'])
-    windows = embedder(tunes(16000, (1, 2), notes=12)).reshape(-1, 16)
+    windows = embedder(tunes((1, 2), notes=12)).reshape(-1, 16)
     self.assertLen(windows, 12)
     distances = np.linalg.norm(windows[:, None] - codes[0], axis=-1)
     self.assertLess(distances.min(axis=1).max(), 0.05)

@@ -15,6 +15,7 @@ from musiclm_jax.models import mulan as mulan_model
 from musiclm_jax.models import parts
 from musiclm_jax.models import resnet
 from musiclm_jax.models import wordpiece
+from musiclm_jax.training import embeddings
 from musiclm_jax.training import mulan
 import numpy as np
 import optax
@@ -39,10 +40,12 @@ CONFIG = mulan_model.MuLanConfig(
     max_mel_mask=1,
 )
 
+RATE = mulan_model.SAMPLE_RATE
 
-def sounds(sample_rate, seconds):
+
+def sounds(seconds):
   """Returns [4, samples]: a tone and noise, each steady and pulsing."""
-  time = np.arange(round(seconds * sample_rate)) / sample_rate
+  time = np.arange(round(seconds * RATE)) / RATE
   tone = np.sin(2 * np.pi * 440 * time)
   noise = np.random.default_rng(0).uniform(-1, 1, time.shape)
   pulse = np.sin(2 * np.pi * 6 * time) > 0
@@ -98,14 +101,16 @@ class EffectiveRankTest(absltest.TestCase):
 
   def test_a_line_has_rank_1(self):
     line = jnp.linspace(0, 1, 20)[:, None] * jnp.array([1.0, 2.0, 3.0])
-    self.assertAlmostEqual(float(mulan.effective_rank(line)), 1, places=4)
+    self.assertAlmostEqual(float(embeddings.effective_rank(line)), 1, places=4)
 
   def test_axes_of_equal_variance_all_count(self):
     corners = jnp.concatenate([jnp.eye(4), -jnp.eye(4)])
-    self.assertAlmostEqual(float(mulan.effective_rank(corners)), 4, places=4)
+    self.assertAlmostEqual(
+        float(embeddings.effective_rank(corners)), 4, places=4
+    )
 
   def test_a_point_has_none(self):
-    self.assertEqual(float(mulan.effective_rank(jnp.ones((4, 3)))), 0)
+    self.assertEqual(float(embeddings.effective_rank(jnp.ones((4, 3)))), 0)
 
 
 class MuLanModelTest(parameterized.TestCase):
@@ -125,7 +130,7 @@ class MuLanModelTest(parameterized.TestCase):
     )(jax.random.key(0))
     encode = wordpiece.WordPiece(cls.model.vocab).encode
     cls.batch = {
-        'audio': jnp.asarray(sounds(16000, 0.5)),
+        'audio': jnp.asarray(sounds(0.5)),
         'text_ids': jnp.asarray(encode(CAPTIONS, 12)),
     }
 
@@ -247,7 +252,7 @@ class MuLanModelTest(parameterized.TestCase):
   def test_export(self):
     model_dir = self.folder / 'model'
     sha256 = self.model.export(
-        self.variables, model_dir, sounds(24000, 2.5), dtype='int8'
+        self.variables, model_dir, sounds(2.5), dtype='int8'
     )
     part = parts.load(model_dir, 'mulan')
     self.assertEqual(part.sha256, sha256)
@@ -262,7 +267,7 @@ class MuLanModelTest(parameterized.TestCase):
     embedder = mulan_model.Embedder(
         config, part.variables['params'], self.model.vocab
     )
-    windows = embedder.audio(sounds(16000, 2.5)[:1])[0]
+    windows = embedder.audio(sounds(2.5)[:1])[0]
     distances = np.linalg.norm(windows[:, None] - codes[0], axis=-1)
     self.assertLess(distances.min(axis=1).max(), 0.05)
 

@@ -9,6 +9,11 @@ from absl.testing import absltest
 from musiclm_jax.training import costs
 from musiclm_jax.training import reports
 import numpy as np
+import optax
+
+from tests.training import fake
+
+MODEL = fake.FakeModel(optax.identity())
 
 
 def tone(frequency):
@@ -24,7 +29,7 @@ class ReporterTest(absltest.TestCase):
 
   def make_reporter(self, first_step=0, tensorboard=False):
     return reports.Reporter(
-        self.model_dir, 'fake', first_step, 10, tensorboard, config='a = 1'
+        self.model_dir, MODEL, first_step, 10, tensorboard, config='a = 1'
     )
 
   def test_final_metrics_are_the_last_of_each(self):
@@ -40,7 +45,7 @@ class ReporterTest(absltest.TestCase):
 
   def test_tells_rates(self):
     reporter = reports.Reporter(
-        self.model_dir, 'fake', 0, 10, False,
+        self.model_dir, MODEL, 0, 10, False,
         rates=costs.Rates('tokens', count=100, flops=1000, peak=1e9),
     )  # fmt: skip
     reporter.train(5, {'loss': 3.0})

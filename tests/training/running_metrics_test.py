@@ -1,11 +1,11 @@
-"""Tests for windows."""
+"""Tests for running_metrics."""
 
 import json
 
 from absl.testing import absltest
 import jax.numpy as jnp
 from musiclm_jax.training import model as model_lib
-from musiclm_jax.training import windows
+from musiclm_jax.training import running_metrics
 import numpy as np
 
 
@@ -13,7 +13,7 @@ def step(loss):
   return model_lib.average(loss=jnp.float32(loss))
 
 
-class WindowTest(absltest.TestCase):
+class RunningMetricsTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -22,42 +22,46 @@ class WindowTest(absltest.TestCase):
     # Steps 2 and 3 were skipped, and step 7.
     self.skipped = [0, 0, 1, 2, 0, 0, 0, 1, 0]
 
-  def fill(self, window, steps):
+  def fill(self, running, steps):
     for i in steps:
-      window.add(step(self.losses[i]), jnp.int32(self.skipped[i]))
+      running.add(step(self.losses[i]), jnp.int32(self.skipped[i]))
 
   def test_leaves_out_skipped_steps(self):
-    window = windows.Window()
-    self.fill(window, range(9))
-    metrics, most = window.flush()
+    running = running_metrics.RunningMetrics()
+    self.fill(running, range(9))
+    metrics, most = running.flush()
     self.assertEqual(metrics['skipped_steps'], 3)
     self.assertEqual(most, 2)
     taken = [i for i in range(9) if not self.skipped[i]]
     self.assertAlmostEqual(metrics['loss'], np.mean(self.losses[taken]), 6)
 
   def test_tells_the_same_however_often_it_was_kept(self):
-    whole = windows.Window()
+    whole = running_metrics.RunningMetrics()
     self.fill(whole, range(9))
     for cuts in ((4,), (1, 3, 8), range(1, 9)):
-      window, start = windows.Window(), 0
+      running, start = running_metrics.RunningMetrics(), 0
       for cut in (*cuts, 9):
-        self.fill(window, range(start, cut))
-        window, start = (
-            windows.Window(json.loads(json.dumps(window.keep()))),
+        self.fill(running, range(start, cut))
+        running, start = (
+            running_metrics.RunningMetrics(
+                json.loads(json.dumps(running.keep()))
+            ),
             cut,
         )
       # Kept when it was full, and of a step since.
-      again = windows.Window()
+      again = running_metrics.RunningMetrics()
       self.fill(again, range(9))
       self.fill(again, [0])
-      self.fill(window, [0])
-      self.assertEqual(window.flush(), again.flush())
+      self.fill(running, [0])
+      self.assertEqual(running.flush(), again.flush())
 
   def test_is_empty_once_flushed(self):
-    window = windows.Window({'metrics': {}, 'skipped': 2, 'most': 2})
-    self.fill(window, [0])
-    self.assertEqual(window.flush()[0]['skipped_steps'], 2)
-    self.assertEqual(window.keep(), {})
+    running = running_metrics.RunningMetrics(
+        {'metrics': {}, 'skipped': 2, 'most': 2}
+    )
+    self.fill(running, [0])
+    self.assertEqual(running.flush()[0]['skipped_steps'], 2)
+    self.assertEqual(running.keep(), {})
 
 
 if __name__ == '__main__':

@@ -16,7 +16,8 @@ import optax
 SCRIPT = """
 import jax, optax
 from jax.sharding import PartitionSpec as P
-from musiclm_jax.training import fake, sharding, steps
+from musiclm_jax.training import sharding, steps
+from tests.training import fake
 
 model = fake.FakeModel(optax.adam(0.1))
 state, variables = jax.eval_shape(

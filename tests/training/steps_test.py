@@ -4,11 +4,12 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from musiclm_jax.training import fake
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import steps
 import numpy as np
 import optax
+
+from tests.training import fake
 
 
 def make_batch(count=8):

@@ -14,11 +14,12 @@ from absl.testing import parameterized
 import jax
 from musiclm_jax.data import batches
 from musiclm_jax.training import checkpoints
-from musiclm_jax.training import fake
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import reports
 from musiclm_jax.training import trainer
 import numpy as np
+
+from tests.training import fake
 
 TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
 
@@ -27,7 +28,8 @@ SCRIPT = """
 import json, sys, time
 import jax
 from musiclm_jax.data import batches
-from musiclm_jax.training import fake, optimizers, trainer
+from musiclm_jax.training import optimizers, trainer
+from tests.training import fake
 
 if len(sys.argv) > 2:
   address, count, index = sys.argv[2:]
@@ -43,8 +45,9 @@ def main(model_dir, train_steps, num_model_partitions):
       model_dir,
       batches.Batches(fake.examples(37), make_example, 8),
       batches.Batches(fake.examples(12), make_example, 8, shuffle=False),
-      train_steps, eval_period=10, checkpoint_period=5, log_period=2,
-      tensorboard=False, num_model_partitions=num_model_partitions)
+      trainer.Schedule(train_steps, 10, 5, log_period=2),
+      trainer.Partitioning(num_model_partitions),
+      tensorboard=False)
 
 for run in json.loads(sys.argv[1]):
   main(*run)
@@ -98,19 +101,25 @@ def make_batches(count=37, **kwargs):
   )
 
 
-def train(model_dir, train_batches=None, train_steps=40, **kwargs):
-  kwargs = {
-      'eval_period': 10,
-      'checkpoint_period': 5,
-      'log_period': 2,
-      **kwargs,
-  }
+def train(
+    model_dir,
+    train_batches=None,
+    train_steps=40,
+    max_skipped_steps=10,
+    **kwargs,
+):
   return trainer.train(
       fake.FakeModel(optimizers.adamw(0.01, 5, 40), dropout=0.1),
       model_dir,
       train_batches or make_batches(),
       make_batches(12, shuffle=False),
-      train_steps,
+      trainer.Schedule(
+          train_steps,
+          eval_period=10,
+          checkpoint_period=5,
+          log_period=2,
+          max_skipped_steps=max_skipped_steps,
+      ),
       tensorboard=False,
       **kwargs,
   )
@@ -274,16 +283,22 @@ class TrainTest(parameterized.TestCase):
     model.supports_microbatches = False
     with self.assertRaisesRegex(ValueError, "must be 1 for 'fake'.*but is 2"):
       trainer.train(
-          model, self.model_dir, make_batches(), None, 4, num_microbatches=2
+          model,
+          self.model_dir,
+          make_batches(),
+          None,
+          trainer.Schedule(4),
+          trainer.Partitioning(num_microbatches=2),
       )
 
   def test_rejects_a_batch_that_cannot_be_divided(self):
     with self.assertRaisesRegex(ValueError, 'multiple of 3 .*but is 8'):
-      train(self.model_dir, num_microbatches=3)
+      partitioning = trainer.Partitioning(num_microbatches=3)
+      train(self.model_dir, partitioning=partitioning)
 
   def test_rejects_devices_that_cannot_be_divided(self):
     with self.assertRaisesRegex(ValueError, 'divide the 1 devices, but is 2'):
-      train(self.model_dir, num_model_partitions=2)
+      train(self.model_dir, partitioning=trainer.Partitioning(2))
 
   def test_keeps_the_config(self):
     train(self.model_dir, train_steps=2, describe_config=lambda: 'a = 1\n')

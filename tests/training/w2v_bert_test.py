@@ -32,12 +32,15 @@ def make_model(optimizer=None, **overrides):
   )
 
 
-def melodies(seed, batch, seconds=2, rate=16000):
+RATE = w2v_bert_model.SAMPLE_RATE
+
+
+def melodies(seed, batch, seconds=2):
   """Returns [batch, samples] of notes that last half a second."""
   rng = np.random.default_rng(seed)
-  notes = rng.integers(48, 84, (batch, 2 * seconds)).repeat(rate // 2, axis=1)
+  notes = rng.integers(48, 84, (batch, 2 * seconds)).repeat(RATE // 2, axis=1)
   frequency = 440 * 2 ** ((notes - 69) / 12)
-  phase = np.cumsum(2 * np.pi * frequency / rate, axis=1)
+  phase = np.cumsum(2 * np.pi * frequency / RATE, axis=1)
   audio = 0.3 * np.sin(phase) + 0.2 * np.sin(3 * phase)
   return jnp.asarray(audio, jnp.float32)
 
@@ -132,7 +135,7 @@ class ExportTest(absltest.TestCase):
         lambda x: rng.normal(scale=0.2, size=x.shape).astype(np.float32),
         {'params': shapes['params']},
     )
-    cls.clips = list(np.asarray(melodies(1, 4, seconds=12, rate=24000)))
+    cls.clips = list(np.asarray(melodies(1, 4, seconds=12)))
 
   def test_part_holds_what_tokens_need(self):
     directory = self.enterContext(tempfile.TemporaryDirectory())
@@ -162,7 +165,7 @@ class ExportTest(absltest.TestCase):
     with self.assertRaisesRegex(
         ValueError, 'at least 1024 frames .* but hold 50. Give more audio'
     ):
-      clips = [self.clips[0][:48000]]
+      clips = [self.clips[0][:32000]]
       self.model.export(self.variables, directory, clips)
 
   def test_kmeans_finds_clusters(self):
@@ -170,7 +173,7 @@ class ExportTest(absltest.TestCase):
     corners = np.array([[0, 0], [100, 0], [0, 1]], np.float32)
     points = corners.repeat(500, axis=0)
     points = points + rng.normal(scale=1e-3, size=points.shape)
-    fitted = w2v_bert.fit_kmeans(points.astype(np.float32))
+    fitted = w2v_bert.fit_kmeans(points.astype(np.float32), 1024)
     np.testing.assert_allclose(fitted['mean'], [100 / 3, 1 / 3], rtol=1e-3)
     centroids = fitted['centroids'] * fitted['std'] + fitted['mean']
     distances = np.abs(centroids[:, None] - corners).max(-1)
