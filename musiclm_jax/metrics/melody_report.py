@@ -1,21 +1,20 @@
 """Measures melody embeddings: is a melody found whoever plays or hums it?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import itertools
 import os
+from typing import Any
 
 from jaxtyping import Float
-from musiclm_jax.data import datasets
 from musiclm_jax.data import renditions
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import mulan as mulan_metrics
 from musiclm_jax.metrics import report
-from musiclm_jax.models import mulan as mulan_model
+from musiclm_jax.models import layers
 from musiclm_jax.models import parts
 from musiclm_jax.models import quantizer
-from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import melody
 import numpy as np
-import tqdm
 
 CUTOFFS = (1, 5, 10)
 
@@ -23,21 +22,21 @@ Embeddings = Float[np.ndarray, 'phrases embed']
 
 
 def embed_kinds(
-    records: Sequence[Mapping], tokenizer: melody.Melody
+    records: Iterable[Mapping[str, Any]], tokenizer: melody.Melody
 ) -> dict[str, Embeddings]:
   """Embeds the middle of every phrase, in each kind of rendition.
 
   Args:
-    records: Of the dataset `melody_pairs`, with the same kinds each.
-    tokenizer: Embeds windows of 4 s.
+    records: Records of the dataset `melody_pairs`, with the same kinds each.
+    tokenizer: Embeds windows of audio.
 
   Returns:
     [phrases, embed] of length 1, by the kind; of several renditions of a kind,
     the first.
   """
-  length = round(base.MELODY.window_seconds * tokenizer.sample_rate)
+  length = round(tokenizer.window_seconds * tokenizer.sample_rate)
   found: dict[str, list[np.ndarray]] = {}
-  for record in tqdm.tqdm(records, 'embed', unit='phrase'):
+  for record in records:
     kinds = list(dict.fromkeys(record['kinds']))
     middle = renditions.middle(record)
     pieces = [
@@ -56,8 +55,8 @@ def retrieval_rows(
   """Finds phrases in one kind of rendition by those in another.
 
   Args:
-    embeddings: Of `embed_kinds`.
-    source: Says what they are of, in the rows.
+    embeddings: What `embed_kinds` returns.
+    source: Name of the embeddings in the rows.
 
   Returns:
     A row for each two kinds. The other phrases of a work are in the pool too,
@@ -79,37 +78,38 @@ def retrieval_rows(
 
 
 def quantize(embeddings: Embeddings, tokenizer: melody.Melody) -> Embeddings:
-  """Returns what the tokens of embeddings tell of them, scaled to length 1."""
+  """Returns the embeddings that tokens stand for, scaled to length 1."""
   tokens = tokenizer.quantize(embeddings[:, np.newaxis])[:, 0]
   restored = quantizer.dequantize(tokens, tokenizer.codebooks)
-  return np.asarray(mulan_model.normalize(restored))
+  return np.asarray(layers.normalize(restored))
 
 
 def evaluate(
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     split: str = 'test',
-    max_clips: int = report.MAX_CLIPS,
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[report.Row]:
   """Measures the part 'melody' on a split of the dataset `melody_pairs`.
 
   Args:
     data_dir: Folder of the dataset.
-    model_dir: With the part; None for the model in the package.
-    split: 'test' has works that it was not trained on.
-    max_clips: Phrases, evenly spread over the split.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on; 'test' has works that it was not trained on.
+    max_clips: Most phrases, evenly spread over the split.
 
   Returns:
-    Rows of `retrieval_rows`: of embeddings, and of their tokens.
+    Rows of `retrieval_rows` for embeddings, then for their tokens.
 
   Raises:
     NotFoundError: If the dataset or the part is missing.
   """
   directory = parts.embedded_model() if model_dir is None else model_dir
   tokenizer = melody.Melody.from_dir(directory)
-  dataset = datasets.open_dataset(renditions.NAME, data_dir, split)
-  indices = report.spread(len(dataset), max_clips)
-  embeddings = embed_kinds([dataset[int(i)] for i in indices], tokenizer)
+  phrases = held_out.read(
+      data_dir, split, max_clips, 'embed', name=renditions.NAME
+  )
+  embeddings = embed_kinds(phrases, tokenizer)
   quantized = {k: quantize(e, tokenizer) for k, e in embeddings.items()}
   return [
       *retrieval_rows(embeddings, 'embeddings'),

@@ -18,12 +18,12 @@ class AstConfig:
   Attributes:
     num_mels: Mel bands of the spectrogram.
     patch_size: Frames, and mel bands, of a patch.
-    stride: From one patch to the next; they overlap.
+    stride: Frames, and mel bands, from one patch to the next; they overlap.
     num_layers: Transformer layers.
     num_heads: Attention heads.
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
-    dropout_rate: Of what each layer adds to the residual stream.
+    dropout_rate: Dropout rate of the output of each layer.
   """
 
   num_mels: int = 128
@@ -49,12 +49,12 @@ class AstConfig:
 
 
 class Ast(nn.Module):
-  """An audio tower of attention between patches of the spectrogram.
+  """An audio tower that attends between patches of a spectrogram.
 
   Attributes:
     config: Sizes.
-    num_frames: Of every spectrogram it reads.
-    dtype: Of the arithmetic.
+    num_frames: Frames of each spectrogram.
+    dtype: Data type of the arithmetic.
   """
 
   config: AstConfig
@@ -97,7 +97,7 @@ class Ast(nn.Module):
   def __call__(
       self, log_mel: Float[Array, 'b t m'], deterministic: bool = True
   ) -> Float[Array, 'b d']:
-    """Returns [batch, embed_dim], the output at [CLS], the first position."""
+    """Returns the [batch, embed_dim] output at the first position, [CLS]."""
     patches = self.patches(log_mel[..., jnp.newaxis])
     batch, dim = patches.shape[0], patches.shape[-1]
     start = jnp.broadcast_to(self.start, (batch, 1, dim)).astype(self.dtype)

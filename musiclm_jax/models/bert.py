@@ -20,14 +20,14 @@ class BertConfig:
   """Sizes of a BERT encoder; BERT-base by default.
 
   Attributes:
-    vocab_size: Word pieces.
+    vocab_size: Number of word pieces.
     num_layers: Transformer layers.
     num_heads: Attention heads.
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
-    max_length: Longest text, in word pieces, its two ends included.
-    dropout_rate: Of what each layer adds to the residual stream.
-    pooling: What stands for a text: its first output ('cls') or the 'mean'.
+    max_length: Length of the longest text in word pieces, with both ends.
+    dropout_rate: Dropout rate of the output of each layer.
+    pooling: Output that represents a text: the first ('cls') or the 'mean'.
   """
 
   vocab_size: int = 30522
@@ -56,7 +56,7 @@ class BertLayer(nn.Module):
 
   Attributes:
     config: Sizes.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   config: BertConfig
@@ -90,14 +90,13 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-  """Reads word pieces, and pools what the last layer makes of them.
+  """Encodes word pieces and pools the outputs of the last layer.
 
-  Every text is of token type 0, so the embedding of that type is taken to be
-  part of the positions'.
+  Every text has token type 0, whose embedding is part of the positions.
 
   Attributes:
     config: Sizes.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   config: BertConfig
@@ -145,7 +144,7 @@ class Bert(nn.Module):
       return x[:, 0]
     mask = (ids != wordpiece.PADDING_ID)[..., jnp.newaxis]
     total = jnp.sum(jnp.where(mask, x, 0), axis=1, dtype=jnp.float32)
-    # A row of padding alone, as t5x evaluates, has no mean.
+    # Rows of padding alone, which t5x evaluates, have no mean.
     count = jnp.maximum(jnp.sum(mask, axis=1), 1)
     return (total / count).astype(x.dtype)
 

@@ -1,25 +1,25 @@
-"""Causal convolutions: of whole audio, or of a stream that comes in chunks."""
+"""Causal convolutions over whole audio, or over a stream in chunks."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
-# The collection of what a stream's chunks leave for the next. A module that is
-# applied with it mutable takes its input as the next chunk; without it, as a
-# whole. To begin with, all of it is 0: what whole audio is padded with.
+# The collection of the inputs that one chunk of a stream leaves for the next. A
+# module applied with it mutable takes its input for the next chunk, otherwise
+# for whole audio. It starts at 0, the padding of whole audio.
 STREAM = 'stream'
 
 
 class CausalConv(layers.Conv):
-  """A convolution over time whose outputs see no later input.
+  """A convolution over time whose outputs depend on no later input.
 
-  Output t sees the inputs up to (t + 1) * stride - 1, so that chunks of whole
-  strides give the outputs of the whole.
+  Output t depends on inputs up to (t + 1) * stride - 1, so that chunks of whole
+  strides give the same outputs as the whole.
   """
 
   @property
   def context(self) -> int:
-    """Inputs before its own stride that an output sees."""
+    """Inputs before its own stride that an output depends on."""
     [kernel], [stride], [dilation] = (
         self.kernel_size,
         self.strides or (1,),

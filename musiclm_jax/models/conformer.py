@@ -12,7 +12,7 @@ from musiclm_jax.models import layers
 def _local_init(
     rng: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, 'heads distances']:
-  """Returns biases that fall with distance, each head half as fast."""
+  """Returns biases that fall with distance, half as fast from head to head."""
   del rng
   slopes = 2.0 ** -jnp.arange(shape[0], dtype=dtype)
   distances = jnp.abs(jnp.arange(shape[1], dtype=dtype) - shape[1] // 2)
@@ -22,12 +22,12 @@ def _local_init(
 class RelativeBias(nn.Module):
   """A learned attention bias for each head and distance.
 
-  It starts local, as masked frames are guessed from their neighbors first: so
-  training leaves chance hundreds of steps earlier than from biases of 0.
+  It starts local, because masked frames are first predicted from their
+  neighbours: training leaves chance hundreds of steps earlier than from 0.
 
   Attributes:
     num_heads: Attention heads.
-    max_distance: Frames; farther ones share the bias of this distance.
+    max_distance: Distance in frames whose bias all greater ones share.
   """
 
   num_heads: int
@@ -55,8 +55,8 @@ class FeedForward(nn.Module):
   Attributes:
     features: Size of the last axis of input and output.
     mlp_dim: Size of the hidden layer.
-    dropout_rate: Of the hidden layer and the output.
-    dtype: Of the arithmetic.
+    dropout_rate: Dropout rate of the hidden layer and the output.
+    dtype: Data type of the arithmetic.
   """
 
   features: int
@@ -85,14 +85,14 @@ class FeedForward(nn.Module):
 class ConvModule(nn.Module):
   """A gated pointwise, a depthwise and a pointwise convolution.
 
-  Layer normalization stands in place of batch normalization (ours): it needs
-  no statistics across devices, and makes training and inference the same.
+  Layer normalization replaces batch normalization (ours): it needs no
+  statistics across devices and makes training and inference the same.
 
   Attributes:
     features: Size of the last axis of input and output.
     kernel_size: Frames that the depthwise convolution spans.
-    dropout_rate: Of the output.
-    dtype: Of the arithmetic.
+    dropout_rate: Dropout rate of the output.
+    dtype: Data type of the arithmetic.
   """
 
   features: int
@@ -134,7 +134,7 @@ class ConvModule(nn.Module):
 class ConformerBlock(nn.Module):
   """A Conformer block (arXiv 2005.08100, section 2).
 
-  The position reaches attention as a bias that the caller gives; the original
+  Attention learns of positions by a bias that the caller passes; the original
   adds sinusoids of the distance to the keys.
 
   Attributes:
@@ -142,8 +142,8 @@ class ConformerBlock(nn.Module):
     num_heads: Attention heads.
     kernel_size: Frames that the depthwise convolution spans.
     mlp_dim: Hidden size of the two perceptrons.
-    dropout_rate: Of every residual branch.
-    dtype: Of the arithmetic.
+    dropout_rate: Dropout rate of every residual branch.
+    dtype: Data type of the arithmetic.
   """
 
   features: int

@@ -1,4 +1,4 @@
-"""Discriminators of the codec's training (SoundStream, section III-D).
+"""Discriminators for training the codec (SoundStream, section III-D).
 
 Each returns logits per time step and the features of its inner layers.
 """
@@ -25,15 +25,17 @@ _GROUP_CHANNELS = 4  # Input channels of a group.
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-  """The numbers of the discriminators.
+  """Sizes of the discriminators.
 
   Attributes:
-    stft_channels: Of the STFT discriminator's first layer.
-    stft_window: In samples.
-    stft_hop: In samples.
-    wave_channels: Of a waveform discriminator's first layer; a multiple of 4.
-    wave_scales: Each waveform discriminator halves the rate of the one before.
-    dtype: Of the convolutions.
+    stft_channels: Channels of the STFT discriminator's first layer.
+    stft_window: Window of the STFT, in samples.
+    stft_hop: Hop of the STFT, in samples.
+    wave_channels: Channels of a waveform discriminator's first layer; a
+      multiple of 4.
+    wave_scales: Number of waveform discriminators, each at half the sample rate
+      of the one before.
+    dtype: Data type of the convolutions.
   """
 
   stft_channels: int = 32
@@ -50,8 +52,8 @@ class StftBlock(nn.Module):
   Attributes:
     in_features: Channels of the input.
     features: Channels of the output.
-    strides: In time and in frequency.
-    dtype: Of the convolutions.
+    strides: Strides in time and in frequency.
+    dtype: Data type of the convolutions.
   """
 
   in_features: int
@@ -69,7 +71,7 @@ class StftBlock(nn.Module):
         self.features,
         kernel,
         strides=self.strides,
-        # As in the codec: six blocks in a row would make logits of any size.
+        # As in the codec; else logits of six blocks would start at any size.
         kernel_init=nn.initializers.zeros,
         dtype=self.dtype,
     )
@@ -90,7 +92,7 @@ class StftDiscriminator(nn.Module):
   """Judges the complex spectrogram, its two parts as channels.
 
   Attributes:
-    config: Of the discriminators.
+    config: Sizes of the discriminators.
   """
 
   config: DiscriminatorConfig
@@ -112,8 +114,8 @@ class StftDiscriminator(nn.Module):
 
   def __call__(self, audio: Float[Array, 'batch samples']) -> Judgement:
     spectrum = dsp.stft(audio, self.config.stft_window, self.config.stft_hop)
-    # Without the bin of half the sample rate, the rest halves evenly. Scaled so
-    # that noise is as loud in its spectrum as in its samples.
+    # Without the bin at half the sample rate, the others halve evenly. The
+    # scale makes noise as loud in its spectrum as in its samples.
     spectrum = spectrum[..., :-1] / (0.375 * self.config.stft_window) ** 0.5
     x = self.first(jnp.stack([spectrum.real, spectrum.imag], axis=-1))
     features = [x]
@@ -133,7 +135,7 @@ class GroupedConv(nn.Module):
   Attributes:
     in_features: Channels of the input.
     features: Channels of the output.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   in_features: int
@@ -154,7 +156,7 @@ class GroupedConv(nn.Module):
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
     num_groups = self.in_features // _GROUP_CHANNELS
     steps = -(-x.shape[1] // _WAVE_STRIDE)
-    # Patches are of whole strides; the kernel is 0 in what they have too much.
+    # Patches consist of whole strides; the kernel is padded with 0 to them.
     taps = -(-_WAVE_KERNEL // _WAVE_STRIDE)
     before = ((steps - 1) * _WAVE_STRIDE + _WAVE_KERNEL - x.shape[1]) // 2
     after = (steps + taps - 1) * _WAVE_STRIDE - x.shape[1] - before
@@ -174,7 +176,7 @@ class WaveDiscriminator(nn.Module):
   """Judges the waveform by strided, grouped convolutions (MelGAN).
 
   Attributes:
-    config: Of the discriminators.
+    config: Sizes of the discriminators.
   """
 
   config: DiscriminatorConfig
@@ -204,7 +206,7 @@ class Discriminators(nn.Module):
   """One STFT discriminator, and waveform discriminators at falling rates.
 
   Attributes:
-    config: Of the discriminators.
+    config: Sizes of the discriminators.
   """
 
   config: DiscriminatorConfig

@@ -1,4 +1,4 @@
-"""The layer of transformers that read spectrograms."""
+"""The layer of the transformers that encode spectrograms."""
 
 from flax import linen as nn
 import jax
@@ -16,8 +16,8 @@ class EncoderLayer(nn.Module):
     mlp_dim: Width of the feed-forward layer.
     num_heads: Attention heads.
     head_dim: Size of a head; features // num_heads if None.
-    dropout_rate: Of what is added to the residual stream.
-    dtype: Of the arithmetic.
+    dropout_rate: Dropout rate of the output of each sublayer.
+    dtype: Data type of the arithmetic.
   """
 
   features: int

@@ -1,8 +1,9 @@
 """Reads and writes BERT checkpoints of Hugging Face, without torch.
 
 Such a checkpoint is a folder: config.json, model.safetensors and vocab.txt (or
-tokenizer.json). BERT, DistilBERT and ELECTRA compute alike, as do the many
-models that are trained from them. To start a small text tower from a big model:
+tokenizer.json). BERT, DistilBERT and ELECTRA have the same architecture, as do
+the many models that are fine-tuned from them. To start a small text tower from
+a big model:
 
   hf_bert.shrink('all-MiniLM-L6-v2', 'text_init', texts=captions,
                  num_layers=4, vocab_size=6144)
@@ -33,7 +34,7 @@ _TOKENS = 'embeddings.word_embeddings.weight'
 _POSITIONS = 'embeddings.position_embeddings.weight'
 _TYPES = 'embeddings.token_type_embeddings.weight'
 _KINDS = ('weight', 'bias')
-# Modules of a layer: our path and theirs.
+# The path of each module of a layer, and its name in a checkpoint.
 _LAYER = {
     'attention/query': 'attention.self.query',
     'attention/key': 'attention.self.key',
@@ -44,7 +45,7 @@ _LAYER = {
     'mlp_out': 'output.dense',
     'mlp_norm': 'output.LayerNorm',
 }
-# Our name of a size, and theirs.
+# The name of each size, and its name in a checkpoint.
 _SIZES = {
     'vocab_size': 'vocab_size',
     'num_layers': 'num_hidden_layers',
@@ -54,16 +55,14 @@ _SIZES = {
     'max_length': 'max_position_embeddings',
     'dropout_rate': 'hidden_dropout_prob',
 }
-# What our module computes; a checkpoint must ask for the same.
+# Settings of `bert.Bert`, which a checkpoint must have.
 _REQUIRED = {
     'hidden_act': 'gelu',
     'layer_norm_eps': 1e-12,
     'position_embedding_type': 'absolute',
 }
-
-
 MODEL_TYPES = ('bert', 'distilbert', 'electra')
-# What DistilBERT calls otherwise: keys of the config, and parts of names.
+# Names that differ in DistilBERT: keys of the config, and parts of tensors.
 _DISTILBERT_KEYS = {
     'n_layers': 'num_hidden_layers',
     'n_heads': 'num_attention_heads',
@@ -83,7 +82,7 @@ _DISTILBERT_NAMES = {
     'ffn.lin2': 'output.dense',
     'output_layer_norm': 'output.LayerNorm',
 }
-# Checkpoints that were converted from TensorFlow.
+# Names in checkpoints that were converted from TensorFlow.
 _TENSORFLOW_NAMES = {
     'LayerNorm.gamma': 'LayerNorm.weight',
     'LayerNorm.beta': 'LayerNorm.bias',
@@ -91,7 +90,7 @@ _TENSORFLOW_NAMES = {
 
 
 def _names(num_layers: int) -> dict[str, str]:
-  """Returns our '/'-joined path of each norm and dense layer -> theirs."""
+  """Returns the name in a checkpoint of each norm and dense layer's path."""
   names = {'norm': 'embeddings.LayerNorm'}
   for i in range(num_layers):
     for ours, theirs in _LAYER.items():
@@ -100,7 +99,7 @@ def _names(num_layers: int) -> dict[str, str]:
 
 
 def _read_config(path: pathlib.Path) -> bert.BertConfig:
-  """Returns the sizes that config.json gives."""
+  """Reads the sizes in config.json."""
   given = files.read_json(
       path / 'config.json', 'the config of a BERT', needs_seal=False
   )
@@ -108,12 +107,12 @@ def _read_config(path: pathlib.Path) -> bert.BertConfig:
   if model_type not in MODEL_TYPES:
     raise errors.UserError(
         f"{path / 'config.json'} must have a model_type of {MODEL_TYPES}, but"
-        f' has {model_type!r}, which splits words or attends in another way.'
+        f' has {model_type!r}, which has another tokenizer or architecture.'
         ' Choose a checkpoint of these.'
     )
   if model_type == 'distilbert':
     given = {_DISTILBERT_KEYS.get(k, k): value for k, value in given.items()}
-  # A smaller table would be followed by a projection (ELECTRA's small models).
+  # ELECTRA's small models have a smaller table and a projection.
   required = _REQUIRED | {'embedding_size': given['hidden_size']}
   for key, value in required.items():
     if given.get(key, value) != value:
@@ -157,7 +156,7 @@ def _read_vocab(path: pathlib.Path) -> list[str]:
 
 
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Returns float32 tensors, by the names that BertModel has given them."""
+  """Reads float32 tensors by their names in transformers' BertModel."""
   tensors = {}
   path = path / 'model.safetensors'
   files.check_plain(path, 'the tensors of a BERT', parts.MAX_BYTES)
@@ -180,16 +179,16 @@ def load_hf_bert(
   """Reads a checkpoint of the BERT family.
 
   Args:
-    path: Of its folder.
-    num_layers: How many layers to keep, from the first; all by default.
-    max_length: How many positions to keep; all by default.
+    path: Folder of the checkpoint.
+    num_layers: Number of layers to keep, from the first; all by default.
+    max_length: Number of positions to keep; all by default.
 
   Returns:
     The sizes, the 'params' of `bert.Bert`, and the word piece of each id.
 
   Raises:
     NotFoundError: If the folder lacks a file.
-    UserError: If the checkpoint is not what `bert.Bert` computes.
+    UserError: If the checkpoint has another architecture than `bert.Bert`.
   """
   path = pathlib.Path(path)
   for name in ('config.json', 'model.safetensors'):
@@ -225,7 +224,7 @@ def load_hf_bert(
   }
   for ours, theirs in names.items():
     weight, bias = tensors[f'{theirs}.weight'], tensors[f'{theirs}.bias']
-    # Torch keeps matrices as [out, in]; the scale of a norm is a vector.
+    # Torch stores matrices as [out, in]; the scale of a norm is a vector.
     flat[f'{ours}/kernel' if weight.ndim == 2 else f'{ours}/scale'] = weight.T
     flat[f'{ours}/bias'] = bias
   vocab = _read_vocab(path)
@@ -246,7 +245,7 @@ def save_hf_bert(
   tensors = {
       _TOKENS: flat['tokens/embedding'][: config.vocab_size],
       _POSITIONS: flat['positions'],
-      # Part of the positions already.
+      # These are part of the positions.
       _TYPES: np.zeros((2, config.embed_dim), np.float32),
   }
   for ours, theirs in _names(config.num_layers).items():
@@ -279,17 +278,17 @@ def _pad_rows(table: np.ndarray, rows: int) -> np.ndarray:
 def prune_vocab(
     params: Params, vocab: Sequence[str], texts: Iterable[str], size: int
 ) -> tuple[dict[str, Any], list[str]]:
-  """Keeps the word pieces that matter; `texts` are encoded as before.
+  """Makes the vocabulary smaller; `texts` are encoded as before.
 
-  Kept are the special pieces, those that are one ASCII character, and those
-  that `texts` have; and then, up to `size`, the first of the others, which in
-  BERT's vocabularies are the most frequent.
+  Special pieces, single ASCII characters and the pieces of `texts` are kept,
+  then others up to `size` in their order, which in BERT's vocabularies is by
+  frequency.
 
   Args:
-    params: Of `bert.Bert`.
+    params: Parameters of `bert.Bert`.
     vocab: The word piece of each id.
-    texts: What must be encoded as before.
-    size: Of the new vocabulary; larger if what must be kept is more.
+    texts: Texts whose encoding must not change.
+    size: Size of the new vocabulary; larger if more pieces must be kept.
 
   Returns:
     The new params and vocabulary.
@@ -324,22 +323,20 @@ def shrink(
     texts: Iterable[str],
     num_layers: int,
     vocab_size: int,
-    max_length: int | None = None,
 ) -> bert.BertConfig:
   """Writes a checkpoint with the first layers and fewer word pieces.
 
   Args:
     source: Folder of a checkpoint of the BERT family.
-    destination: Folder to write, in bfloat16.
-    texts: As in `prune_vocab`.
-    num_layers: How many layers to keep.
-    vocab_size: Word pieces to keep.
-    max_length: Positions to keep; all by default.
+    destination: Folder to write in bfloat16.
+    texts: See `prune_vocab`.
+    num_layers: Number of layers to keep.
+    vocab_size: Number of word pieces to keep.
 
   Returns:
-    The sizes of what was written.
+    The sizes of the new checkpoint.
   """
-  config, params, vocab = load_hf_bert(source, num_layers, max_length)
+  config, params, vocab = load_hf_bert(source, num_layers)
   params, vocab = prune_vocab(params, vocab, texts, vocab_size)
   config = dataclasses.replace(config, vocab_size=len(vocab))
   save_hf_bert(destination, config, params, vocab)

@@ -1,4 +1,4 @@
-"""K-means: greedy k-means++ starts, then Lloyd's iterations, jitted."""
+"""K-means: greedy k-means++ starts, then Lloyd's iterations, compiled."""
 
 import functools
 import math
@@ -9,10 +9,11 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
 import numpy as np
 
-# Points whose distances to all centroids are in memory at one time.
+# Points whose distances to all centroids are in memory at once.
 _BLOCK = 16384
 # Iterations end once one lowers the inertia by less than this share.
 _TOLERANCE = 1e-4
+MAX_ITERATIONS = 50
 
 
 def nearest(
@@ -46,12 +47,11 @@ def _spread_starts(
 ) -> Float[Array, 'c d']:
   """Draws starts by greedy k-means++ (Arthur and Vassilvitskii, 2007).
 
-  Each is the best of a few points drawn by their squared distance to the starts
-  before. Plain k-means++, which draws one, ends 2% worse after all iterations.
+  Each start is the best of a few points, drawn with probabilities proportional
+  to their squared distance from the starts before. Plain k-means++ draws one,
+  and its result is 2% worse after all iterations.
 
-  Once every point is a start, e.g. where points are fewer than codes, all
-  distances are 0 and the draw falls on some point: a repeated start, which
-  `nearest` never picks.
+  With fewer points than codes, starts repeat: `nearest` never picks those.
   """
   num_trials = 2 + int(math.log(num_codes))
   norms = jnp.sum(jnp.square(points), axis=-1)
@@ -65,7 +65,7 @@ def _spread_starts(
     sums = jnp.cumsum(distances)
     levels = jax.random.uniform(step_key, (num_trials,)) * sums[-1]
     drawn = jnp.searchsorted(sums, levels)
-    drawn = jnp.minimum(drawn, points.shape[0] - 1)  # Of sums that are rounded.
+    drawn = jnp.minimum(drawn, points.shape[0] - 1)  # Sums are rounded.
     candidates = jnp.minimum(distances, distances_to(points[drawn]))
     best = jnp.argmin(jnp.sum(candidates, axis=1))
     index = drawn[best]
@@ -86,7 +86,7 @@ def cluster(
     key: Array,
     num_iterations: int | Int[Array, ''],
 ) -> Float[Array, 'c d']:
-  """`kmeans` for use inside a jitted function: a key instead of a seed."""
+  """`kmeans` for use in a compiled function, with a key for a seed."""
   points = points.astype(jnp.float32)
 
   def iterate(state):
@@ -117,16 +117,16 @@ def kmeans(
     points: Float[Array | np.ndarray, 'n d'],
     num_codes: int,
     seed: int = 0,
-    num_iterations: int = 50,
+    num_iterations: int = MAX_ITERATIONS,
 ) -> Float[Array, 'c d']:
   """Clusters points.
 
   Args:
-    points: [n, d] floats; may be fewer than `num_codes`, which leaves codes
-      that repeat a point.
-    num_codes: Clusters to find.
-    seed: Of the starts.
-    num_iterations: Of Lloyd's algorithm, at most: it ends once it settles.
+    points: [n, d] floats; if fewer than `num_codes`, centroids repeat.
+    num_codes: Number of clusters.
+    seed: Seed of the starts.
+    num_iterations: Most iterations of Lloyd's algorithm, which ends once it
+      settles.
 
   Returns:
     [num_codes, d] float32 centroids.

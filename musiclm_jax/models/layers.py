@@ -1,6 +1,6 @@
 """Layers shared by every model, with a logical axis name on each parameter.
 
-Parameters are float32; `dtype` is what the arithmetic runs in.
+Parameters are float32; `dtype` is the type of the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import products
 
-DENSE = 'dense'  # What policies of rematerialization call products by.
+DENSE = 'dense'  # Name of products in policies of rematerialization.
 
 default_kernel_init = nn.initializers.variance_scaling(
     1.0, 'fan_in', 'truncated_normal'
@@ -22,15 +22,14 @@ default_kernel_init = nn.initializers.variance_scaling(
 
 
 class Dense(nn.Module):
-  """A matrix product over the last axis, and a bias.
+  """A matrix product over the last axis, plus a bias.
 
   Attributes:
     in_features: Size of the last axis of the input.
     features: Size of the last axis of the output.
     axes: Logical names of the two, e.g. ('embed', 'mlp').
     use_bias: Whether to add a bias.
-    dtype: Of the arithmetic.
-    kernel_init: Initializer of the kernel.
+    dtype: Data type of the arithmetic.
   """
 
   in_features: int
@@ -38,12 +37,11 @@ class Dense(nn.Module):
   axes: tuple[str, str]
   use_bias: bool = True
   dtype: DTypeLike = jnp.float32
-  kernel_init: nn.initializers.Initializer = default_kernel_init
 
   def setup(self):
     self.kernel = partitioning.param_with_axes(
         'kernel',
-        self.kernel_init,
+        default_kernel_init,
         (self.in_features, self.features),
         axes=self.axes,
     )
@@ -63,9 +61,9 @@ class Embed(nn.Module):
   """A table of embeddings.
 
   Attributes:
-    num_embeddings: Rows of the table.
-    features: Size of a row.
-    dtype: Of the output.
+    num_embeddings: Number of embeddings.
+    features: Size of an embedding.
+    dtype: Data type of the output.
   """
 
   num_embeddings: int
@@ -81,7 +79,7 @@ class Embed(nn.Module):
     )
 
   def __call__(self, ids: Array) -> Float[Array, '... d']:
-    # Its gradient is added up in float32.
+    # Cast after the lookup, so that gradients are summed in float32.
     return self.embedding[ids].astype(self.dtype)
 
 
@@ -91,30 +89,27 @@ class LayerNorm(nn.Module):
   Attributes:
     features: Size of the last axis.
     epsilon: Added to the variance.
-    use_bias: Whether to add a bias.
-    dtype: Of the output.
+    dtype: Data type of the output.
   """
 
   features: int
   epsilon: float = 1e-6
-  use_bias: bool = True
   dtype: DTypeLike = jnp.float32
 
   def setup(self):
     self.scale = partitioning.param_with_axes(
         'scale', nn.initializers.ones, (self.features,), axes=('embed',)
     )
-    if self.use_bias:
-      self.bias = partitioning.param_with_axes(
-          'bias', nn.initializers.zeros, (self.features,), axes=('embed',)
-      )
+    self.bias = partitioning.param_with_axes(
+        'bias', nn.initializers.zeros, (self.features,), axes=('embed',)
+    )
 
   def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
     x = x.astype(jnp.float32)
     mean = jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
     y = (x - mean) * jax.lax.rsqrt(variance + self.epsilon) * self.scale
-    return (y + self.bias if self.use_bias else y).astype(self.dtype)
+    return (y + self.bias).astype(self.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -122,12 +117,10 @@ class RMSNorm(nn.Module):
 
   Attributes:
     features: Size of the last axis.
-    epsilon: Added to the mean square.
-    dtype: Of the output.
+    dtype: Data type of the output.
   """
 
   features: int
-  epsilon: float = 1e-6
   dtype: DTypeLike = jnp.float32
 
   def setup(self):
@@ -138,7 +131,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
     x = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    y = x * jax.lax.rsqrt(mean_square + self.epsilon) * self.scale
+    y = x * jax.lax.rsqrt(mean_square + 1e-6) * self.scale
     return y.astype(self.dtype)
 
 
@@ -148,14 +141,14 @@ class Conv(nn.Module):
   Attributes:
     in_features: Channels of the input.
     features: Channels of the output.
-    kernel_size: One number per spatial axis.
-    strides: Likewise; all 1 if None.
-    dilation: Likewise; all 1 if None.
+    kernel_size: Size of the kernel along each spatial axis.
+    strides: Stride along each spatial axis; 1 if None.
+    dilation: Dilation along each spatial axis; 1 if None.
     padding: As in `jax.lax.conv_general_dilated`.
     groups: Channel groups; `in_features` for a depthwise convolution.
     use_bias: Whether to add a bias.
-    kernel_init: Of the kernel.
-    dtype: Of the arithmetic.
+    kernel_init: Initializer of the kernel.
+    dtype: Data type of the arithmetic.
   """
 
   in_features: int
@@ -191,7 +184,7 @@ class Conv(nn.Module):
   def convolve(
       self, x: Float[Array, 'b *s i'], padding: str | Sequence[tuple[int, int]]
   ) -> Float[Array, 'b *t o']:
-    """Applies the convolution with this padding instead of its own."""
+    """Applies the convolution with other padding than the attribute."""
     ones = (1,) * len(self.kernel_size)
     spatial = 'HW'[: len(self.kernel_size)]
     y = jax.lax.conv_general_dilated(
@@ -206,13 +199,20 @@ class Conv(nn.Module):
     return y + self.bias.astype(self.dtype) if self.use_bias else y
 
 
+def normalize(x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
+  """Scales vectors to length 1, in float32; those of length 0 stay."""
+  x = x.astype(jnp.float32)
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(square + 1e-12)
+
+
 class GatedMlp(nn.Module):
   """A feed-forward network with a gated GELU (arXiv 2002.05202), no biases.
 
   Attributes:
     features: Size of the last axis of input and output.
     hidden: Size of the hidden layer.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   features: int
@@ -230,7 +230,7 @@ class GatedMlp(nn.Module):
     self.down = dense(self.hidden, self.features, ('mlp', 'embed'))
 
   def __call__(self, x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
-    # In float32, as CPUs round after every operation on bfloat16.
+    # In float32, because CPUs round after every bfloat16 operation.
     gate, up = (y(x).astype(jnp.float32) for y in (self.gate, self.up))
     return self.down(nn.gelu(gate) * up)
 
@@ -242,7 +242,7 @@ class Attention(nn.Module):
     features: Size of the last axis of input and output.
     num_heads: Attention heads.
     head_dim: Size of a head; features // num_heads if None.
-    dtype: Of the arithmetic; the softmax is float32.
+    dtype: Data type of the arithmetic; the softmax is float32.
   """
 
   features: int

@@ -1,4 +1,4 @@
-"""Melody embeddings (MusicLM, section 4.5): what is sung, not by whom."""
+"""Embeddings of melodies, whoever plays or sings them (MusicLM 4.5)."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,12 +20,12 @@ import numpy as np
 
 NAME = 'melody'
 SAMPLE_RATE = 16000
-# 64 and 20 ms, and the range of voices and their first harmonics: pitch shows.
+# 64 and 20 ms, and the range of voices and their first harmonics, so that the
+# spectrogram resolves pitches.
 _MEL_WINDOW, _MEL_HOP = 1024, 320
 _MIN_HZ, _MAX_HZ = 60.0, 5000.0
-_NEIGHBORS = 1 / 8  # Of all bands: those that one is compared to.
-_WINDOWS_PER_CALL = 8
-_TOLERANCE = SAMPLE_RATE // 1000  # Samples that a last window may lack.
+_NEIGHBORS = 1 / 8  # Share of the bands that one is compared to.
+_TOLERANCE = SAMPLE_RATE // 1000  # Samples that the last window may lack.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +34,20 @@ class MelodyConfig:
 
   Attributes:
     num_mels: Mel bands of the spectrogram.
-    frames_per_patch: Frames of 20 ms that are one position.
+    frames_per_patch: Frames of 20 ms in one position of the transformer.
     num_layers: Transformer layers.
     num_heads: Attention heads.
     head_dim: Size of a head (ours: the paper's 512 is no multiple of 6).
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
-    melody_dim: Of an embedding.
-    num_segments: Parts of a window that are averaged before they are joined, so
-      that what comes when is not lost, but it may come a little late (ours).
-    dropout_rate: Of what each layer adds to the residual stream.
+    melody_dim: Width of an embedding.
+    num_segments: Segments of a window, each averaged before they are joined:
+      the embedding keeps the order of notes, but allows small delays (ours).
+    dropout_rate: Dropout rate of the output of each layer.
     num_quantizers: Tokens of an embedding.
-    codebook_size: Codes of each.
-    window_seconds: Audio that one embedding stands for.
-    dtype: Of the arithmetic; parameters are float32.
+    codebook_size: Codes of each quantizer.
+    window_seconds: Length of the audio that one embedding describes.
+    dtype: Data type of the arithmetic; parameters are float32.
   """
 
   num_mels: int = 128
@@ -100,10 +100,10 @@ def feature_lengths(config: MelodyConfig) -> dict[str, int]:
 def spectrogram(
     audio: Float[Array, 'b samples'], num_mels: int
 ) -> Float[Array, 'b t m']:
-  """Returns how far log-mel bands stand out of their neighbours.
+  """Returns how far log-mel bands rise above the mean of their neighbours.
 
-  So neither loudness shows, nor what colours a sound smoothly: an instrument, a
-  vowel, a room (ours). Each window has a mean square of 1, but silence is 0.
+  This removes loudness and smooth colouring by an instrument, a vowel or a room
+  (ours). The mean square of each window is 1; silence is 0.
   """
   log_mel = dsp.log_mel(
       audio,
@@ -184,14 +184,14 @@ class MelodyNet(nn.Module):
       x = layer(x, deterministic)
     segments = self.norm(x).reshape(x.shape[0], c.num_segments, -1, c.embed_dim)
     joined = jnp.mean(segments, axis=2).reshape(x.shape[0], -1)
-    return mulan.normalize(self.projection(joined))
+    return layers.normalize(self.projection(joined))
 
 
 class Embedder:
   """Embeds audio of any length.
 
-  The network is compiled for one shape when it is first used, so that no
-  embedding depends on what else is in its batch.
+  The network is compiled for one shape when it is first used, so that an
+  embedding does not depend on the rest of its batch.
 
   Attributes:
     config: Sizes.
@@ -202,10 +202,10 @@ class Embedder:
 
     Args:
       config: Sizes.
-      params: Of `MelodyNet`.
+      params: Parameters of `MelodyNet`.
 
     Raises:
-      UserError: If they are not of these sizes.
+      UserError: If the parameters do not fit the config.
     """
     self.config = config
     module = MelodyNet(config)
@@ -232,13 +232,7 @@ class Embedder:
       [batch, windows, melody_dim] of length 1; see `cut_windows`.
     """
     windows = cut_windows(audio, self.config.window_samples)
-    flat = windows.reshape(-1, windows.shape[-1])
-    embeddings = []
-    for start in range(0, len(flat), _WINDOWS_PER_CALL):
-      chunk = flat[start : start + _WINDOWS_PER_CALL]
-      padded = np.pad(chunk, ((0, _WINDOWS_PER_CALL - len(chunk)), (0, 0)))
-      embeddings.append(np.asarray(self._embed(padded))[: len(chunk)])
-    return np.concatenate(embeddings).reshape(*windows.shape[:2], -1)
+    return mulan.embed_windows(self._embed, windows)
 
 
 def cut_windows(
@@ -251,8 +245,8 @@ def cut_windows(
     window_samples: Length of a window.
 
   Returns:
-    [batch, windows, window_samples], of the windows that fit; one that lacks a
-    millisecond does. A clip shorter than one is padded with silence to one.
+    [batch, windows, window_samples], the windows that fit, of which the last
+    may lack a millisecond. Shorter clips are padded with silence to one window.
   """
   padded = np.pad(audio, ((0, 0), (0, _TOLERANCE)))
   return mulan.cut_windows(padded, window_samples)

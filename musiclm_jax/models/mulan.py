@@ -1,6 +1,6 @@
-"""MuLan (arXiv 2208.12415): audio and text in one space."""
+"""MuLan (arXiv 2208.12415): embeds audio and text in one space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -21,9 +21,9 @@ from musiclm_jax.models import wordpiece
 import numpy as np
 
 SAMPLE_RATE = 16000
-STRIDE_SECONDS = 1  # From one window of a long clip to the next (section 3.1).
+STRIDE_SECONDS = 1  # From one window of a clip to the next (section 3.1).
 _MEL_WINDOW, _MEL_HOP = 400, 160  # 25 and 10 ms.
-# Rough moments of the log-mel of music, so that towers see unit variance.
+# Rough moments of the log-mel of music, to give towers unit variance.
 _LOG_MEL_MEAN, _LOG_MEL_STD = -3.0, 4.0
 _WINDOWS_PER_CALL = 8
 
@@ -35,18 +35,19 @@ class MuLanConfig:
   """Sizes of MuLan.
 
   Attributes:
-    audio: Sizes of the audio tower; their class says which one it is.
+    audio: Sizes of the audio tower; their class decides its architecture.
     text: Sizes of the text tower.
-    embed_dim: Of the space the two share.
+    embed_dim: Width of the shared space.
     num_quantizers: Tokens of an embedding.
-    codebook_size: Codes of each.
-    window_seconds: Audio that one embedding stands for.
-    initial_temperature: Of the contrastive loss; it is learned.
-    num_time_masks: SpecAugment: spans of frames hidden from the audio tower.
+    codebook_size: Codes of each quantizer.
+    window_seconds: Length of the audio that one embedding describes.
+    initial_temperature: First temperature of the contrastive loss, which is
+      learned.
+    num_time_masks: Spans of frames that SpecAugment masks in training.
     max_time_mask: Longest such span, in frames.
-    num_mel_masks: Spans of mel bands hidden likewise.
+    num_mel_masks: Spans of mel bands that SpecAugment masks in training.
     max_mel_mask: Longest such span, in bands.
-    dtype: Of the arithmetic; parameters are float32.
+    dtype: Data type of the arithmetic; parameters are float32.
   """
 
   audio: resnet.ResNetConfig | ast.AstConfig = resnet.ResNetConfig()
@@ -169,16 +170,18 @@ class MuLan(nn.Module):
     log_mel = (log_mel - _LOG_MEL_MEAN) / _LOG_MEL_STD
     if not deterministic:
       log_mel = spec_augment(self.make_rng('dropout'), log_mel, self.config)
-    return normalize(self.audio_projection(self.audio(log_mel, deterministic)))
+    embedding = self.audio_projection(self.audio(log_mel, deterministic))
+    return layers.normalize(embedding)
 
   def embed_text(
       self, text_ids: Int[Array, 'b l'], deterministic: bool = True
   ) -> Float[Array, 'b d']:
     """Embeds [batch, length] word pieces as [batch, embed_dim] of length 1."""
-    return normalize(self.text_projection(self.text(text_ids, deterministic)))
+    embedding = self.text_projection(self.text(text_ids, deterministic))
+    return layers.normalize(embedding)
 
   def temperature(self) -> Float[Array, '']:
-    # As in CLIP, a floor keeps the logits of training in bounds.
+    # A floor bounds the logits of training, as in CLIP.
     return jnp.maximum(jnp.exp(self.log_temperature), 0.01)
 
   def __call__(
@@ -195,18 +198,11 @@ class MuLan(nn.Module):
     )
 
 
-def normalize(x: Array) -> Array:
-  """Scales [..., embed] vectors to length 1, in float32."""
-  x = x.astype(jnp.float32)
-  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(square + 1e-12)
-
-
 class Embedder:
   """Embeds audio of any length, and texts.
 
   Each tower is compiled when it is first used, for one shape of audio and a few
-  lengths of text, so that no embedding depends on what else is in its batch.
+  lengths of text, so that embeddings do not depend on the rest of their batch.
 
   Attributes:
     config: Sizes.
@@ -223,7 +219,7 @@ class Embedder:
 
     Args:
       config: Sizes.
-      params: Of `MuLan`.
+      params: Parameters of `MuLan`.
       vocab: The word piece of each id.
     """
     self.config = config
@@ -235,7 +231,7 @@ class Embedder:
 
     Args:
       tower: 'audio' or 'text'.
-      example: Of its inputs.
+      example: An input of the right shape.
     """
     module, method = MuLan(self.config), f'embed_{tower}'
     init = functools.partial(module.init, method=method)
@@ -264,18 +260,10 @@ class Embedder:
       audio: [batch, samples] at 16 kHz, in [-1, 1].
 
     Returns:
-      [batch, windows, embed_dim] of length 1; one for each second at which a
-      window starts that ends within the clip, or one for a shorter clip, padded
-      with silence.
+      [batch, windows, embed_dim] of length 1; see `cut_windows`.
     """
     windows = cut_windows(audio, self.config.window_samples)
-    flat = windows.reshape(-1, windows.shape[-1])
-    embeddings = []
-    for start in range(0, len(flat), _WINDOWS_PER_CALL):
-      chunk = flat[start : start + _WINDOWS_PER_CALL]
-      padded = np.pad(chunk, ((0, _WINDOWS_PER_CALL - len(chunk)), (0, 0)))
-      embeddings.append(np.asarray(self._embed_audio(padded))[: len(chunk)])
-    return np.concatenate(embeddings).reshape(*windows.shape[:2], -1)
+    return embed_windows(self._embed_audio, windows)
 
   def text(
       self, texts: Sequence[str], truncate: bool
@@ -283,9 +271,8 @@ class Embedder:
     """Embeds texts.
 
     Args:
-      texts: A batch of them.
-      truncate: Whether a text that is too long loses its end; else it is an
-        error.
+      texts: A batch of texts.
+      truncate: Whether to cut a text that is too long, rather than raise.
 
     Returns:
       [batch, embed_dim] of length 1.
@@ -302,7 +289,7 @@ class Embedder:
     ids = self.wordpiece.encode(texts, max_length, truncate)
     rows = []
     for row in ids:
-      # The next power of two: few shapes to compile.
+      # Padded to a power of two, so that few shapes are compiled.
       length = 1 << max(4, int(np.count_nonzero(row) - 1).bit_length())
       rows.append(self._embed_text(row[np.newaxis, :length]))
     return np.concatenate(jax.device_get(rows))
@@ -311,11 +298,34 @@ class Embedder:
 def cut_windows(
     audio: Float[np.ndarray, 'batch samples'], window_samples: int
 ) -> Float[np.ndarray, 'batch windows window']:
-  """Cuts clips into windows, one second apart; pads those shorter than one."""
+  """Cuts clips into windows, one second apart.
+
+  Args:
+    audio: [batch, samples] at 16 kHz.
+    window_samples: Length of a window.
+
+  Returns:
+    [batch, windows, window_samples], the windows that end in the clip. Shorter
+    clips are padded with silence to one window.
+  """
   missing = max(0, window_samples - audio.shape[1])
   audio = np.pad(np.asarray(audio, np.float32), ((0, 0), (0, missing)))
   windows = np.lib.stride_tricks.sliding_window_view(audio, window_samples, 1)
   return windows[:, :: STRIDE_SECONDS * SAMPLE_RATE]
+
+
+def embed_windows(
+    embed: Callable[[np.ndarray], Array],
+    windows: Float[np.ndarray, 'batch windows window'],
+) -> Float[np.ndarray, 'batch windows d']:
+  """Embeds windows, `_WINDOWS_PER_CALL` in each call of `embed`."""
+  flat = windows.reshape(-1, windows.shape[-1])
+  embeddings = []
+  for start in range(0, len(flat), _WINDOWS_PER_CALL):
+    chunk = flat[start : start + _WINDOWS_PER_CALL]
+    padded = np.pad(chunk, ((0, _WINDOWS_PER_CALL - len(chunk)), (0, 0)))
+    embeddings.append(np.asarray(embed(padded))[: len(chunk)])
+  return np.concatenate(embeddings).reshape(*windows.shape[:2], -1)
 
 
 def pool_windows(

@@ -1,9 +1,9 @@
 """Reads and writes the trained parts of a model: safetensors beside JSON.
 
-A model is a folder. Each part of it (soundstream, w2v_bert, mulan, semantic,
-coarse, fine) is `<part>.safetensors`, its variables, and `<part>.json`, its
-config, the sha256 of its variables, the hashes of the parts it was trained on
-(its lineage), and a hash of all that, which those of older versions lack.
+A model is a folder. Each of its parts, e.g. `soundstream` or `semantic`, is two
+files: `<part>.safetensors` holds its variables; `<part>.json` holds its config,
+the sha256 of its variables, the hashes of the parts it was trained on (its
+lineage) and, except in older versions, a hash of all that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,11 +26,11 @@ from safetensors import numpy as safetensors_numpy
 FORMAT = 1
 DTYPES = ('float32', 'bfloat16', 'int8')
 
-_ARITHMETIC = ('float32', 'bfloat16')  # Types that networks compute in.
+_ARITHMETIC = ('float32', 'bfloat16')  # Data types of the arithmetic.
 _KEYS = ('format', 'config', 'lineage', 'sha256')
-MAX_BYTES = 1 << 34  # Of the variables of a part.
-# What a config may ask for. Memory and time grow with it, and not all of it
-# shows in the shapes of variables.
+MAX_BYTES = 1 << 34  # Largest file of variables that is read.
+# Greatest numbers in a config: memory and time grow with them, and not all show
+# in the shapes of variables.
 _MAX_SIZE, _MAX_MELS, _MAX_SECONDS = 1 << 20, 1024, 300
 
 Number = int | float
@@ -46,11 +46,11 @@ class Part:
   """A trained part of a model.
 
   Attributes:
-    name: Of the part.
+    name: Name of the part.
     config: Keyword arguments of the part's config class.
-    variables: The linen collections, e.g. {'params': …}; float32 arrays.
+    variables: The linen collections, e.g. {'params': …}, of float32 arrays.
     lineage: The sha256 of each part that this one was trained on.
-    sha256: Of this part's variables, as stored.
+    sha256: The sha256 of the stored variables.
   """
 
   name: str
@@ -64,7 +64,7 @@ def _pack(array: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
   """Returns the tensors that hold `array`, by suffix of their names."""
   if dtype == 'float32' or array.ndim < 2 or array.dtype != np.float32:
     half = array.astype(ml_dtypes.bfloat16)
-    # What bfloat16 holds exactly need not take twice the space.
+    # Values that bfloat16 holds exactly need not take twice the space.
     is_exact = np.array_equal(half.astype(array.dtype), array)
     return {'': half if array.dtype == np.float32 and is_exact else array}
   if dtype == 'bfloat16':
@@ -92,14 +92,13 @@ def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def as_stored(params: Mapping[str, Any], dtype: str) -> Mapping[str, Any]:
-  """Returns 'params' as they are once saved and loaded again.
+  """Returns 'params' as they are after they are saved and loaded again.
 
-  What is fitted to a network's outputs must be fitted to those of the weights
-  that will be used.
+  Codebooks must be fitted to the outputs of the weights that will be used.
 
   Args:
     params: Tree of float32 arrays.
-    dtype: Of the storage, see `save`.
+    dtype: Storage type of the matrices; see `save`.
   """
 
   def restore(array):
@@ -112,7 +111,7 @@ def as_stored(params: Mapping[str, Any], dtype: str) -> Mapping[str, Any]:
 
 def _read(data: bytes) -> dict[str, np.ndarray]:
   """Returns the tensors of a safetensors file, of the types `save` writes."""
-  # safetensors.numpy writes bfloat16 and cannot read it.
+  # safetensors.numpy writes bfloat16, but cannot read it.
   dtypes = {
       'F32': np.float32,
       'BF16': ml_dtypes.bfloat16,
@@ -139,13 +138,13 @@ def save(
   """Writes a part.
 
   Args:
-    directory: Of the model; made if missing.
-    name: Of the part.
+    directory: Folder of the model; made if missing.
+    name: Name of the part.
     config: Keyword arguments of the part's config class; JSON values.
     variables: Linen collections of arrays.
     lineage: The sha256 of each part that this one was trained on.
-    dtype: Storage of the matrices in 'params': 'float32', 'bfloat16', or 'int8'
-      with a float32 scale per output channel.
+    dtype: Storage type of the matrices in 'params': 'float32', 'bfloat16', or
+      'int8' with a float32 scale per output channel.
 
   Returns:
     The sha256 of the stored variables.
@@ -156,7 +155,7 @@ def save(
   tensors = {}
   for key, value in traverse_util.flatten_dict(variables, sep='/').items():
     array = np.ascontiguousarray(value)
-    # Codebooks and statistics stay exact: tokens depend on every bit of them.
+    # Codebooks and statistics stay exact, since tokens depend on every bit.
     stored = dtype if key.startswith('params/') else 'float32'
     for suffix, tensor in _pack(array.reshape(np.shape(value)), stored).items():
       tensors[key + suffix] = tensor
@@ -217,8 +216,8 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
   """Reads a part, and checks it against its hash.
 
   Args:
-    directory: Of the model.
-    name: Of the part.
+    directory: Folder of the model.
+    name: Name of the part.
 
   Raises:
     NotFoundError: If the model has no such part.
@@ -251,14 +250,14 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
 
 @contextlib.contextmanager
 def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
-  """Blames the JSON of a part where its config describes no network.
+  """Names the JSON of a part if its config does not describe a network.
 
   Args:
-    directory: Of the model.
-    name: Of the part that the body makes a network of.
+    directory: Folder of the model.
+    name: Name of the part whose network the body makes.
 
   Raises:
-    UserError: If the body raises whatever a network raises at wrong sizes.
+    UserError: If the body raises any error.
   """
   path = pathlib.Path(directory) / f'{name}.json'
   try:
@@ -273,14 +272,14 @@ def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
 
 
 def check_config(value: Any, num_tensors: int, name: str = 'config') -> None:
-  """Raises UserError at numbers that no part of so many tensors can have.
+  """Raises UserError if numbers in a config are out of range.
 
-  It comes before networks are built, whose time and memory grow with them.
+  It is called before a network is built, whose time and memory grow with them.
 
   Args:
     value: JSON values.
-    num_tensors: Of the part.
-    name: Of the value, for the message.
+    num_tensors: Number of tensors of the part.
+    name: Name of the value, for the message.
   """
   if isinstance(value, dict):
     for key, item in value.items():
@@ -305,7 +304,7 @@ def _is_text(value: Any) -> bool:
 def _bounds(
     name: str, value: Number, num_tensors: int
 ) -> tuple[Number, Number]:
-  """Returns the least and the most that a number in a config may be."""
+  """Returns the least and the greatest value of a number in a config."""
   if name.endswith('layers') or name == 'stage_sizes':
     return 0, num_tensors
   if name.endswith('seconds'):
@@ -337,7 +336,7 @@ def check_lineage(
   Args:
     part: Name of the part, for the message.
     lineage: The sha256 of each part that `part` was trained on.
-    hashes: The sha256 of each part at hand.
+    hashes: The sha256 of each part that it is used with.
   """
   for name, expected in lineage.items():
     if name in hashes and hashes[name] != expected:
@@ -354,9 +353,9 @@ def check_variables(
   """Raises UserError unless shapes are as expected and all values finite.
 
   Args:
-    name: Of the part, for the message.
+    name: Name of the part, for the message.
     variables: Linen collections of arrays.
-    expected: The same collections of anything with a shape, e.g. of
+    expected: The same collections of objects with a shape, e.g. from
       `jax.eval_shape(module.init, …)`.
   """
   flat = traverse_util.flatten_dict(variables, sep='/')

@@ -1,7 +1,7 @@
-"""Products of arrays in the form that each backend is fast at.
+"""Products of arrays, in the form that is fast on each backend.
 
-In bfloat16, sums are float32 and so are the gradients of parameters, while the
-gradients that flow back through products are bfloat16.
+In bfloat16, sums and the gradients of parameters are float32; gradients that
+flow back through products are bfloat16.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def compiled_for(platform: str) -> Iterator[None]:
-  """Chooses the form for another platform than that of this machine.
+  """Chooses the form of products for another platform than this machine's.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu'.
@@ -44,11 +44,11 @@ def einsum(
   """Multiplies two arrays, as `jnp.einsum` does.
 
   Args:
-    spec: E.g. 'btd,dh->bth'. Each letter is in two or three of its parts.
+    spec: Axes, e.g. 'btd,dh->bth': each letter is in two or three terms.
     a: The first array; cast to `dtype`.
     b: The second array; cast to `dtype`.
-    dtype: Of the arithmetic; sums are float32.
-    out_dtype: Of the result; `dtype` if None.
+    dtype: Data type of the arithmetic; sums are float32.
+    out_dtype: Data type of the result; `dtype` if None.
 
   Returns:
     The product.
@@ -68,7 +68,7 @@ def _einsum(spec, dtype, out_dtype, a, b):
 
 
 def _forward(spec, dtype, out_dtype, a, b):
-  # What is kept of `a` is its cast; of `b`, often a parameter, the original.
+  # `a` is kept cast; `b`, often a parameter that is kept anyway, as it is.
   kept = a.astype(dtype), b, jnp.zeros((0,), a.dtype)
   return _einsum(spec, dtype, out_dtype, a, b), kept
 
@@ -104,9 +104,9 @@ def _product(spec, a, b, out_dtype):
 
 
 def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
-  """Multiplies in the one form that XLA hands to its library.
+  """Multiplies in the one form that XLA passes to its fast library.
 
-  Other forms, and what is bfloat16 at both ends, it first casts to float32.
+  XLA casts other forms, and products from bfloat16 to bfloat16, to float32.
   """
   (a_dims, b_dims), out_dims = _parse(spec)
   pairs = ((a, a_dims), (b, b_dims)), ((b, b_dims), (a, a_dims))
@@ -136,7 +136,7 @@ def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _sort(left: str, right: str, out: str) -> tuple[list[str], ...]:
-  """Returns the axes of both, of the rows, of the columns, and summed ones."""
+  """Returns the shared axes, those of rows and of columns, and summed ones."""
   batch = [d for d in out if d in left and d in right]
   return (
       batch,
@@ -147,7 +147,7 @@ def _sort(left: str, right: str, out: str) -> tuple[list[str], ...]:
 
 
 def _moved(pair, out_dims: str, sizes: Mapping[str, int]) -> int:
-  """Returns how many bytes change places for a product of left and right."""
+  """Returns the bytes that a product of left and right must rearrange."""
   (left, left_dims), (right, right_dims) = pair
   batch, rows, columns, summed = _sort(left_dims, right_dims, out_dims)
   moved = 0
@@ -166,7 +166,7 @@ def _moved(pair, out_dims: str, sizes: Mapping[str, int]) -> int:
 def _arrange(
     x: jax.Array, dims: str, groups: Sequence[Sequence[str]]
 ) -> jax.Array:
-  """Makes one axis of each group of axes; none of the first if it is empty."""
+  """Joins the axes of each group; an empty first group has no axis."""
   order = [dims.index(d) for group in groups for d in group]
   shape = [math.prod(x.shape[dims.index(d)] for d in g) for g in groups]
   shape = shape if groups[0] else shape[1:]
@@ -176,9 +176,9 @@ def _arrange(
 
 
 def _keep_layout(x: jax.Array) -> jax.Array:
-  """Keeps XLA from folding a transpose before or after into the product.
+  """Keeps XLA from folding a transpose into the product.
 
-  That would make its form a slow one, or one that the library does not have.
+  That would give the product a slow form, or one that the library lacks.
   """
   # The axis between the barriers makes the layout the usual one.
   y = x.reshape(*x.shape[:-1], 1, x.shape[-1])

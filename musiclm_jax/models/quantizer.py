@@ -11,13 +11,13 @@ from musiclm_jax import errors
 from musiclm_jax.models import kmeans
 import numpy as np
 
-# Of Lloyd's algorithm, when the first batch initializes the codebooks.
+# Iterations of k-means when the first batch initializes the codebooks.
 _INIT_ITERATIONS = 10
-# A code is dead when the average of its assignments falls below this share of
-# what it would get were all codes used alike, and starts again at twice that.
-# Ours: the paper's 2 assignments per batch depend on the batch; with EnCodec's
-# 4,800 frames and 1024 codes they are a share of .43. At a share of .1 the last
-# codebooks settle at half of their perplexity: quiet frames share few codes.
+# A code is dead if its average assignments fall below this share of those that
+# equally used codes would have; it is revived with twice that. Ours: the
+# paper's 2 assignments per batch depend on the batch; with EnCodec's 4,800
+# frames and 1024 codes they are a share of .43. A share of .1 halves the
+# perplexity of the last codebooks, as quiet frames then share few codes.
 _DEAD_SHARE = 0.4
 
 
@@ -28,7 +28,7 @@ def quantize(
   """Finds the nearest code of each codebook, coarse to fine.
 
   Args:
-    embeddings: [..., embed] floats; compared in float32 whatever they are.
+    embeddings: [..., embed] floats; compared in float32.
     codebooks: [quantizers, codes, embed].
 
   Returns:
@@ -51,7 +51,7 @@ def dequantize(
     tokens: Int[Array | np.ndarray, '*batch p'],
     codebooks: Float[Array | np.ndarray, 'q c d'],
 ) -> Float[Array, '*batch d']:
-  """Sums the codes that `tokens` name.
+  """Sums the codes of tokens.
 
   Args:
     tokens: [..., quantizers] ints; may hold only the first quantizers.
@@ -68,7 +68,9 @@ def dequantize(
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _fit(embeddings, num_quantizers, codebook_size, key):
   def fit_residual(residual, key):
-    codebook = kmeans.cluster(residual, codebook_size, key, num_iterations=50)
+    codebook = kmeans.cluster(
+        residual, codebook_size, key, kmeans.MAX_ITERATIONS
+    )
     return residual - codebook[kmeans.nearest(residual, codebook)], codebook
 
   keys = jax.random.split(key, num_quantizers)
@@ -81,13 +83,13 @@ def fit_rvq(
     codebook_size: int,
     seed: int = 0,
 ) -> Float[Array, 'q c d']:
-  """Fits codebooks to fixed embeddings: k-means of one residual after another.
+  """Fits codebooks to fixed embeddings, by k-means of residuals.
 
   Args:
-    embeddings: [n, embed]; may be fewer than `codebook_size`.
+    embeddings: [n, embed] floats; may be fewer than `codebook_size`.
     num_quantizers: Codebooks in the cascade.
-    codebook_size: Codes in each.
-    seed: Of the starts of k-means.
+    codebook_size: Codes in each codebook.
+    seed: Seed of the starts of k-means.
 
   Returns:
     [num_quantizers, codebook_size, embed] float32 codebooks.
@@ -109,25 +111,25 @@ def fit_rvq(
 
 
 def perplexity(counts: Float[Array, '*q c']) -> Float[Array, '*q']:
-  """Returns how many codes are in use, judged by [..., codes] assignments."""
+  """Returns the perplexity of [..., codes] assignments: codes in use."""
   shares = counts / jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True), 1e-9)
   return jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1))
 
 
 class ResidualVectorQuantizer(nn.Module):
-  """A cascade of codebooks, each quantizing what the one before left over.
+  """A cascade of codebooks, each quantizing the residual of the one before.
 
-  Codebooks are not trained by gradient: each code is the running mean of the
+  Codebooks are not trained by gradients: each code is the running mean of the
   residuals assigned to it. Codes and the running number of their assignments
-  are in the collection 'codebooks'. All counts are 0 until the first batch
-  that may update them, which initializes the codes by k-means. Under jit a
-  sharded batch is one global array, so replicas share these statistics.
+  are in the collection 'codebooks'. All counts are 0 until the first training
+  batch, which initializes the codes by k-means. Under jit a sharded batch is
+  one global array, so replicas share these statistics.
 
   Attributes:
     num_quantizers: Codebooks in the cascade, coarse to fine.
     codebook_size: Codes in each codebook.
     embed_dim: Width of a code.
-    decay: Of the running means, per step.
+    decay: Decay of the running means, per step.
   """
 
   num_quantizers: int
@@ -153,13 +155,13 @@ class ResidualVectorQuantizer(nn.Module):
   def quantize(
       self, embeddings: Float[Array, 'batch frames embed']
   ) -> Int[Array, 'batch frames quantizers']:
-    """Returns [batch, frames, quantizers] tokens of [batch, frames, embed]."""
+    """Returns the tokens of embeddings."""
     return quantize(embeddings, self.codes.value)
 
   def dequantize(
       self, tokens: Int[Array, 'batch frames quantizers']
   ) -> Float[Array, 'batch frames embed']:
-    """Returns the sums of the codes; tokens may hold the first quantizers."""
+    """Returns sums of codes; tokens may hold only the first quantizers."""
     return dequantize(tokens, self.codes.value)
 
   def __call__(
@@ -174,14 +176,14 @@ class ResidualVectorQuantizer(nn.Module):
     Args:
       embeddings: [batch, frames, embed] outputs of an encoder.
       train: Whether to update the codebooks, and to quantize each example with
-        a random number of quantizers. Draws from the rng stream 'dropout'.
+        a random number of quantizers, drawn from the rng stream 'dropout'.
 
     Returns:
       quantized: [batch, frames, embed] float32, whose gradient is that of
         `embeddings`.
       tokens: [batch, frames, quantizers] int32.
-      metrics: Scalars 'commitment_loss' and 'dead_codes' (replaced in this
-        step), and 'codebook_perplexity', [quantizers].
+      metrics: Scalars 'commitment_loss' and 'dead_codes' (the codes replaced in
+        this step), and 'codebook_perplexity', [quantizers].
     """
     batch, frames, dim = embeddings.shape
     points = embeddings.astype(jnp.float32)
@@ -233,7 +235,7 @@ class ResidualVectorQuantizer(nn.Module):
     )
 
   def _used_quantizers(self, key, batch, train):
-    """Returns [quantizers, batch] bools: the first n of each example."""
+    """Returns [quantizers, batch] bools: whether an example uses it."""
     quantizers = jnp.arange(self.num_quantizers)[:, None]
     if not train:
       return jnp.broadcast_to(quantizers >= 0, (self.num_quantizers, batch))
@@ -242,10 +244,10 @@ class ResidualVectorQuantizer(nn.Module):
     )
 
   def _initialize(self, codebook, counts, residual, key):
-    """Returns codebook and counts: of the first batch if none came before."""
+    """Returns codebook and counts, fitted to the batch if it is the first."""
     residual = jax.lax.stop_gradient(residual)
-    # Were there a cluster to every point, nothing would be left over for the
-    # next quantizer: with a small batch, codes are drawn around fewer centers.
+    # With a cluster for each point, the next quantizer would have no residuals:
+    # in small batches, codes are drawn around fewer centers.
     num_clusters = min(self.codebook_size, max(1, residual.shape[0] // 4))
 
     def fit():
@@ -266,17 +268,17 @@ class ResidualVectorQuantizer(nn.Module):
     return jax.lax.cond(jnp.any(counts > 0), lambda: (codebook, counts), fit)
 
   def _update(self, codebook, counts, residual, assigned, key):
-    """Moves codes towards the residuals assigned to them; revives dead ones.
+    """Moves codes towards the residuals assigned to them; revives dead codes.
 
     Args:
       codebook: [codes, embed].
       counts: [codes] running assignments per batch.
       residual: [n, embed].
       assigned: [n, codes] one-hot.
-      key: Of the residuals that replace dead codes.
+      key: Key that draws the residuals that replace dead codes.
 
     Returns:
-      The new codebook and counts, and how many codes were dead.
+      The new codebook and counts, and the number of dead codes.
     """
     residual = jax.lax.stop_gradient(residual)
     batch_counts = jnp.sum(assigned, axis=0)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
-EXPANSION = 4  # Channels that leave a block, per channel within.
+EXPANSION = 4  # Output channels of a block, per channel within.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,13 @@ class ResNetConfig:
 class GroupNorm(nn.Module):
   """Normalizes each group of channels of an example, in float32.
 
-  It stands where ResNet has batch norm (ours), so that an example never depends
-  on its batch, and there are no statistics to share between devices.
+  It replaces batch norm (ours), so that an example never depends on its batch,
+  and there are no statistics to share between devices.
 
   Attributes:
-    features: Channels.
-    num_groups: Groups of them.
-    dtype: Of the output.
+    features: Number of channels.
+    num_groups: Number of groups.
+    dtype: Data type of the output.
   """
 
   features: int
@@ -72,10 +72,10 @@ class Bottleneck(nn.Module):
 
   Attributes:
     in_features: Channels of the input.
-    width: Channels within; four times as many leave.
-    stride: Of the middle convolution.
+    width: Channels within the block; its output has four times as many.
+    stride: Stride of the middle convolution.
     num_groups: Channel groups of a norm.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   in_features: int
@@ -114,7 +114,7 @@ class ResNet(nn.Module):
 
   Attributes:
     config: Sizes.
-    dtype: Of the arithmetic.
+    dtype: Data type of the arithmetic.
   """
 
   config: ResNetConfig
@@ -150,7 +150,7 @@ class ResNet(nn.Module):
 def _conv(
     in_features: int, features: int, size: int, stride: int, dtype: DTypeLike
 ) -> layers.Conv:
-  """A square convolution that pads both ends alike, as torchvision's."""
+  """Makes a square convolution that pads both ends equally, as torchvision."""
   return layers.Conv(
       in_features,
       features,

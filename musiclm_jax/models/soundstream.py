@@ -21,24 +21,25 @@ from musiclm_jax.models import layers
 from musiclm_jax.models import quantizer
 
 _DILATIONS = (1, 3, 9)
-_UNIT_KERNEL = 7  # Of residual units and of the outermost convolutions.
+_UNIT_KERNEL = 7  # Kernel of residual units and the outermost convolutions.
 _LATENT_KERNEL = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundStreamConfig:
-  """The numbers of a codec.
+  """Sizes of a codec.
 
   Attributes:
-    sample_rate: In Hz.
-    strides: Of the encoder's blocks; their product is the hop length.
-    channels: Of the first convolution; each encoder block doubles them.
+    sample_rate: Samples per second.
+    strides: Strides of the encoder's blocks; their product is the hop length.
+    channels: Channels of the first convolution; each encoder block doubles
+      them.
     embed_dim: Width of a frame's embedding.
-    num_quantizers: Codebooks.
-    codebook_size: Codes in each.
+    num_quantizers: Number of codebooks.
+    codebook_size: Codes in each codebook.
     streams: Name and first quantizer, counted from 1, of each stream of tokens
       that the codes are shared out to; it ends where the next one starts.
-    decay: Of the codebooks' running means.
+    decay: Decay of the codebooks' running means, per step.
     dtype: Data type of the convolutions; the quantizer is float32.
   """
 
@@ -64,8 +65,8 @@ class SoundStreamConfig:
     starts = [first for _, first in self.streams]
     if not starts or starts[0] != 1 or sorted({*starts}) != starts:
       raise errors.UserError(
-          'streams must start at quantizer 1, and each after the one before, but'
-          f' start at {starts}.'
+          'streams must start at quantizer 1, and each after the one before,'
+          f' but start at {starts}.'
       )
 
   @property
@@ -97,8 +98,8 @@ class SoundStreamConfig:
   def context_frames(self) -> int:
     """Frames of left context after which encoder and decoder are exact.
 
-    Sums, in samples, what each convolution sees to the left of its output. The
-    decoder mirrors the encoder, so one number serves both.
+    This sums, in samples, the left context of each convolution. The decoder
+    mirrors the encoder, so one number serves both.
     """
     unit = sum((_UNIT_KERNEL - 1) * dilation for dilation in _DILATIONS)
     samples = _UNIT_KERNEL - 1
@@ -136,12 +137,12 @@ def sample_rate(config: SoundStreamConfig) -> int:
 
 
 class ResidualUnit(nn.Module):
-  """A dilated convolution and a pointwise one, around which the input skips.
+  """A dilated and a pointwise convolution with a skip connection.
 
   Attributes:
     config: Sizes of the codec.
-    channels: Of input and output.
-    dilation: Of the first convolution.
+    channels: Channels of input and output.
+    dilation: Dilation of the first convolution.
   """
 
   config: SoundStreamConfig
@@ -153,9 +154,8 @@ class ResidualUnit(nn.Module):
     self.dilated = _conv(
         self.config, channels, channels, _UNIT_KERNEL, dilation=self.dilation
     )
-    # A unit starts as the identity (arXiv 1901.09321; ours). Nothing normalizes
-    # what 24 units in a row would add: a codec that starts with all of them at
-    # work learns spectra but no phase.
+    # A unit starts as the identity (arXiv 1901.09321; ours). Without norms, the
+    # sum of 24 random units would let the codec learn spectra but no phase.
     self.pointwise = _conv(
         self.config, channels, channels, 1, kernel_init=nn.initializers.zeros
     )
@@ -169,7 +169,7 @@ class EncoderBlock(nn.Module):
 
   Attributes:
     config: Sizes of the codec.
-    channels: Of the input.
+    channels: Channels of the input.
     stride: Input steps per output step.
   """
 
@@ -200,7 +200,7 @@ class DecoderBlock(nn.Module):
 
   Attributes:
     config: Sizes of the codec.
-    channels: Of the input.
+    channels: Channels of the input.
     stride: Output steps per input step.
   """
 
@@ -209,9 +209,9 @@ class DecoderBlock(nn.Module):
   stride: int
 
   def setup(self):
-    # A causal transposed convolution with a kernel of two strides, written as
-    # one over pairs of steps that gives the `stride` outputs of a step at once:
-    # twice as fast on a CPU. Its bias may differ between those outputs.
+    # A causal transposed convolution with a kernel of two strides, written as a
+    # convolution of pairs of steps with `stride` outputs per step: twice as
+    # fast on a CPU. Its bias may differ between those outputs.
     half = self.channels // 2
     self.upsample = _conv(self.config, self.channels, self.stride * half, 2)
     self.units = [ResidualUnit(self.config, half, d) for d in _DILATIONS]
@@ -225,7 +225,7 @@ class DecoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Audio to embeddings, one per hop.
+  """Encodes audio as one embedding per hop.
 
   Attributes:
     config: Sizes of the codec.
@@ -252,7 +252,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Embeddings to audio; mirrors the encoder.
+  """Decodes embeddings to audio; mirrors the encoder.
 
   Attributes:
     config: Sizes of the codec.
@@ -298,13 +298,13 @@ class SoundStream(nn.Module):
   def encode(
       self, audio: Float[Array, 'batch samples']
   ) -> Int[Array, 'batch frames quantizers']:
-    """Returns the tokens of audio, whose samples fill whole frames."""
+    """Returns the tokens of audio of whole frames."""
     return self.quantizer.quantize(self.encoder(audio).astype(jnp.float32))
 
   def decode(
       self, tokens: Int[Array, 'batch frames quantizers']
   ) -> Float[Array, 'batch samples']:
-    """Returns the audio of tokens, which may hold the first quantizers."""
+    """Returns audio; tokens may hold only the first quantizers."""
     return self.decoder(self.quantizer.dequantize(tokens))
 
   def __call__(
@@ -313,7 +313,7 @@ class SoundStream(nn.Module):
     """Reconstructs audio.
 
     Args:
-      audio: [batch, samples] floats; samples fill whole frames.
+      audio: [batch, samples] floats, whole frames.
       train: See `quantizer.ResidualVectorQuantizer`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Two layouts of the parameters of equal layers: one tree each, or one of all.
+"""Converts between two layouts of the parameters of equal layers.
 
-Unstacked, a tree holds 'layers_0', 'layers_1', …; stacked, 'layers', whose
-arrays have an axis of layers first.
+Unstacked parameters hold 'layers_0', 'layers_1', …; stacked ones hold 'layers',
+whose arrays have a first axis of layers.
 """
 
 from collections.abc import Mapping

@@ -16,23 +16,24 @@ from musiclm_jax.models import layers
 import numpy as np
 
 SAMPLE_RATE = 16000
-WINDOW_LENGTH = 400  # 25 ms, in samples
-HOP_LENGTH = 160  # 10 ms, in samples
-SUBSAMPLING = 4  # Log-mel frames to a frame of the Conformer: 25 Hz.
-FRAME_LENGTH = HOP_LENGTH * SUBSAMPLING  # in samples
-WINDOW_FRAMES = 750  # 30 s: what long audio is cut into
-BUCKET_FRAMES = 125  # 5 s: what short audio is padded to a multiple of
+WINDOW_LENGTH = 400  # 25 ms, in samples.
+HOP_LENGTH = 160  # 10 ms, in samples.
+SUBSAMPLING = 4  # Log-mel frames in a frame of the Conformer: 25 Hz.
+FRAME_LENGTH = HOP_LENGTH * SUBSAMPLING  # In samples.
+WINDOW_FRAMES = 750  # Long audio is cut into 30 s.
+BUCKET_FRAMES = 125  # Short audio is padded to a multiple of 5 s.
+_TEMPERATURE = 0.02  # Divides cosine similarities to codes.
 
 
 @dataclasses.dataclass(frozen=True)
 class W2vBertConfig:
-  """The architecture; the defaults are w2v-BERT XL, 600M parameters.
+  """Sizes of w2v-BERT; those of w2v-BERT XL, 600M parameters, by default.
 
   Attributes:
     num_mels: Bands of the log-mel spectrogram.
-    log_mel_mean: What is subtracted from it: the mean over music (ours; fixed,
-      so that a token does not depend on what is far away).
-    log_mel_std: What it is then divided by.
+    log_mel_mean: Mean over music, which is subtracted (ours; fixed, so that a
+      token does not depend on distant audio).
+    log_mel_std: Standard deviation over music, which it is divided by.
     conv_channels: Channels of the two convolutions that halve the frame rate.
     embed_dim: Width of the Conformer.
     num_heads: Attention heads.
@@ -40,14 +41,14 @@ class W2vBertConfig:
     kernel_size: Frames that its depthwise convolution spans.
     contrastive_layers: Conformer blocks of the contrastive module.
     masked_prediction_layers: Conformer blocks of the masked prediction module.
-    semantic_layer: The masked prediction block, counted from 1, whose output
-      semantic tokens are made of (MusicLM, section 4.1).
+    semantic_layer: Masked prediction block, counted from 1, whose outputs are
+      clustered to semantic tokens (MusicLM, section 4.1).
     codebook_size: Codes of the contrastive codebook.
-    codebook_dim: Width of a code. Few dimensions (ours, as in BEST-RQ, arXiv
-      2202.01855) give frames that are alike codes that are.
-    num_centroids: Semantic tokens that k-means tells apart.
-    dropout_rate: Of every residual branch.
-    dtype: Of the arithmetic, 'float32' or 'bfloat16'.
+    codebook_dim: Width of a code. With few dimensions (ours, as in BEST-RQ,
+      arXiv 2202.01855) similar frames have similar codes.
+    num_centroids: Clusters of k-means: different semantic tokens.
+    dropout_rate: Dropout rate of every residual branch.
+    dtype: Data type of the arithmetic, 'float32' or 'bfloat16'.
   """
 
   num_mels: int = 80
@@ -83,24 +84,18 @@ class W2vBertConfig:
 
   @property
   def feature_dim(self) -> int:
-    """Width of a frame behind the convolutions, each of which halves bands."""
+    """Width of a frame after the convolutions, each of which halves bands."""
     bands = self.num_mels
     for _ in self.conv_channels:
       bands = -(-bands // 2)
     return bands * self.conv_channels[-1]
 
 
-def normalize(x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
-  """Scales vectors to length 1; those of length 0 stay."""
-  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
-
-
 class FeatureEncoder(nn.Module):
   """Log-mel frames and two strided convolutions: audio to features at 25 Hz.
 
   Attributes:
-    config: See W2vBertConfig.
+    config: Sizes.
   """
 
   config: W2vBertConfig
@@ -133,17 +128,17 @@ class FeatureEncoder(nn.Module):
     x = x[..., None]
     for i, conv in enumerate(self.convs):
       x = nn.relu(x) if i else x
-      # Behind the end must be what a convolution pads with.
+      # After the end, inputs must equal the padding of a convolution.
       kept = jnp.repeat(valid, x.shape[1] // valid.shape[1], axis=1)
       x = conv(jnp.where(kept[..., None, None], x, 0))
     return self.norm(x.reshape(*x.shape[:2], -1))
 
 
 class W2vBertEncoder(nn.Module):
-  """From audio to embeddings at 25 Hz: the part that tokens need.
+  """Encodes audio as embeddings at 25 Hz: the part needed for tokens.
 
   Attributes:
-    config: See W2vBertConfig.
+    config: Sizes.
   """
 
   config: W2vBertConfig
@@ -177,7 +172,7 @@ class W2vBertEncoder(nn.Module):
       audio: Float[Array, 'batch samples'],
       valid: Bool[Array, 'batch frames'],
   ) -> Float[Array, 'batch frames features']:
-    """Encodes each 40 ms: what is masked, and what targets are made of."""
+    """Encodes each 40 ms as the features that are masked and quantized."""
     return self.feature_encoder(audio, valid)
 
   def contextualize(
@@ -200,7 +195,7 @@ class W2vBertEncoder(nn.Module):
       audio: Float[Array, 'batch samples'],
       valid: Bool[Array, 'batch frames'],
   ) -> Float[Array, 'batch frames embed']:
-    """Embeds each 40 ms of audio in its context.
+    """Embeds each 40 ms of audio with its context.
 
     Args:
       audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
@@ -217,13 +212,13 @@ class W2vBertEncoder(nn.Module):
 
 
 class Predictions(NamedTuple):
-  """What the losses of pre-training read.
+  """Inputs of the losses of pre-training.
 
   Attributes:
-    context: [batch, frames, embed] guesses of `quantized`.
+    context: [batch, frames, embed] predictions of `quantized`.
     quantized: [batch, frames, embed] codes of the unmasked features.
-    code_logits: [batch, frames, codes] of the unmasked features.
-    logits: [batch, frames, codes] guesses of the argmax of `code_logits`.
+    code_logits: [batch, frames, codes] logits of these codes.
+    logits: [batch, frames, codes] predictions of the argmax of `code_logits`.
   """
 
   context: Float[Array, 'batch frames embed']
@@ -235,17 +230,15 @@ class Predictions(NamedTuple):
 class Quantizer(nn.Module):
   """Picks a code for each frame, through a Gumbel softmax.
 
-  Logits are cosine similarities to the codes themselves (ours; wav2vec 2.0 has
-  a layer apart), of features less their mean over the clip (ours): what all of
-  a clip has in common would else choose the same few codes for it.
+  Logits are cosine similarities between the codes (ours; wav2vec 2.0 has a
+  separate layer) and features less their mean over the clip (ours), without
+  which all frames of a clip would share a few codes.
 
   Attributes:
-    config: See W2vBertConfig.
-    temperature: What cosine similarities are divided by.
+    config: Sizes.
   """
 
   config: W2vBertConfig
-  temperature: float = 0.02
 
   def setup(self):
     config = self.config
@@ -271,7 +264,7 @@ class Quantizer(nn.Module):
 
     Args:
       features: [batch, frames, features], not masked.
-      rng: Of the Gumbel noise; the nearest code is picked if None.
+      rng: Key of the Gumbel noise; if None, the nearest code is picked.
 
     Returns:
       [batch, frames, code_embed] codes, differentiable as if by a softmax, and
@@ -279,8 +272,8 @@ class Quantizer(nn.Module):
     """
     features = features.astype(jnp.float32)
     features = features - jnp.mean(features, axis=1, keepdims=True)
-    codebook = normalize(self.codebook)
-    logits = normalize(self.query(features)) @ codebook.T / self.temperature
+    codebook = layers.normalize(self.codebook)
+    logits = layers.normalize(self.query(features)) @ codebook.T / _TEMPERATURE
     noise = 0 if rng is None else jax.random.gumbel(rng, logits.shape)
     soft = jax.nn.softmax(logits + noise)
     hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1])
@@ -288,10 +281,10 @@ class Quantizer(nn.Module):
 
 
 class W2vBert(nn.Module):
-  """The encoder, and the heads that pre-training puts on it.
+  """The encoder and the heads of pre-training.
 
   Attributes:
-    config: See W2vBertConfig.
+    config: Sizes.
   """
 
   config: W2vBertConfig
@@ -300,7 +293,7 @@ class W2vBert(nn.Module):
     config = self.config
     self.encoder = W2vBertEncoder(config)
     self.quantizer = Quantizer(config)
-    # Learned, as in wav2vec 2.0: the paper's noise takes longer to be ignored.
+    # Learned, as in wav2vec 2.0: the paper's noise trains more slowly.
     self.mask = partitioning.param_with_axes(
         'mask',
         nn.initializers.normal(stddev=1.0),
@@ -323,13 +316,13 @@ class W2vBert(nn.Module):
       mask: Bool[Array, 'batch frames'],
       rng: jax.Array | None = None,
   ) -> Predictions:
-    """Guesses the codes of masked frames.
+    """Predicts the codes of masked frames.
 
     Args:
       audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
-      mask: [batch, frames], True where the encoder shall not see the frame.
-      rng: Of the choice of codes; if None, the nearest are chosen and dropout
-        is left out.
+      mask: [batch, frames], True where a frame is hidden from the encoder.
+      rng: Key of the choice of codes; if None, the nearest are chosen and
+        dropout is left out.
     """
     valid = jnp.ones_like(mask)
     features = self.encoder.encode_features(audio, valid)
@@ -355,14 +348,15 @@ def in_windows(
 ) -> Shaped[np.ndarray, 'batch frames ...']:
   """Applies `fn` to audio of any length, window by window.
 
-  Memory does not grow with the length, and `fn` sees few shapes: a multiple of
-  BUCKET_FRAMES, at most WINDOW_FRAMES.
+  Memory does not grow with the length, and `fn` is compiled for few shapes:
+  multiples of BUCKET_FRAMES up to WINDOW_FRAMES.
 
   Args:
-    fn: Of audio [batch, samples] and valid [batch, frames], to [batch, frames,
-      …]; jitted.
+    fn: Compiled function of audio [batch, samples] and valid [batch, frames]
+      that returns [batch, frames, …].
     audio: [batch, samples] at 16 kHz.
-    num_frames: To return; at 25 Hz. Audio is cut or padded with zeros to them.
+    num_frames: Frames of the result, at 25 Hz; audio is cut or padded with
+      zeros to them.
 
   Returns:
     [batch, num_frames, …].

@@ -1,4 +1,4 @@
-"""Text to ids, as BERT reads them: WordPiece, lower-cased."""
+"""WordPiece tokens of text in lower case, as BERT reads them."""
 
 from collections.abc import Iterable, Sequence
 import hashlib
@@ -15,7 +15,7 @@ import tokenizers
 
 PADDING, UNKNOWN, START, END = SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
 PADDING_ID = 0
-# Always in a trained vocabulary, so that any English prompt can be spelled.
+# Part of every trained vocabulary, so that it can spell any English prompt.
 ALPHABET = string.ascii_lowercase + string.digits + string.punctuation
 
 
@@ -78,21 +78,21 @@ class WordPiece:
       return cls(data.decode('utf-8').split('\n')[:-1])
 
   def to_file(self, path: str | os.PathLike[str]) -> None:
-    """Writes what `from_file` reads, and a hash beside it."""
+    """Writes a file that `from_file` reads, and its hash beside it."""
     text = ''.join(f'{p}\n' for p in self.vocab)
-    _checksum(path).unlink(missing_ok=True)  # Of what was there.
+    _checksum(path).unlink(missing_ok=True)  # That of an older file.
     files.write_text(path, text)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     files.write_text(_checksum(path), f'{sha256}\n')
 
   def pieces(self, text: str) -> list[str]:
-    """Returns the pieces of `text`, without those that mark its ends."""
+    """Returns the pieces of `text`, without the marks of its ends."""
     return self._tokenizer.encode(text, add_special_tokens=False).tokens
 
   def words(self, text: str) -> tuple[list[str], list[str]]:
     """Returns the words of `text` that are known, and those that are not.
 
-    Punctuation is no word; a sign that is none, e.g. of music, is one.
+    Punctuation does not count as words, but other signs do, e.g. of music.
     """
     encoding = self._tokenizer.encode(text, add_special_tokens=False)
     spans: dict[int, list[tuple[int, int]]] = {}
@@ -116,9 +116,9 @@ class WordPiece:
     """Encodes texts, each between a '[CLS]' and a '[SEP]'.
 
     Args:
-      texts: A batch of them.
-      max_length: Length of each row of ids, the two ends included.
-      truncate: Whether a longer text loses its end; else it is an error.
+      texts: A batch of texts.
+      max_length: Length of each row of ids, with both ends.
+      truncate: Whether to cut a text that is too long, rather than raise.
 
     Returns:
       [batch, max_length] int32 ids, padded with 0 on the right.
@@ -143,7 +143,7 @@ class WordPiece:
 
 
 def _checksum(path: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the file beside a vocabulary that holds its hash."""
+  """Returns the path of the hash of a vocabulary, beside it."""
   return pathlib.Path(f'{os.fspath(path)}.sha256')
 
 
@@ -157,9 +157,9 @@ def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:
   """Learns a vocabulary.
 
   Args:
-    texts: To learn from.
-    size: Of the vocabulary; less if the texts hold fewer pieces, more if the
-      characters alone are more.
+    texts: Texts to learn from.
+    size: Size of the vocabulary; smaller if the texts hold fewer pieces, larger
+      if they hold more characters.
 
   Returns:
     The pieces, '[PAD]' first.
@@ -181,8 +181,8 @@ def train_wordpiece(texts: Iterable[str], size: int) -> list[str]:
       vocab_size=size,
       min_frequency=1,
       show_progress=False,
-      # Characters are named here because the trainer would number them, and
-      # so break ties, in an order that differs from run to run.
+      # The trainer would number characters, and so break ties, in an order
+      # that differs from run to run.
       special_tokens=[*SPECIALS, *characters, *(f'##{c}' for c in characters)],
   )
   ids = tokenizer.get_vocab()

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax.models import layers
 from musiclm_jax.models import w2v_bert
 import numpy as np
 
@@ -162,7 +163,7 @@ class QuantizerTest(absltest.TestCase):
 
     def soft(query):
       p = {'params': {**params, 'query': query}}
-      codebook = w2v_bert.normalize(params['codebook'])
+      codebook = layers.normalize(params['codebook'])
       logits = self.quantizer.apply(p, features)[1]
       return jnp.sum((jax.nn.softmax(logits) @ codebook)[..., 0])
 
@@ -177,7 +178,7 @@ class QuantizerTest(absltest.TestCase):
     )
     codes = jax.vmap(pick)(jax.random.split(jax.random.key(0), 2000))
     _, logits = self.quantizer.apply(self.params, self.features)
-    codebook = w2v_bert.normalize(self.params['params']['codebook'])
+    codebook = layers.normalize(self.params['params']['codebook'])
     expected = jax.nn.softmax(logits) @ codebook
     np.testing.assert_allclose(codes.mean(axis=0), expected, atol=0.1)
 

@@ -1,0 +1,39 @@
+"""How likely a stage finds the targets of an example."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from musiclm_jax import streams
+
+
+def offsets(stage: streams.Stage, length: int) -> Int[Array, ' length']:
+  """Returns the id of code 0 at each of the first positions of the targets."""
+  of_frame = stage.offsets(stage.targets).astype(jnp.int32)
+  return jnp.tile(of_frame, length // len(of_frame))
+
+
+def codes(
+    stage: streams.Stage, targets: Int[Array, 'b t']
+) -> Int[Array, 'b t']:
+  """Returns the codes that ids of targets stand for; 0 for padding."""
+  return jnp.maximum(targets - offsets(stage, targets.shape[1]), 0)
+
+
+def nats(
+    stage: streams.Stage,
+    logits: Float[Array, 'b t c'],
+    targets: Int[Array, 'b t'],
+) -> tuple[Float[Array, 'b t'], Bool[Array, 'b t']]:
+  """Returns the negative log likelihood of targets, and which are no padding.
+
+  Args:
+    stage: The stage that the logits are from.
+    logits: [batch, length, codes] logits of each position.
+    targets: [batch, length] ids; 0 is padding.
+  """
+  most = jnp.max(logits, axis=-1, keepdims=True)
+  shifted = logits - jax.lax.stop_gradient(most)
+  index = codes(stage, targets)[..., jnp.newaxis]
+  chosen = jnp.take_along_axis(shifted, index, axis=-1)[..., 0]
+  total = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+  return total - chosen, targets != 0
