@@ -1,6 +1,6 @@
 """Writes a complete model of the smallest size, with random weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.models import bert
 from musiclm_jax.models import melody
 from musiclm_jax.models import mulan
@@ -85,17 +86,15 @@ def _shapes(module, *args) -> dict[str, Any]:
   return {k: v for k, v in variables.items() if not k.endswith('_axes')}
 
 
-def _write_tokenizers(directory, seed: int) -> dict[str, str]:
+def _write_tokenizers(
+    directory, seed: int, codec: soundstream.SoundStreamConfig
+) -> dict[str, str]:
   """Writes the tokenizers; returns their sha256."""
-  codec = soundstream.SoundStream(CODEC_CONFIG)
-  audio = jax.ShapeDtypeStruct((1, CODEC_CONFIG.hop_length), np.float32)
+  audio = jax.ShapeDtypeStruct((1, codec.hop_length), np.float32)
+  shapes = _shapes(soundstream.SoundStream(codec), audio)
+  config, variables = dataclasses.asdict(codec), _random(shapes, seed)
   hashes = {
-      'soundstream': parts.save(
-          directory,
-          'soundstream',
-          dataclasses.asdict(CODEC_CONFIG),
-          _random(_shapes(codec, audio), seed),
-      )
+      'soundstream': parts.save(directory, 'soundstream', config, variables)
   }
   audio = jax.ShapeDtypeStruct((1, MULAN_CONFIG.window_samples), np.float32)
   text_ids = jax.ShapeDtypeStruct((1, 8), np.int32)
@@ -144,36 +143,53 @@ def _write_melody(directory, seed: int) -> str:
   return parts.save(directory, 'melody', config, _random(shapes, seed))
 
 
+def write_stage(
+    directory: str | os.PathLike[str],
+    stage: streams.Stage,
+    lineage: Mapping[str, str],
+    seed: int,
+) -> None:
+  """Writes the part of a stage."""
+  ids = [
+      jnp.zeros((1, length), jnp.int32)
+      for length in stage.feature_lengths.values()
+  ]
+  module = transformer.StageTransformer(STAGE_CONFIG, stage)
+  config = {
+      'stage': stage.to_json(),
+      'conditioning_dropout': 0.1,
+      'transformer': dataclasses.asdict(STAGE_CONFIG),
+  }
+  variables = _random(_shapes(module, *ids), seed)
+  parts.save(directory, stage.targets.name, config, variables, lineage)
+
+
 def write_random_model(
-    directory: str | os.PathLike[str], seed: int = 0, has_melody: bool = False
+    directory: str | os.PathLike[str],
+    seed: int = 0,
+    has_melody: bool = False,
+    codec: soundstream.SoundStreamConfig = CODEC_CONFIG,
+    cascade: Sequence[streams.Stage] = (),
 ) -> dict[str, str]:
   """Writes all parts of a model, each of random weights.
 
   Args:
-    directory: Of the model; made if missing.
-    seed: Of the weights.
+    directory: Directory of the model; made if missing.
+    seed: Seed of the weights.
     has_melody: Whether semantic tokens can follow a melody.
+    codec: Config of the codec.
+    cascade: The stages; by default those of the paper, with short windows.
 
   Returns:
     The sha256 of each tokenizer.
   """
-  hashes = _write_tokenizers(directory, seed)
+  hashes = _write_tokenizers(directory, seed, codec)
   stage_of = {name: name for name in CROPS}
   if has_melody:
     hashes['melody'] = _write_melody(directory, seed)
     stage_of['semantic'] = 'semantic_melody'
-  for i, (name, crop_seconds) in enumerate(CROPS.items()):
-    stage = stages.get_stage(stage_of[name], crop_seconds)
-    ids = [
-        jnp.zeros((1, length), jnp.int32)
-        for length in stage.feature_lengths.values()
-    ]
-    module = transformer.StageTransformer(STAGE_CONFIG, stage)
-    config = {
-        'stage': stage.to_json(),
-        'conditioning_dropout': 0.1,
-        'transformer': dataclasses.asdict(STAGE_CONFIG),
-    }
-    variables = _random(_shapes(module, *ids), seed + 3 + i)
-    parts.save(directory, name, config, variables, hashes)
+  for i, stage in enumerate(
+      cascade or [stages.get_stage(stage_of[n], s) for n, s in CROPS.items()]
+  ):
+    write_stage(directory, stage, hashes, seed + 3 + i)
   return hashes

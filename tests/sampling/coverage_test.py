@@ -2,8 +2,10 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import streams
 from musiclm_jax.sampling import coverage
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import base
 import numpy as np
 
 
@@ -94,6 +96,27 @@ class CoverageTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         found['semantic'][0, :, 0], 25 + np.arange(25)
     )
+
+  def test_independent_windows_start_on_the_grid_of_all_streams(self):
+    beat = streams.Stream('beat', 1, 4, 12.5, is_conditioning=True)
+    stage = streams.Stage('fine', (beat, base.COARSE), base.FINE, 0.48)
+    found = coverage.Windows(stage).independent(unknown(102, (7, 102)), 102)
+    self.assertEqual(
+        [(w.start, w.first, w.end) for w in found],
+        [(4, 7, 28), (28, 28, 52), (52, 52, 76), (76, 76, 100),
+         (80, 100, 102)],
+    )  # fmt: skip
+    self.assertEqual(coverage.Windows(stage).whole(102 / 50), 2.08)
+
+  def test_conditions_that_end_are_absent_from_there_on(self):
+    beat = streams.Stream('beat', 1, 4, 12.5, is_conditioning=True)
+    stage = streams.Stage('fine', (beat, base.COARSE), base.FINE, 0.48)
+    tokens = {'beat': np.ones((1, 4, 1)), 'coarse': np.zeros((1, 50, 4))}
+    found = coverage.Windows(stage).inputs(tokens, start=8)
+    np.testing.assert_array_equal(
+        found['beat'][0, :, 0], [1, 1, -1, -1, -1, -1]
+    )
+    self.assertEqual(found['coarse'].shape, (1, 24, 4))
 
 
 if __name__ == '__main__':

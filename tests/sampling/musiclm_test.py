@@ -28,7 +28,7 @@ class MusicLMTest(parameterized.TestCase):
     super().setUpClass()
     folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     random_model.write_random_model(folder)
-    cls.model = musiclm.MusicLM.from_pretrained(folder)
+    cls.model = musiclm.MusicLM.from_pretrained(folder, 'float32')
 
   @parameterized.parameters(0.01, 0.5, 3.3)
   def test_length_is_exact(self, seconds):
@@ -105,7 +105,7 @@ class KindsTest(parameterized.TestCase):
     super().setUpClass()
     folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     random_model.write_random_model(folder)
-    cls.model = musiclm.MusicLM.from_pretrained(folder)
+    cls.model = musiclm.MusicLM.from_pretrained(folder, 'float32')
     cls.audio = cls.model.generate('waltz', seed=9, seconds=3.0)[0]
 
   def test_music_goes_on(self):
@@ -206,7 +206,7 @@ class KindsTest(parameterized.TestCase):
     del description['config']['conditioning_dropout']
     del description[files.SEAL]
     path.write_text(json.dumps(files.sealed(description)))
-    model = musiclm.MusicLM.from_pretrained(folder)
+    model = musiclm.MusicLM.from_pretrained(folder, 'float32')
     config = musiclm.CONFIG.changed(guidance_scale=3.0)
     with self.assertRaisesRegex(
         ValueError, "is 3.0: stage 'coarse' .* without"
@@ -291,7 +291,7 @@ class MelodyTest(parameterized.TestCase):
     super().setUpClass()
     folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     random_model.write_random_model(folder, has_melody=True)
-    cls.model = musiclm.MusicLM.from_pretrained(folder)
+    cls.model = musiclm.MusicLM.from_pretrained(folder, 'float32')
 
   def hum(self, hz, seconds=4.0):
     time = np.arange(seconds * 24000) / 24000
@@ -351,7 +351,7 @@ class MelodyTest(parameterized.TestCase):
   def test_models_without_melody_say_so(self):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     random_model.write_random_model(folder)
-    model = musiclm.MusicLM.from_pretrained(folder)
+    model = musiclm.MusicLM.from_pretrained(folder, 'float32')
     with self.assertRaisesRegex(ValueError, "a part 'melody' and stages that"):
       model.generate('piano', melody=self.hum(220))
 

@@ -1,10 +1,12 @@
 """Tests for take."""
 
+import json
 import pathlib
 import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import files
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import take as take_lib
 import numpy as np
@@ -62,7 +64,7 @@ class TakeTest(parameterized.TestCase):
     for name in (
         'description', 'sample_rate', 'num_samples', 'sections',
         'context_seconds', 'seeds', 'config', 'hashes', 'loop', 'change',
-        'layout',
+        'layout', 'given', 'sampled', 'acoustic',
     ):  # fmt: skip
       self.assertEqual(getattr(loaded, name), getattr(take, name))
     for name, tokens in take.tokens.items():
@@ -105,6 +107,27 @@ class TakeTest(parameterized.TestCase):
     take.check_part('soundstream', {'soundstream': 'a' * 64})
     with self.assertRaisesRegex(ValueError, "'soundstream' .* aaaa.* is bbbb"):
       take.check_part('soundstream', {'soundstream': 'b' * 64})
+
+  def test_takes_that_do_not_name_their_streams_have_those_of_the_paper(self):
+    make_take().save(self.path)
+    value = json.loads(self.path.read_text())
+    for name in ('given', 'sampled', 'acoustic', files.SEAL):
+      del value[name]
+    own = value['config'].pop(choosing.OTHERS)
+    value['config'] |= {'coarse': own, 'fine': own}
+    self.path.write_text(json.dumps(value))
+    take = take_lib.load(self.path)
+    self.assertEqual(take.prompts, 'mulan')
+    self.assertEqual(
+        [s.name for s in take.sampled], ['semantic', 'coarse', 'fine']
+    )
+    self.assertEqual(take.acoustic, ('coarse', 'fine'))
+    self.assertEqual(take.config['fine'], choosing.DEFAULT)
+    self.assertTrue(np.all(take.erase(1).tokens['semantic'] == -1))
+    value['tokens']['fine'][0][0] = 1024
+    self.path.write_text(json.dumps(value))
+    with self.assertRaisesRegex(ValueError, "tokens of 'fine' are none"):
+      take_lib.load(self.path)
 
   @parameterized.named_parameters(
       ('no_json', '{', 'JSONDecodeError'),

@@ -22,6 +22,11 @@ class TimelineTest(parameterized.TestCase):
     piece = timeline.Timeline('piano', **fields)
     self.assertEqual(piece.length(24000), seconds)
 
+  def test_the_melody_is_a_condition(self):
+    piece = timeline.Timeline('a', melody=AUDIO, conditions={'beat': AUDIO})
+    self.assertEqual(list(piece.all_conditions), ['melody', 'beat'])
+    self.assertEmpty(timeline.Timeline('a').all_conditions)
+
   def test_sections(self):
     self.assertEqual(timeline.Timeline('piano').sections, [(0.0, 'piano')])
     story = timeline.Timeline([(0, 'piano'), (5, AUDIO)])
@@ -36,6 +41,11 @@ class TimelineTest(parameterized.TestCase):
       ('blend', {'blend_seconds': -1.0}, 'blend_seconds must be at least 0'),
       ('no_audio', {'change': (0, 1)}, 'change must be of audio, but there is'),
       ('loop', {'audio': AUDIO, 'loop': True}, 'loop must be False where'),
+      (
+          'melody',
+          {'melody': AUDIO, 'conditions': {'melody': AUDIO}},
+          "without 'melody' where there is a melody",
+      ),
       ('negative_prompt', {'negative_prompt': ' '}, "a text .* one is ' '"),
   )
   def test_rejects(self, fields, message):
