@@ -7,6 +7,7 @@ from collections import abc
 from collections.abc import Callable, Iterator, Mapping
 import importlib
 import inspect
+import itertools
 import math
 import os
 import re
@@ -213,7 +214,12 @@ def _number_mismatch(name: str, hint: type, value: Any) -> str | None:
 def _tuple_mismatch(name: str, args: Any, value: Any) -> str | None:
   if not isinstance(value, (tuple, list)):
     return 'a tuple'
-  found = (_mismatch(name, args[0], x) for x in value)
+  hints = itertools.repeat(args[0])
+  if args[1:] and args[1] is not ...:
+    hints = args
+    if len(value) != len(args):
+      return f'a tuple of {len(args)}'
+  found = (_mismatch(name, hint, x) for hint, x in zip(hints, value))
   wanted = next((x for x in found if x is not None), None)
   return wanted and f'a tuple, each of them {wanted}'
 
