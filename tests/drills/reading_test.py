@@ -16,6 +16,7 @@ from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import mp3
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import folder
 from musiclm_jax.data.sources import musiccaps
 import numpy as np
@@ -285,7 +286,7 @@ class BoundsTest(Drill):
     os.mkfifo(pipe)
     (self.dir / 'a.wav').write_bytes(encode('wav', tone()))
     with self.assertRaisesRegex(errors.UserError, 'captions.csv .* is a pipe'):
-      folder.find_files(self.dir)
+      folder.survey(self.dir)[0]
 
   def test_terabytes(self):
     data = bytearray(encode('w64', tone()))
@@ -487,7 +488,7 @@ class CaptionsTest(Drill):
   def captions(self, data, name='c.csv', encoding='utf-8'):
     path = self.dir / name
     path.write_bytes(data if isinstance(data, bytes) else data.encode(encoding))
-    rows = folder.read_caption_file(path)
+    rows = caption_files.read_caption_file(path)
     return [(row['file'], *row['captions']) for row in rows]
 
   @parameterized.parameters(
@@ -554,7 +555,7 @@ class CaptionsTest(Drill):
   def beside(self, data):
     soundfile.write(self.dir / 'a.wav', tone(), RATE)
     (self.dir / 'a.txt').write_bytes(data)
-    return folder.find_files(self.dir)[0].captions
+    return folder.survey(self.dir)[0][0].captions
 
   def test_texts_beside_the_audio(self):
     self.assertEqual(
@@ -566,7 +567,7 @@ class CaptionsTest(Drill):
 
   def test_names_and_tags_that_say_nothing(self):
     soundfile.write(self.dir / '---.wav', tone(), RATE)
-    (file,) = folder.find_files(self.dir)
+    (file,) = folder.survey(self.dir)[0]
     with self.assertRaisesRegex(
         errors.UserError, '---.wav must have a caption'
     ):
@@ -578,7 +579,7 @@ class CaptionsTest(Drill):
         'path,caption,work\na.wav,jig,A\na.wav,reel,B\n'
     )
     with self.assertRaisesRegex(errors.UserError, r'one work.*lines \[2, 3\]'):
-      folder.find_files(self.dir)
+      folder.survey(self.dir)[0]
 
 
 if __name__ == '__main__':

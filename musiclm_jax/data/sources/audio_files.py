@@ -1,4 +1,4 @@
-"""The audio files of a folder, and an account of everything else in it."""
+"""Lists the audio files of a folder, and the files left out with reasons."""
 
 import collections
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from musiclm_jax.audio import io
 HIDDEN = 'hidden'
 NOT_AUDIO = 'not audio'
 
-_ALREADY = 'in a folder or file that is read by another name'
-_NOWHERE = 'linked to what is not there'
-_NO_FILE = 'no file, but a pipe, a socket or a device'
-_CLOSED = 'that the system does not open'
+_ALREADY = 'another name of a file or folder that is listed'
+_NOWHERE = 'a link to nothing'
+_NO_FILE = 'a pipe, a socket or a device'
+_CLOSED = 'not readable by this user'
 _OTHER_NAME = 'audio by content, but not by name (rename it)'
-# Names of sound that is not audio, or that nobody may read.
+# Suffixes of scores and instruments, and of formats that cannot be read.
 _SOUNDS = (
     *('.aa', '.aax', '.als', '.dff', '.flp', '.gsm', '.it', '.kar', '.m4p'),
     *('.mid', '.midi', '.mod', '.ogv', '.pcm', '.ra', '.raw', '.rm', '.rmi'),
@@ -30,16 +30,16 @@ _SOUNDS = (
 def walk(
     folder: str | os.PathLike[str],
 ) -> tuple[dict[str, pathlib.Path], list[tuple[str, str]]]:
-  """Lists the audio files of a folder and the folders in it.
+  """Lists the audio files in a folder and its subfolders.
 
-  Links are followed, but nothing is read twice.
+  Links are followed, but no file is listed twice.
 
   Args:
     folder: The folder.
 
   Returns:
-    Paths by name, which is the path in the folder, with slashes, in order; and
-    the (name, kind of reason) of all that is left out.
+    Paths by name, which is the path in the folder with slashes, in order of
+    names; and the (name, kind of reason) of all files left out.
 
   Raises:
     NotFoundError: If there is no such folder.
@@ -49,7 +49,7 @@ def walk(
     raise errors.NotFoundError(f'audio_dir {folder} must be a folder.')
   found: dict[str, pathlib.Path] = {}
   left_out: list[tuple[str, str]] = []
-  # What is there itself comes before what is linked to.
+  # Files themselves come before links to them.
   pending = collections.deque([(folder, '')])
   seen: set[tuple[int, int]] = set()
   linked: collections.deque[tuple[pathlib.Path, str]] = collections.deque()
@@ -83,7 +83,7 @@ def walk(
 
 
 def _judge(path: pathlib.Path) -> str:
-  """Says why what is not a folder is no audio file; '' if it is one."""
+  """Returns the reason to leave a file out; '' for an audio file."""
   if not path.is_file():
     return _NO_FILE
   suffix = path.suffix.lower()
@@ -98,21 +98,21 @@ def _judge(path: pathlib.Path) -> str:
 
 
 def _key(name: str) -> str:
-  """Returns what differs for no two names that a person would call one."""
+  """Returns a key that is equal for names that look the same."""
   return unicodedata.normalize('NFC', name).casefold()
 
 
 class Finder:
-  """Finds the file that somebody means by a name.
+  """Finds the file for a name in a caption file.
 
-  Names are written by other systems: with backslashes, from the root, in
-  another case, or with accents in another form (macOS).
+  Other systems write names with backslashes, from the root, in another case, or
+  with accents in another form (macOS).
   """
 
   def __init__(
       self, folder: str | os.PathLike[str], paths: dict[str, pathlib.Path]
   ):
-    """Knows the `paths` by name that are in a folder, and adds to them."""
+    """Takes the `paths` of a folder by name, and adds files it finds."""
     self._folder = pathlib.Path(folder)
     self._paths = paths
     self._keys = collections.defaultdict(list)
@@ -122,9 +122,9 @@ class Finder:
       self._real[os.path.realpath(path)] = name
 
   def find(self, name: str) -> str | None:
-    """Returns the name of the file that is meant; None if there is none.
+    """Returns the name of a file; None if it is not there.
 
-    A file that is asked for is taken, though it may be hidden.
+    A hidden file is found, too, if it is asked for.
     """
     for known in self._spellings(name):
       if known in self._paths:
@@ -150,9 +150,9 @@ class Finder:
         yield os.path.normpath(spelled).replace(os.sep, '/')
 
   def near(self, name: str) -> str | None:
-    """Returns the name of a file that is spelled nearly so, if there is one."""
+    """Returns the name of a file with nearly this spelling, or None."""
     stems = {os.path.splitext(_key(other))[0]: other for other in self._paths}
-    # It may have no suffix, or that of another format.
+    # The name may have no suffix, or that of another format.
     for stem in (os.path.splitext(_key(name))[0], _key(name)):
       for close in difflib.get_close_matches(stem, stems, 1, cutoff=0.8):
         return stems[close]

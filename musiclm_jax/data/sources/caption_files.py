@@ -1,7 +1,6 @@
-"""Caption files: tables, JSON lines and texts beside the audio.
+"""Reads captions from tables, JSON lines and text files beside the audio.
 
-A text that says nothing, or that is not what its writer meant, is refused with
-the file and the line it is in.
+Captions that are empty or evidently garbled are refused, with file and line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,27 +33,27 @@ _BOMS = {
 }
 _SEPARATORS = ',;\t|'
 _SUFFIXES = '|'.join(map(re.escape, audio_io.READABLE))
-# What programs write for nothing.
+# Texts that programs write for missing values.
 _NOTHING = ('nan', 'null', 'none', 'n/a', 'na', '#n/a', '<na>', 'undefined')
 
 
 def says_something(text: str) -> bool:
-  """Returns whether a text is more than a sign that there is none."""
+  """Returns whether a text is more than a sign of a missing value."""
   text = text.strip().casefold()
   return text not in _NOTHING and any(map(str.isalnum, text))
 
 
 def read_text(path: pathlib.Path, kind: str, max_bytes: int) -> str:
-  """Reads a text in UTF-8, or in UTF-16 if it begins with its mark.
+  """Reads a text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
   Args:
-    path: Of the file.
-    kind: What it must be, for messages.
-    max_bytes: Its largest size.
+    path: Path of the file.
+    kind: Description of the file, for messages.
+    max_bytes: Largest size of the file.
 
   Raises:
     NotFoundError: If there is no such file.
-    UserError: If it is no file, too large or no such text.
+    UserError: If it is not a file, too large, or not such a text.
   """
   if not os.path.exists(path):
     raise errors.NotFoundError(f'{path} must be {kind}: it is not there.')
@@ -87,10 +86,10 @@ def read_text(path: pathlib.Path, kind: str, max_bytes: int) -> str:
 
 
 def read_sidecar(path: pathlib.Path) -> list[str]:
-  """Reads the captions of a text beside an audio file, one to a line.
+  """Reads the captions in a text file beside an audio file, one to a line.
 
   Raises:
-    UserError: If there are none, or one says nothing.
+    UserError: If there are none, or one is empty.
   """
   text = read_text(path, 'a text of captions', MAX_SIDECAR_BYTES)
   lines = [(i, s.strip()) for i, s in enumerate(text.splitlines(), 1)]
@@ -121,8 +120,8 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
       of: file (or path, file_name), caption (or captions, in JSON a list), and
       if known weight, work, title, source and license. A file may have several
       rows; the weight, 1 by default, says how often a caption of a row is
-      drawn in training, relative to the others of the file. In a table,
-      commas, semicolons or tabs are between columns.
+      drawn in training, relative to the others of the file. Columns of a table
+      are separated by commas, semicolons, tabs or '|'.
 
   Returns:
     A dict of 'file', 'captions' (a list), 'weight' (a float), 'line' and the
@@ -130,8 +129,7 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   Raises:
     NotFoundError: If there is no such file.
-    UserError: If a row has no file or no caption, or a weight that is none,
-      or cannot be parsed.
+    UserError: If a row has no file or no caption, or cannot be parsed.
   """
   path = pathlib.Path(path)
   text = read_text(path, 'a caption file', MAX_BYTES)
@@ -150,7 +148,7 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     repeated += repr(normal) in found
     found.setdefault(repr(normal), {**normal, 'line': line})
   if unused:
-    progress.say(f'{path}: what it says of {", ".join(unused)} is not used')
+    progress.say(f'{path}: its columns {", ".join(unused)} are not used')
   if repeated:
     progress.say(
         f'{path}: {repeated} of its rows are repeated; they count once'
@@ -159,12 +157,12 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _sniff(path: pathlib.Path, lines: Sequence[str]) -> tuple[int, str]:
-  """Returns the index of the line that is the header, and what separates."""
+  """Returns the index of the header line, and the separator of columns."""
   start = next((i for i, line in enumerate(lines) if line.strip()), None)
   if start is None:
     raise errors.UserError(f'{path} must hold captions, but is empty.')
   separators = _SEPARATORS
-  told = re.fullmatch(r'sep=(.)\s*', lines[start])  # Excel writes so.
+  told = re.fullmatch(r'sep=(.)\s*', lines[start])  # Written by Excel.
   if told and start + 1 < len(lines):
     separators, start = told[1], start + 1
   for separator in separators:
@@ -186,7 +184,7 @@ def _split_header(line: str, separator: str) -> list[str]:
 def _parse_table(
     path: pathlib.Path, text: str
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields the line and the columns of each row; all of one name in a list."""
+  """Yields the line number and the columns of each row."""
   lines = io.StringIO(text, newline='').readlines()
   start, separator = _sniff(path, lines)
   names = _split_header(lines[start], separator)
@@ -210,7 +208,7 @@ def _parse_table(
       return
     except csv.Error as e:
       raise errors.UserError(
-          f'{path} line {line} must be a row of a table, but is none: {e}. Put'
+          f'{path} line {line} must be a row of a table, but is not: {e}. Put'
           ' texts with quotes in quotes, and double those within.'
       ) from e
     where = f'{path} line {line}'
@@ -222,7 +220,7 @@ def _parse_table(
 def _name_fields(
     where: str, names: Sequence[str], fields: list[str], separator: str
 ) -> dict[str, Any]:
-  """Returns the fields of a row by column."""
+  """Returns the fields of a row by column, captions in a list."""
   while len(fields) > len(names) and not fields[-1].strip():
     fields = fields[:-1]
   if len(fields) > len(names):
@@ -251,7 +249,7 @@ def _name_fields(
 def _parse_lines(
     path: pathlib.Path, text: str
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields the number and the object of each line."""
+  """Yields the line number and the object of each line."""
 
   def unique(pairs):
     if len(dict(pairs)) < len(pairs):
@@ -273,7 +271,7 @@ def _parse_lines(
 
 
 def _normalize(where: str, row: dict[str, Any]) -> dict[str, Any]:
-  """Returns a row with one spelling of its keys."""
+  """Checks a row and returns it with uniform keys."""
   file = next((row[key] for key in _FILE if row.get(key)), None)
   captions = []
   for key in _CAPTION:
@@ -308,7 +306,7 @@ def _normalize(where: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_weight(where: str, value: Any) -> float:
-  """Returns the weight of a row; 1 if it gives none."""
+  """Returns the weight of a row; 1 if it has none."""
   if value in (None, ''):
     return 1.0
   try:

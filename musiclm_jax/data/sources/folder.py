@@ -1,4 +1,4 @@
-"""A corpus from a folder of audio files, with captions or without."""
+"""A corpus from a folder of audio files, with or without captions."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -18,25 +18,24 @@ from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 
-CAPTION_FILES = ('captions.csv', 'captions.jsonl')  # Found by themselves.
-_NUM_NAMED = 3  # Of the files that an error names.
+CAPTION_FILES = ('captions.csv', 'captions.jsonl')  # Names in the folder.
+_NUM_NAMED = 3  # Most files that an error names.
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioFile:
-  """A file of the folder, and what the caption file says of it.
+  """A file of the folder, and its description in the caption file.
 
   Attributes:
-    path: Of the file.
+    path: Path of the file.
     name: Its path in the folder, with slashes.
-    work: Name of the work it is; the name without suffix by default.
-    captions: Texts; empty if there are none for it.
-    weights: Of each caption, see `clips.Clip`; empty if all alike.
-    title: Empty to take it from the tags, or else from the name.
-    source: Where it is from.
-    license: Empty to take it from the tags.
-    sidecar: Name in the folder of the text that captions are from; empty if
-      they are not from one.
+    work: Name of its work; by default its own without suffix.
+    captions: Its captions; empty if there are none.
+    weights: Weight of each caption, see `clips.Clip`; empty if all are equal.
+    title: Its title; empty to take it from the tags, or else from the name.
+    source: Its origin.
+    license: Its license; empty to take it from the tags.
+    sidecar: Name of the text file with its captions; empty if there is none.
   """
 
   path: str
@@ -50,11 +49,6 @@ class AudioFile:
   sidecar: str = ''
 
 
-def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads a caption file; see `caption_files.read_caption_file`."""
-  return caption_files.read_caption_file(path)
-
-
 def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
   found = [p for p in map(audio_dir.joinpath, CAPTION_FILES) if p.exists()]
   if len(found) > 1:
@@ -65,33 +59,25 @@ def _find_caption_file(audio_dir: pathlib.Path) -> pathlib.Path | None:
   return found[0] if found else None
 
 
-def find_files(
-    audio_dir: str | os.PathLike[str],
-    captions: str | os.PathLike[str] | None = None,
-) -> list[AudioFile]:
-  """Lists the audio files of a folder and the folders in it; see `survey`."""
-  return survey(audio_dir, captions)[0]
-
-
 def survey(
     audio_dir: str | os.PathLike[str],
     captions: str | os.PathLike[str] | None = None,
 ) -> tuple[list[AudioFile], list[tuple[str, str]]]:
-  """Lists the audio files of a folder, and what else is in it.
+  """Lists the audio files in a folder and its subfolders, and other files.
 
   Args:
     audio_dir: The folder. Links in it are followed.
-    captions: The caption file; its files are relative to the folder. By default
+    captions: The caption file, with paths relative to the folder. By default
       the folder's `captions.csv` or `captions.jsonl`, if there is one.
 
   Returns:
-    The files by name, and the (name, kind of reason) of what is left out. Files
-    that the caption file does not name have the captions of a text file beside
-    them, one to a line, or none.
+    The audio files in order of their names, and the (name, kind of reason) of
+    files left out. A file that is not in the caption file has the captions of a
+    text file beside it, one to a line, or none.
 
   Raises:
     NotFoundError: If there is no such folder.
-    UserError: If it has no audio files, or not all that captions are for.
+    UserError: If it has no audio files, or lacks one that has captions.
   """
   audio_dir = pathlib.Path(audio_dir)
   paths, left_out = audio_files.walk(audio_dir)
@@ -113,7 +99,7 @@ def survey(
   ]
   used = {*paths, *(file.sidecar for file in files)}
   if captions:
-    # Walked or not, it is known by its place.
+    # Compared by path, as it may be outside the folder.
     used.add(os.path.relpath(captions, audio_dir).replace(os.sep, '/'))
   return files, [item for item in left_out if item[0] not in used]
 
@@ -133,7 +119,7 @@ def _rows_by_file(
   finder = audio_files.Finder(audio_dir, paths)
   rows: dict[str, list[dict[str, Any]]] = {}
   missing: dict[str, int] = {}
-  for row in read_caption_file(captions):
+  for row in caption_files.read_caption_file(captions):
     name = finder.find(row['file'])
     if name is None:
       missing.setdefault(row['file'], row['line'])
@@ -159,7 +145,7 @@ def _describe_file(
     path: pathlib.Path,
     rows: Sequence[dict[str, Any]],
 ) -> AudioFile:
-  """Puts together what the rows of a file say of it."""
+  """Joins the rows of a file to its description."""
   captions = [text for row in rows for text in row['captions']]
   weights = [row['weight'] for row in rows for _ in row['captions']]
   sidecar = ''
@@ -192,16 +178,13 @@ def _describe_file(
 
 
 def _words(name: str) -> str:
-  """Makes a title of a file name: '03_blue-moon' is 'blue moon'."""
+  """Makes a title of a file name: 'blue moon' of '03_blue-moon'."""
   words = re.sub(r'[\s_\-]+', ' ', name).strip()
   return re.sub(r'^\d+[ .]+(?=\D)', '', words)
 
 
 def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
-  """Returns the title of a file, and a caption of no more than is known.
-
-  The caption is empty if nothing is.
-  """
+  """Returns the title of a file, and a caption of its name and tags."""
   tags = {
       key: value
       for key, value in tags.items()
@@ -223,10 +206,10 @@ def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
 def read_clips(
     file: AudioFile, clip_seconds: float, sample_rate: int
 ) -> Iterator[clips.Clip | clips.LeftOut]:
-  """Yields the clips of a file, and says which are left out as silent.
+  """Yields the clips of a file, and those left out because they are silent.
 
   Args:
-    file: To read.
+    file: The file.
     clip_seconds: Length of a clip; the last one is shorter.
     sample_rate: Sample rate of the clips.
 
@@ -284,13 +267,13 @@ def build_folder(
   """Writes the dataset `music` from a folder of audio.
 
   Args:
-    audio_dir: The folder; folders in it are searched too.
+    audio_dir: The folder, with its subfolders.
     data_dir: Folder of the datasets.
-    captions: Caption file; see `find_files`. Without one, captions come from
-      text files beside the audio, tags, and names.
+    captions: Caption file; see `survey`. Without one, captions come from text
+      files beside the audio, from tags and from names.
     clip_seconds: Length of a clip, 1 to 30.
     sample_rate: Sample rate of the clips.
-    **options: Of `corpora.build_corpus`, but left_out.
+    **options: Options of `corpora.build_corpus`, except left_out.
 
   Returns:
     Whether it was written: False if it exists.

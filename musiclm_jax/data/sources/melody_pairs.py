@@ -1,9 +1,9 @@
 """A corpus of melodies: phrases of scores, each rendered in several ways.
 
-What the melody network learns from (MusicLM, section 4.5): the same melody as
-it was written, arranged for other instruments, alone on one, and hummed. All in
-the key that was written, since generated music shall follow the pitch that was
-hummed; only a voice may be octaves away.
+The melody network is trained on them (MusicLM, section 4.5): a melody as it was
+written, arranged for other instruments, alone on one, and hummed. The key stays
+the same, because generated music should follow the hummed pitch; only voices
+may be octaves away.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,10 +32,11 @@ import numpy as np
 
 KINDS = ('written', 'arranged', 'solo', 'hum')
 TEMPO_RANGE = (0.8, 1.25)  # Factors.
-MIN_SECONDS = 5.0  # Of a phrase: 4 s of audio at the greatest factor.
-_NOTES_PER_SECOND = 1.0  # The least that is a melody.
-_SOUNDING = 0.5  # Likewise, of its frames.
-_PITCHES = 4  # Likewise.
+MIN_SECONDS = 5.0  # Shortest phrase: 4 s of audio at the greatest factor.
+# The least that makes a melody: notes, the share of frames, different pitches.
+_NOTES_PER_SECOND = 1.0
+_SOUNDING = 0.5
+_PITCHES = 4
 _CANDIDATES = 8
 
 
@@ -57,12 +58,12 @@ def build_melody_pairs(
     source: See `rendered_scores.build_scores`.
     data_dir: Folder of the datasets.
     soundfont: Path of a General MIDI SoundFont, sf2 or sf3.
-    variations: Times each phrase is rendered: in each of KINDS, and from then
-      on in all but the first again.
+    variations: Number of renditions of each phrase: one of each of KINDS, then
+      more of all but the first.
     phrases_per_score: Most phrases of a score, one after the other.
     phrase_seconds: Length of a phrase as it was written.
-    seed: Of places, instruments, voices and tempos.
-    **options: Of `corpora.write_works`.
+    seed: Seed of places, instruments, voices and tempos.
+    **options: Options of `corpora.write_works`.
 
   Returns:
     Whether it was written: False if it exists.
@@ -135,7 +136,7 @@ def read_phrases(
   if start is None:
     return
   end = start + phrases_per_score * phrase_seconds
-  # It begins with a note of the melody, so that both are trimmed alike.
+  # Both begin with a note of the melody, and are trimmed equally.
   score, melody = (s.crop(start, end).trim() for s in (score, melody))
   starts = [
       second
@@ -170,8 +171,8 @@ def find_melody(score: notation.Score) -> notation.Score:
   """Returns the melody of a score: the highest of its melody parts.
 
   Args:
-    score: Where no part is a melody (see `arranging.find_roles`), all but
-      drums are taken for it.
+    score: Notes. If no part is a melody (see `arranging.find_roles`), all parts
+      but drums count as melodies.
 
   Returns:
     One part of one note at a time; without notes if there is no melody.
@@ -182,7 +183,7 @@ def find_melody(score: notation.Score) -> notation.Score:
   line = score.select(is_melody)
   end = line.end.copy()
   kept: list[int] = []
-  # Of notes that begin together, the highest first.
+  # Where notes begin together, the highest comes first.
   for i in np.lexsort((-line.pitch, line.start)):
     if kept and line.start[i] < end[kept[-1]]:
       if line.pitch[i] < line.pitch[kept[-1]]:
@@ -227,7 +228,7 @@ def _frames(melody: notation.Score, start: float, end: float) -> np.ndarray:
 
 
 def _is_melody(melody: notation.Score, start: float, end: float) -> bool:
-  """Whether enough happens in [start, end) seconds to know it again."""
+  """Whether [start, end) seconds have enough notes to be recognized."""
   onsets = np.sum((melody.start >= start) & (melody.start < end))
   frames = _frames(melody, start, end)
   sounding = frames[frames >= 0]
@@ -262,13 +263,13 @@ def _render(
 
 
 def _choose_soloist(melody: notation.Score, rng: np.random.Generator) -> int:
-  """Returns a program that can play a melody and is not the one as written."""
+  """Returns another program than the written one that can play the melody."""
   programs = [
       i.program
       for i in instruments.MELODY
       if i.can_play(melody.pitch) and i.program != melody.parts[0].program
   ]
-  # What is out of the range of all is played on a synth lead.
+  # A synth lead plays melodies out of the range of all of them.
   return int(rng.choice(programs)) if programs else 80
 
 

@@ -1,7 +1,7 @@
 """The MusicCaps corpus, from its table and the clips that the user has.
 
-MusicCaps (MusicLM section 5.1) is 5,521 captions of 10 s of YouTube videos.
-Its audio cannot be had as a whole: what is missing is written to missing.csv.
+MusicCaps (MusicLM section 5.1) is 5,521 captions of 10 s of YouTube videos. Not
+all of its audio is still available: missing clips are listed in missing.csv.
 """
 
 import ast
@@ -42,11 +42,11 @@ class Row:
 
   Attributes:
     ytid: Name of the video.
-    start: Of the clip in the video, in seconds.
-    end: Of the clip in the video, in seconds.
-    is_eval: Whether it is of the AudioSet eval split.
+    start: Start of the clip in the video, in seconds.
+    end: End of the clip in the video, in seconds.
+    is_eval: Whether it is in the AudioSet eval split.
     captions: Its caption, and its list of aspects.
-    path: Of its audio; empty if missing.
+    path: Path of its audio; empty if missing.
   """
 
   ytid: str
@@ -58,7 +58,7 @@ class Row:
 
   @property
   def name(self) -> str:
-    """What the account of the corpus calls it."""
+    """Name of the clip in messages."""
     return self.ytid
 
 
@@ -67,7 +67,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
   Raises:
     NotFoundError: If there is no such file.
-    UserError: If it lacks a column, or a row is none of its kind.
+    UserError: If it lacks a column, or a row is malformed.
   """
   path = pathlib.Path(path)
   text = caption_files.read_text(
@@ -128,22 +128,17 @@ def _parse_row(where: str, row: dict[str, Any]) -> Row:
   return parsed
 
 
-def find_audio(audio_dir: str | os.PathLike[str]) -> dict[str, str]:
-  """Returns the path of each video of which there is audio; see `survey`."""
-  return survey(audio_dir)[0]
-
-
 def survey(
     audio_dir: str | os.PathLike[str],
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
-  """Finds the audio of videos, and what else is in its folder.
+  """Finds the audio of videos in a folder, and other files.
 
   Args:
-    audio_dir: Holds `<ytid>.<suffix>` or `[<ytid>]-[<start>-<end>].<suffix>`,
-      in any folder below.
+    audio_dir: Folder of `<ytid>.<suffix>` or
+      `[<ytid>]-[<start>-<end>].<suffix>`, also in subfolders.
 
   Returns:
-    Paths by ytid, and the (name, kind of reason) of what is left out.
+    Paths by ytid, and the (name, kind of reason) of files left out.
 
   Raises:
     NotFoundError: If there is no such folder.
@@ -154,7 +149,7 @@ def survey(
     match = re.fullmatch(r'\[(.+)\]-\[\d+-\d+\]', path.stem)
     ytid = match[1] if match else path.stem
     if ytid in paths:
-      left_out.append((name, 'of a clip that another file is of'))
+      left_out.append((name, 'a second file of a clip'))
     paths.setdefault(ytid, str(path))
   return paths, left_out
 
@@ -168,7 +163,7 @@ def read_clips(
     UserError: If its file is damaged, silent or too short.
   """
   audio = audio_io.read_audio(row.path, sample_rate)
-  # A file that is longer than the clip is taken for the whole video.
+  # A file that is longer than the clip must be the whole video.
   if len(audio) > (row.end - row.start + 1) * sample_rate:
     start, end = (round(t * sample_rate) for t in (row.start, row.end))
     audio = audio[start:end]
@@ -215,11 +210,11 @@ def build_musiccaps(
 
   Args:
     table: musiccaps-public.csv.
-    audio_dir: The clips at hand; see `find_audio`. Those that are missing are
-      listed in data_dir/missing.csv.
+    audio_dir: Folder of the clips; see `survey`. Missing ones are listed in
+      data_dir/missing.csv.
     data_dir: Folder of the datasets.
     sample_rate: Sample rate of the clips.
-    **options: Of `corpora.write_corpus`, but left_out.
+    **options: Options of `corpora.write_corpus`, except left_out.
 
   Returns:
     Whether it was written: False if it exists.

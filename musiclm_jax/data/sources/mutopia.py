@@ -5,7 +5,7 @@ the style and the licence. LilyPond sources are programs: compile only those
 you trust.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import concurrent.futures
 import csv
 import dataclasses
@@ -20,10 +20,12 @@ import zipfile
 import mido
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import machine
 from musiclm_jax import progress
 from musiclm_jax.data.scores import synthesis
 import tqdm
 
+# Without their versions.
 PUBLIC_LICENSES = ('Public Domain', 'Creative Commons Attribution')
 COLUMNS = (
     'file',
@@ -63,7 +65,7 @@ _MIDI_ONLY = r"""
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """A LilyPond file and what its header says.
+  """A LilyPond file and its header.
 
   Attributes:
     path: Path of the file below the folder of sources.
@@ -79,7 +81,7 @@ class Piece:
 
   @property
   def work(self) -> str:
-    """Composer and opus: its editions and movements are one work."""
+    """Composer and opus; editions and movements are one work."""
     return '/'.join(self.path.parts[:2])
 
   def row(self, file: str, key: str) -> dict[str, str]:
@@ -108,28 +110,25 @@ class Piece:
 def prepare_mutopia(
     source: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
-    licenses: Sequence[str] = PUBLIC_LICENSES,
     limit: int | None = None,
-    num_workers: int = 1,
 ) -> pathlib.Path:
   """Compiles Mutopia's pieces to MIDI files with an index of their metadata.
 
-  What `output_dir` already holds is kept, so that a job cut off goes on.
+  Pieces that `output_dir` already holds are kept, so that an interrupted job
+  can continue. Only those under one of PUBLIC_LICENSES are compiled.
 
   Args:
     source: Folder or zip of LilyPond sources.
     output_dir: Folder for the MIDI files, `index.csv`, and `failed.txt`, which
       lists the pieces that did not compile.
-    licenses: Names of the licences to keep, without their versions.
-    limit: Most pieces to try, one of each composer before a second one.
-    num_workers: Pieces compiled at a time.
+    limit: Most pieces to compile, one of each composer before a second one.
 
   Returns:
     The path of the index.
 
   Raises:
     NotFoundError: If LilyPond is not installed, or `source` is missing.
-    UserError: If no piece has one of `licenses`.
+    UserError: If no piece has one of PUBLIC_LICENSES.
   """
   for program in ('lilypond', 'convert-ly'):
     if shutil.which(program) is None:
@@ -143,26 +142,25 @@ def prepare_mutopia(
       tempfile.TemporaryDirectory() as scratch,
   ):
     root = _unpack(pathlib.Path(source), pathlib.Path(scratch))
-    pieces = _select(read_pieces(root), licenses)[:limit]
+    pieces = _select(read_pieces(root))[:limit]
     if not pieces:
       raise errors.UserError(
           f'{source} must hold LilyPond files with a licence among'
-          f' {list(licenses)}, but holds none; name other licences.'
+          f' {list(PUBLIC_LICENSES)}, but holds none.'
       )
     known = _known(output_dir)
     todo = [p for p in pieces if p.path.as_posix() not in known]
     settings = pathlib.Path(scratch) / 'midi-only.ly'
     settings.write_text(_MIDI_ONLY)
-    pool = concurrent.futures.ThreadPoolExecutor(num_workers)
+    pool = concurrent.futures.ThreadPoolExecutor(machine.num_cpus())
     try:
       jobs = [
           pool.submit(_compile, piece, root, settings, output_dir)
           for piece in todo
       ]
-      done = concurrent.futures.as_completed(jobs)
-      for job in tqdm.tqdm(done, total=len(jobs), unit='piece'):
+      for job in tqdm.tqdm(jobs, unit='piece'):
         _record(output_dir, *job.result())
-    finally:  # An interrupt does not wait for what has not begun.
+    finally:  # An interrupt does not wait for pieces that have not begun.
       pool.shutdown(wait=False, cancel_futures=True)
   _say_failed(output_dir)
   return output_dir / 'index.csv'
@@ -186,7 +184,7 @@ def read_pieces(root: pathlib.Path) -> Iterator[Piece]:
     fields = re.findall(
         r'^\s*([a-zA-Z]+)\s*=\s*"([^"\n]*)"', text, flags=re.MULTILINE
     )
-    # The same music is often laid out twice, for A4 and for letter paper.
+    # Many pieces have two layouts, for A4 and for letter paper.
     if fields and r'\midi' in text and not path.stem.endswith('-let'):
       yield Piece(path.relative_to(root), dict(reversed(fields)))
 
@@ -203,14 +201,14 @@ def _unpack(source: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
     source = scratch / 'sources'
   elif not source.is_dir():
     raise errors.NotFoundError(f'{source} must be a folder or a zip file.')
-  # Mutopia's repository keeps the pieces in `ftp`; others repeat them.
+  # Mutopia's repository holds the pieces in `ftp`, and copies elsewhere.
   return source / 'ftp' if (source / 'ftp').is_dir() else source
 
 
-def _select(pieces: Iterator[Piece], licenses: Sequence[str]) -> list[Piece]:
-  """Keeps the pieces under `licenses`, in turn from every composer."""
-  # 'Creative Commons Attribution-ShareAlike 4.0' must not match.
-  pattern = '|'.join(re.escape(name) for name in licenses)
+def _select(pieces: Iterator[Piece]) -> list[Piece]:
+  """Keeps the pieces under PUBLIC_LICENSES, in turn from every composer."""
+  # 'Creative Commons Attribution-ShareAlike 4.0' does not match.
+  pattern = '|'.join(re.escape(name) for name in PUBLIC_LICENSES)
   pattern = rf'({pattern})( \d(\.\d)?)?( International)?'
   counts: dict[str, int] = {}
   ranked = []
@@ -270,7 +268,7 @@ def _compile(
 
 
 def _run(command: list[str], folder: pathlib.Path) -> None:
-  """Runs `command`, whose failure shows in what it did not write."""
+  """Runs `command`; if it fails, its output files are missing."""
   try:
     subprocess.run(
         [*synthesis.tied(), *command],

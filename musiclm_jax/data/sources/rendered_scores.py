@@ -1,8 +1,8 @@
 """A corpus of rendered scores: MIDI and MusicXML files, and music21's own.
 
 Each score is rendered as it was written, and in arrangements (`arranging`) for
-other instruments, in other keys and tempos. Captions are written (`captions`)
-from what was rendered, so that they are true.
+other instruments, in other keys and tempos. Captions (`captions`) are true
+because they describe the rendition.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
 import numpy as np
 
-_MIN_SECONDS = 4.0  # Of a clip, but for the only one of a score.
+_MIN_SECONDS = 4.0  # Shortest clip of a score after its first.
 _MIN_RMS = 3e-3  # -50 dBFS
 
 
@@ -38,8 +38,6 @@ def build_scores(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     data_dir: str | os.PathLike[str],
     soundfont: str | os.PathLike[str],
-    index: str | os.PathLike[str] | None = None,
-    license: str = '',  # pylint: disable=redefined-builtin
     variations: int = 2,
     clip_seconds: float = clips.MAX_SECONDS,
     max_seconds_per_score: float | None = None,
@@ -52,22 +50,20 @@ def build_scores(
   Args:
     source: One or several of: a folder or zip of MIDI and MusicXML files, or
       'music21:' and a part of the paths in music21's corpus ('music21:bach').
+      An `index.csv` or `index.jsonl` in a source has a row for each file to
+      use: file, and as far as known work, title, composer, genre, key, tempo
+      (beats per minute), metre ('unknown' if that of the file is not to be
+      trusted), license and source. Without an index, every file is used.
     data_dir: Folder of the datasets.
     soundfont: Path of a General MIDI SoundFont, sf2 or sf3.
-    index: A .csv or .jsonl with a row for each file to use: file, and as far
-      as known work, title, composer, genre, key, tempo (beats per minute),
-      metre ('unknown' not to trust the file), license and source. By default
-      `index.csv` or `index.jsonl` in the source; without one, every file is
-      used.
-    license: Of the scores whose index names none.
-    variations: Times each score is rendered: as it was written, and then in
-      arrangements.
+    variations: Number of renditions of each score: as it was written, and then
+      in arrangements.
     clip_seconds: Length of a clip.
-    max_seconds_per_score: Most to render of each variation, from a random
-      place; everything by default.
-    seed: Of arrangements, places and captions.
+    max_seconds_per_score: Most seconds to render of each variation, from a
+      random place; all by default.
+    seed: Seed of arrangements, places and captions.
     sample_rate: Sample rate of the clips.
-    **options: Of `corpora.write_corpus`.
+    **options: Options of `corpora.build_corpus`, except left_out.
 
   Returns:
     Whether it was written: False if it exists.
@@ -83,7 +79,7 @@ def build_scores(
     )
   synthesis.check_renderer(soundfont)
   with progress.telling('listing the scores'):
-    files, left_out = score_files.gather_scores(source, index, license)
+    files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_score,
       soundfont=os.fspath(soundfont),
@@ -126,8 +122,8 @@ def read_score(
   Args:
     file: The score.
     soundfont: Path of a SoundFont.
-    **options: Of `build_scores`: variations, clip_seconds, max_seconds, seed,
-      sample_rate.
+    **options: Options of `build_scores`: variations, clip_seconds, max_seconds,
+      seed, sample_rate.
 
   Yields:
     The clips of each of its variations.
@@ -159,7 +155,7 @@ def _render_score(
       arrangement = arranging.Arrangement(score, arranging.find_roles(score))
     else:
       arrangement = arranging.arrange(score, rng)
-    # Of the whole score, before an excerpt is taken.
+    # The key of the whole score, before it is cut to an excerpt.
     key = facts.find_key(arrangement, file.metadata)
     arrangement, offset = _excerpt(arrangement, max_seconds, rng)
     audio = synthesis.render(arrangement.score, soundfont, sample_rate)
@@ -191,7 +187,7 @@ def _excerpt(
     max_seconds: float | None,
     rng: np.random.Generator,
 ) -> tuple[arranging.Arrangement, float]:
-  """Cuts an arrangement to its maximum; returns it with where it begins."""
+  """Cuts an arrangement to `max_seconds`; returns it and its first second."""
   score = arrangement.score
   if max_seconds is None or score.seconds <= max_seconds:
     return arrangement, 0.0
@@ -205,7 +201,7 @@ def _excerpt(
 def _is_music(
     clip: np.ndarray, score: notation.Score, start: float, end: float
 ) -> bool:
-  """Whether a clip is more than a rest, or what dies away at the end."""
+  """Whether a clip is more than a rest, or than notes dying away."""
   score = score.crop(start, end)
   is_long = start == 0 or score.seconds - start >= _MIN_SECONDS
   is_loud = np.sqrt(np.mean(np.square(clip))) >= _MIN_RMS

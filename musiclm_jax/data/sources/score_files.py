@@ -1,7 +1,7 @@
-"""Where scores come from: folders, zip files, music21's corpus, and an index.
+"""Lists and reads files of scores: folders, zips, music21's corpus, an index.
 
-Whatever is wrong with a file ends in an error that names it, and nothing is
-read that is larger than a score can be.
+Errors name the file they are in, and no file is read that is too large for a
+score.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,23 +25,23 @@ XML_SUFFIXES = ('.xml', '.mxl', '.musicxml')
 SUFFIXES = (*MIDI_SUFFIXES, *XML_SUFFIXES)
 INDEX_NAMES = ('index.csv', 'index.jsonl')
 MUSIC21 = 'music21:'
-MAX_BYTES = 2**25  # Of a file that is read: an opera in MusicXML.
-_MAX_MEMBERS = 1_000_000  # Of a zip file.
+MAX_BYTES = 2**25  # Largest file that is read: an opera in MusicXML.
+_MAX_MEMBERS = 1_000_000  # Most files in a zip file.
 _ROOTS = (b'<score-partwise', b'<score-timewise')
-_HEAD = 2**16  # Bytes in which a MusicXML file names its root.
+_HEAD = 2**16  # Bytes in which a MusicXML file must name its root.
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreFile:
-  """A file, and what its index says of it.
+  """A file and its description in the index.
 
   Attributes:
-    path: Of the file, or of the zip file with it.
-    name: Of the file in its folder or zip, or in the corpus of music21.
+    path: Path of the file, or of the zip file that holds it.
+    name: Path of the file in its folder or zip, or in music21's corpus.
     work: Name of the work; the scores of a work share a split.
-    source: Where it is from.
-    license: Empty if unknown.
-    metadata: For its captions.
+    source: Origin of the file.
+    license: License of the file; empty if unknown.
+    metadata: Facts for its captions.
   """
 
   path: str
@@ -54,7 +54,7 @@ class ScoreFile:
 
 @contextlib.contextmanager
 def naming(file: ScoreFile) -> Iterator[None]:
-  """Puts the name of a file before an error that does not say it."""
+  """Puts the name of a file before an error that lacks it."""
   try:
     yield
   except errors.UserError as e:
@@ -65,20 +65,13 @@ def naming(file: ScoreFile) -> Iterator[None]:
 
 def gather_scores(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    index: str | os.PathLike[str] | None = None,
-    license: str = '',  # pylint: disable=redefined-builtin
 ) -> tuple[list[ScoreFile], list[tuple[str, str]]]:
   """Lists the scores of one or several sources; see `find_scores`."""
   sources = [source] if isinstance(source, (str, os.PathLike)) else source
-  if index is not None and len(sources) != 1:
-    raise errors.UserError(
-        f'index must be for one source, but there are {len(sources)}. Put'
-        ' an index.csv into each.'
-    )
   files: dict[tuple[str, str], ScoreFile] = {}
   left_out = []
   for each in sources:
-    found, others = find_scores(each, index, license)
+    found, others = find_scores(each)
     left_out += others
     for file in found:
       if files.setdefault((file.work, file.name), file) is not file:
@@ -91,14 +84,11 @@ def gather_scores(
 
 def find_scores(
     source: str | os.PathLike[str],
-    index: str | os.PathLike[str] | None = None,
-    license: str = '',  # pylint: disable=redefined-builtin
 ) -> tuple[list[ScoreFile], list[tuple[str, str]]]:
-  """Lists the scores of a source; see `scores.build_scores`.
+  """Lists the scores of a source; see `rendered_scores.build_scores`.
 
   Returns:
-    The scores, and the (name, reason) of every other file. Hidden ones do not
-    count.
+    The scores, and the (name, reason) of every other file that is not hidden.
 
   Raises:
     NotFoundError: If the source or the index is missing.
@@ -109,10 +99,10 @@ def find_scores(
   else:
     label = pathlib.Path(source).stem or pathlib.Path(source).resolve().stem
     paths = list_files(source)
-  rows = _read_index(index, paths)
+  rows = _read_index(paths)
   left_out = []
   found: dict[str, str] = {}
-  stems = set()  # What clips are named after.
+  stems = set()  # Clips are named after them.
   for name, path in sorted(paths.items()):
     stem = os.path.splitext(name)[0]
     if label != 'music21' and not is_score(path, name):
@@ -129,7 +119,7 @@ def find_scores(
   if missing:
     raise errors.UserError(
         f'the index must name files of {source}, but {len(missing)} are not'
-        f' there, e.g. {missing[0]}. Correct the column file.'
+        f' there, e.g. {missing[0]}. Correct its column "file".'
     )
   if not found:
     raise errors.UserError(
@@ -137,7 +127,7 @@ def find_scores(
         f' in {", ".join(SUFFIXES)}.'
     )
   files = [
-      _score_file(path, name, label, (rows or {}).get(name, {}), license)
+      _score_file(path, name, label, (rows or {}).get(name, {}))
       for name, path in found.items()
   ]
   return files, left_out
@@ -146,11 +136,11 @@ def find_scores(
 def list_files(source: str | os.PathLike[str]) -> dict[str, str]:
   """Returns the path of each file in a folder or zip, by its name there.
 
-  Links are followed. Hidden files and folders, and what macOS adds to a zip,
-  do not count.
+  Links are followed. Hidden files and folders, and those that macOS adds to a
+  zip, are left out.
 
   Raises:
-    NotFoundError: If it is neither.
+    NotFoundError: If the source is neither.
     UserError: If the zip file is damaged.
   """
   source = pathlib.Path(source)
@@ -195,17 +185,17 @@ def _walk(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
     folders[:] = sorted(f for f in folders if not _is_hidden(f))
     for name in sorted(names):
       path = pathlib.Path(root, name)
-      # A link to nothing is named when it is read.
+      # A link to nothing becomes an error when it is read.
       if not _is_hidden(name) and (path.is_file() or not path.exists()):
         yield path.relative_to(folder).as_posix(), str(path)
 
 
 def is_score(path: str, name: str) -> bool:
-  """Returns whether a file is a score, as far as its name and root say.
+  """Returns whether a file is a score, by its name and its XML root.
 
   Args:
-    path: Of the file, or of the zip file with it.
-    name: Of the file.
+    path: Path of the file, or of the zip file that holds it.
+    name: Name of the file.
   """
   suffix = pathlib.PurePosixPath(name).suffix.lower()
   if suffix != '.xml' or path.lower().endswith('.zip'):
@@ -213,13 +203,13 @@ def is_score(path: str, name: str) -> bool:
   try:
     head = read_bytes(path, name, _HEAD)
   except errors.UserError:
-    return True  # To be named when it is read.
-  # In UTF-16 each other byte is zero.
+    return True  # It becomes an error when it is read.
+  # In UTF-16, every other byte is zero.
   return not head or any(root in head.replace(b'\0', b'') for root in _ROOTS)
 
 
 def _music21_paths(source: str) -> dict[str, str]:
-  """Returns the scores of music21's corpus that `source` is a part of."""
+  """Returns the scores of music21's corpus whose paths contain `source`."""
   from music21 import corpus  # Slow to import, and rarely needed.
 
   core = corpus.corpora.CoreCorpus()
@@ -233,12 +223,12 @@ def read_bytes(path: str, name: str, head: int | None = None) -> bytes:
   """Returns the bytes of a file.
 
   Args:
-    path: Of the file, or of the zip file with it.
-    name: Of the file.
-    head: Bytes to read; all by default.
+    path: Path of the file, or of the zip file that holds it.
+    name: Name of the file.
+    head: Most bytes to read; all by default.
 
   Raises:
-    UserError: If it cannot be read, or is larger than any score.
+    UserError: If it cannot be read, or is too large for a score.
   """
   with errors.reading(name, 'an undamaged file'):
     if not path.lower().endswith('.zip'):
@@ -246,30 +236,25 @@ def read_bytes(path: str, name: str, head: int | None = None) -> bytes:
         data = file.read(MAX_BYTES + 1 if head is None else head)
     else:
       with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-        # Never more than is said, as this may be of gigabytes.
+        # Limited, as the file may unpack to gigabytes.
         data = file.read(MAX_BYTES + 1 if head is None else head)
     if len(data) > MAX_BYTES:
       raise ValueError(f'it has over {MAX_BYTES} bytes')
   return data
 
 
-def _read_index(
-    index: str | os.PathLike[str] | None, paths: Mapping[str, str]
-) -> dict[str, dict[str, Any]] | None:
-  """Returns the rows of an index by their files; None without one."""
-  if index is None:
-    found = [name for name in INDEX_NAMES if name in paths]
-    if not found:
-      return None
-    if len(found) > 1:
-      raise errors.UserError(
-          f'a source must hold at most one of {INDEX_NAMES}, but holds both.'
-          ' Remove one.'
-      )
-    index, data = found[0], read_bytes(paths[found[0]], found[0])
-  else:
-    index = os.fspath(index)
-    data = read_bytes(index, index)
+def _read_index(paths: Mapping[str, str]) -> dict[str, dict[str, Any]] | None:
+  """Returns the rows of the index by their files; None if there is none."""
+  found = [name for name in INDEX_NAMES if name in paths]
+  if not found:
+    return None
+  if len(found) > 1:
+    raise errors.UserError(
+        f'a source must hold at most one of {INDEX_NAMES}, but holds both.'
+        ' Remove one.'
+    )
+  index = found[0]
+  data = read_bytes(paths[index], index)
   with errors.reading(index, 'an index in UTF-8', 'Correct it.'):
     text = data.decode('utf-8-sig')
     if '\0' in text:
@@ -309,7 +294,7 @@ def _parse_csv(index: str, text: str) -> list[dict[str, Any]]:
   reader = csv.DictReader(io.StringIO(text, newline=''), strict=True)
   rows = []
   for number, row in enumerate(reader, 1):
-    # None is the name of columns beyond the header.
+    # Columns beyond the header have the name None.
     if None in row or any(v is None or '\n' in v for v in row.values()):
       raise errors.UserError(
           f'{index} must have as many columns in row {number} as in its header,'
@@ -338,9 +323,9 @@ def _parse_jsonl(index: str, text: str) -> list[dict[str, Any]]:
 
 
 def _score_file(
-    path: str, name: str, label: str, row: Mapping[str, Any], license: str
+    path: str, name: str, label: str, row: Mapping[str, Any]
 ) -> ScoreFile:
-  """Returns the score that a row of an index describes."""
+  """Returns a score with the description in its row of the index."""
   names = [field.name for field in dataclasses.fields(facts.Metadata)]
   known: dict[str, Any] = {}
   try:
@@ -356,10 +341,10 @@ def _score_file(
   return ScoreFile(
       path=path,
       name=name,
-      # Sources may name their works alike.
+      # Works of two sources may have one name.
       work=f'{label}/{work}',
       source=known.get('source') or label,
-      license=known.get('license') or license,
+      license=known.get('license', ''),
       metadata=facts.Metadata(**{k: v for k, v in known.items() if k in names}),
   )
 

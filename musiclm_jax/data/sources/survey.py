@@ -1,4 +1,4 @@
-"""What a folder of music is: recordings, scores, or a data directory."""
+"""Tells whether a folder holds recordings, scores, or datasets."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -14,12 +14,12 @@ from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data import datasets
 from musiclm_jax.data.sources import score_files
 
-_MAX_STRAY = 1 / 3  # Of the files that it is made of; more are a mixture.
-_NUM_NAMED = 3  # Of the files that a message names.
+_MAX_STRAY = 1 / 3  # Share of files of the other kind; more are a mixture.
+_NUM_NAMED = 3  # Most files that a message names.
 
 
 class Kind(enum.Enum):
-  """What a source is; the value says it in a message."""
+  """Kind of a source; the value is its name in messages."""
 
   AUDIO = 'recordings'
   SCORES = 'scores'
@@ -28,13 +28,14 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What a source is made of.
+  """The files of a source.
 
   Attributes:
-    kind: What most of it is.
-    names: Of the files of that kind.
-    strays: Of files of the other kind.
-    sha256: Of the names and sizes of all of these; empty of a data directory.
+    kind: Kind of most files.
+    names: Names of the files of that kind.
+    strays: Names of the files of the other kind.
+    sha256: Hash of the names and sizes of all these; empty for a data
+      directory.
   """
 
   kind: Kind
@@ -54,15 +55,15 @@ class Source:
 
 
 def survey(path: str | os.PathLike[str]) -> Source:
-  """Says what a source of music is: that which most of its files are.
+  """Finds the kind of a source of music, that of most of its files.
 
   Args:
     path: A folder of audio or of scores, a .zip of scores, or a folder of
-      datasets. Hidden files do not count, and links are followed.
+      datasets. Hidden files are ignored, and links are followed.
 
   Raises:
-    NotFoundError: If it is not there.
-    UserError: If it is neither, or both.
+    NotFoundError: If it does not exist.
+    UserError: If it is none of these, or a mixture.
   """
   path = pathlib.Path(path)
   if not path.exists():

@@ -26,7 +26,7 @@ class AudioFilesTest(parameterized.TestCase):
     paths, left_out = audio_files.walk(self.dir)
     self.assertEqual(list(paths), ['B/2.wav', 'a.MP3', 'd.wma'])
     self.assertEqual(paths['B/2.wav'], self.dir / 'B' / '2.wav')
-    again = 'in a folder or file that is read by another name'
+    again = 'another name of a file or folder that is listed'
     self.assertEqual(
         left_out,
         [

@@ -48,7 +48,7 @@ class CaptionFilesTest(parameterized.TestCase):
     with contextlib.redirect_stderr(io.StringIO()) as said:
       rows = self.read('file,caption,key,bpm\n' + 3 * 'a.wav,jig,C,90\n')
     self.assertLen(rows, 1)
-    self.assertIn('what it says of key, bpm is not used', said.getvalue())
+    self.assertIn('its columns key, bpm are not used', said.getvalue())
     self.assertIn('2 of its rows are repeated', said.getvalue())
 
   def test_a_long_field_is_refused(self):

@@ -12,6 +12,7 @@ from absl.testing import parameterized
 from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import folder
 import numpy as np
 import soundfile
@@ -67,7 +68,7 @@ class CaptionsTest(FolderTest):
             {'file': 'c.ogg', 'caption': ' jig ', 'work': ''},
         ]
     )
-    a, c, b = folder.find_files(self.audio, self.captions)
+    a, c, b = folder.survey(self.audio, self.captions)[0]
     self.assertEqual((a.name, a.work), ('a.wav', 'Waltz'))
     self.assertEqual(a.captions, ('slow waltz', 'a piano'))
     self.assertEqual((b.name, b.work), ('sub/b.flac', 'sub/b'))
@@ -84,7 +85,7 @@ class CaptionsTest(FolderTest):
         'source': 'home',
     }
     path.write_text(json.dumps(row) + '\n')
-    (file,) = folder.find_files(self.audio, path)
+    (file,) = folder.survey(self.audio, path)[0]
     self.assertEqual(file.captions, ('slow waltz', 'a piano'))
     self.assertEqual(
         (file.title, file.license, file.source), ('Walzer', 'CC0', 'home')
@@ -100,7 +101,7 @@ class CaptionsTest(FolderTest):
             {'file': 'b.wav', 'caption': 'jig', 'weight': '0.5'},
         ]
     )
-    a, b = folder.find_files(self.audio, self.captions)
+    a, b = folder.survey(self.audio, self.captions)[0]
     self.assertEqual((a.weights, b.weights), ((2.5, 1.0), (0.5,)))
     (clip,) = folder.read_clips(a, 30.0, clips.SAMPLE_RATE)
     self.assertEqual(clip.captions, ('slow waltz', 'op. 3'))
@@ -114,7 +115,7 @@ class CaptionsTest(FolderTest):
         {'file': 'a.wav', 'caption': 'op. 3', 'weight': 0},
     ]
     path.write_text('\n'.join(map(json.dumps, rows)))
-    (file,) = folder.find_files(self.audio, path)
+    (file,) = folder.survey(self.audio, path)[0]
     self.assertEqual(file.weights, (2, 2, 0))
 
   @parameterized.parameters(*folder.CAPTION_FILES)
@@ -126,7 +127,7 @@ class CaptionsTest(FolderTest):
       self.write_csv([row])
     else:
       self.captions.write_text(json.dumps(row))
-    (file,) = folder.find_files(self.audio)
+    (file,) = folder.survey(self.audio)[0]
     self.assertEqual(file.captions, ('waltz',))
 
   def test_rejects_two_caption_files(self):
@@ -134,12 +135,12 @@ class CaptionsTest(FolderTest):
     for name in folder.CAPTION_FILES:
       (self.audio / name).write_text('')
     with self.assertRaisesRegex(ValueError, 'at most one of .* holds both'):
-      folder.find_files(self.audio)
+      folder.survey(self.audio)[0]
 
   def test_text_beside_the_audio(self):
     write_tone(self.audio / 'a.wav')
     (self.audio / 'a.txt').write_text('slow waltz\n\n a piano \n')
-    (file,) = folder.find_files(self.audio)
+    (file,) = folder.survey(self.audio)[0]
     self.assertEqual(file.captions, ('slow waltz', 'a piano'))
 
   def test_warns_of_files_without_captions(self):
@@ -147,7 +148,7 @@ class CaptionsTest(FolderTest):
     write_tone(self.audio / 'b.wav')
     self.write_csv([{'file': 'a.wav', 'caption': 'waltz'}])
     with contextlib.redirect_stderr(io.StringIO()) as said:
-      folder.find_files(self.audio, self.captions)
+      folder.survey(self.audio, self.captions)[0]
     self.assertRegex(said.getvalue(), '1 of 2 files are not in .*captions.csv')
 
   @parameterized.parameters(
@@ -200,11 +201,11 @@ class CaptionsTest(FolderTest):
     path = self.captions.with_name(name)
     path.write_text(text)
     with self.assertRaisesRegex(ValueError, message):
-      folder.read_caption_file(path)
+      caption_files.read_caption_file(path)
 
   def test_rejects_a_missing_caption_file(self):
     with self.assertRaisesRegex(FileNotFoundError, 'captions.csv must be'):
-      folder.read_caption_file(self.captions)
+      caption_files.read_caption_file(self.captions)
 
   def test_rejects_captions_of_missing_files(self):
     write_tone(self.audio / 'a.wav')
@@ -214,7 +215,7 @@ class CaptionsTest(FolderTest):
         ValueError,
         r"5 of 6 are not there, e.g. \['b.wav', 'c.wav', 'd.wav'\]. Add them",
     ):
-      folder.find_files(self.audio, self.captions)
+      folder.survey(self.audio, self.captions)[0]
 
 
 class BuildFolderTest(FolderTest):

@@ -124,7 +124,7 @@ class MusicCapsTest(parameterized.TestCase):
 
   def test_rejects_a_missing_folder(self):
     with self.assertRaisesRegex(FileNotFoundError, 'none must be a folder'):
-      musiccaps.find_audio(self.audio / 'none')
+      musiccaps.survey(self.audio / 'none')
 
 
 if __name__ == '__main__':

@@ -81,10 +81,12 @@ class MutopiaTest(parameterized.TestCase):
     self.assertEqual(rows[1]['license'], licenses['b'])
     (self.output / 'index.csv').unlink()
     share_alike = ('Creative Commons Attribution-ShareAlike',)
-    rows = self.prepare(licenses=share_alike)
+    with mock.patch.object(mutopia, 'PUBLIC_LICENSES', share_alike):
+      rows = self.prepare()
     self.assertEqual([r['work'] for r in rows], ['BachJS/BWVc'])
-    with self.assertRaisesRegex(ValueError, 'holds none'):
-      self.prepare(licenses=('MIT',))
+    with mock.patch.object(mutopia, 'PUBLIC_LICENSES', ('MIT',)):
+      with self.assertRaisesRegex(ValueError, 'holds none'):
+        self.prepare()
 
   def test_takes_composers_in_turn_and_goes_on(self):
     for path in ('A/1/a.ly', 'A/2/b.ly', 'B/1/c.ly', 'B/2/broken.ly'):

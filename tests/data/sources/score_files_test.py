@@ -34,7 +34,7 @@ class ScoreFilesTest(parameterized.TestCase):
     if name == 'index.csv':
       text = f'{",".join(row)}\n{",".join(row.values())}\n'
     (self.folder / name).write_text(text)
-    (file,), _ = score_files.find_scores(self.folder, license='CC0')
+    (file,), _ = score_files.find_scores(self.folder)
     self.assertEqual(file.work, 'songs/Opus 1')
     self.assertEqual((file.license, file.source), ('MIT', 'here'))
     self.assertEqual(file.metadata.tempo, 90.0)
@@ -45,8 +45,8 @@ class ScoreFilesTest(parameterized.TestCase):
     archive = self.folder / 'songs.zip'
     with zipfile.ZipFile(archive, 'w') as file:
       file.write(self.folder / 'a.mid', 'deep/a.mid')
-    (file,), _ = score_files.find_scores(archive, license='CC0')
-    self.assertEqual((file.work, file.license), ('songs/deep/a', 'CC0'))
+    (file,), _ = score_files.find_scores(archive)
+    self.assertEqual((file.work, file.license), ('songs/deep/a', ''))
     self.assertLen(rendered_scores.load_score(file).start, 96)
 
   def test_musicxml(self):
@@ -90,8 +90,6 @@ class ScoreFilesTest(parameterized.TestCase):
     files, left_out = score_files.gather_scores([self.folder, other])
     self.assertEqual([f.work for f in files], ['songs/a', 'hymns/a'])
     self.assertEqual(left_out, [('a.txt', 'no score')])
-    with self.assertRaisesRegex(errors.UserError, 'index must be for one'):
-      score_files.gather_scores([self.folder, other], index='index.csv')
 
   def test_errors_name_the_file_once(self):
     file = score_files.ScoreFile('a.mid', 'a.mid', 'songs/a')
