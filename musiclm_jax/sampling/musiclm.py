@@ -12,12 +12,12 @@ from musiclm_jax.models import compiled
 from musiclm_jax.sampling import blank as blank_lib
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
+from musiclm_jax.sampling import judging
 from musiclm_jax.sampling import playback
 from musiclm_jax.sampling import pretrained
 from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.sampling import timeline as timeline_lib
-from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import table
 import numpy as np
 import tqdm
@@ -157,7 +157,10 @@ class MusicLM:
     for i, timeline in enumerate(timelines):
       takes = sampled[i * best_of : (i + 1) * best_of]
       with _telling('listening for the best take', progress):
-        scores = [self._worth(self.render(take), timeline) for take in takes]
+        scores = [
+            judging.worth(self.render(take), timeline, self._tokenizers)
+            for take in takes
+        ]
       best.append(takes[int(np.argmax(scores))])
     return best
 
@@ -255,49 +258,7 @@ class MusicLM:
     That is the mean similarity of their embeddings.
     """
     [timeline] = _timelines(piece, {})
-    sections = timeline.sections
-    ends = [start for start, _ in sections[1:]]
-    ends.append(len(audio) / self.sample_rate)
-    scores, lengths = [], []
-    for (start, prompt), end in zip(sections, ends, strict=True):
-      part = audio[
-          round(start * self.sample_rate) : round(end * self.sample_rate)
-      ]
-      heard = blank_lib.embed(part, self._tokenizers)
-      asked = blank_lib.embed(prompt, self._tokenizers)
-      scores.append(float(heard @ asked))
-      lengths.append(len(part))
-    return float(np.average(scores, weights=lengths))
-
-  def _worth(
-      self,
-      audio: Float[np.ndarray, ' samples'],
-      timeline: timeline_lib.Timeline,
-  ) -> float:
-    """Returns how near audio is to all that a piece asks for."""
-    worth = self.score(audio, timeline)
-    embedders = {
-        stream.name: embedder
-        for embedder in self._tokenizers.of_kind(base.Embedder).values()
-        for stream in embedder.streams
-    }
-    for name, given in timeline.all_conditions.items():
-      if name in embedders and given.ndim == 1:
-        worth += self._likeness(embedders[name], audio, given)
-    return worth
-
-  def _likeness(
-      self, embedder: base.Embedder, audio: np.ndarray, given: np.ndarray
-  ) -> float:
-    """Returns the mean similarity of embeddings at the same times: -1 to 1."""
-    ours, theirs = self.sample_rate, embedder.sample_rate
-    made, wanted = (
-        embedder.embed_audio(blank_lib.resample(x, ours, theirs))[0]
-        for x in (audio, given)
-    )
-    windows = min(len(made), len(wanted))
-    similarity = np.sum(made[:windows] * wanted[:windows], axis=-1)
-    return float(np.mean(similarity))
+    return judging.score(audio, timeline, self._tokenizers)
 
   def _sample(
       self, takes: Sequence[take_lib.Take], progress: bool

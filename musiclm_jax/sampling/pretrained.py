@@ -68,18 +68,13 @@ def sample_rate(directory: pathlib.Path) -> int:
 
 
 def _stages(directory: pathlib.Path) -> list[str]:
-  """Returns the names of the stages of a model.
-
-  They are all parts that write no streams from audio or text.
-  """
+  """Returns the names of the stages: parts that are not in the table."""
   names = {path.stem for path in directory.glob('*.safetensors')}
-  for path in directory.glob('*.json'):
-    if path.stem not in names:
-      with contextlib.suppress(
-          errors.UserError
-      ):  # No part, but someone else's.
-        parts.read_description(directory, path.stem)
-        names.add(path.stem)
+  # A description without its variables is missed; files of others are not.
+  for name in {path.stem for path in directory.glob('*.json')} - names:
+    with contextlib.suppress(errors.UserError):
+      parts.read_description(directory, name)
+      names.add(name)
   return sorted(names - {kind.name for kind in table.PARTS})
 
 
@@ -90,7 +85,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def dtypes(directory: pathlib.Path, dtype: str) -> str:
-  """Returns the types that the weights of stages have on this machine.
+  """Returns the types of the weights of stages on this machine, as text.
 
   Args:
     directory: Directory of the model.
