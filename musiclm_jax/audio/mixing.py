@@ -6,6 +6,8 @@ import dataclasses
 import numpy as np
 
 SILENCE = 10 ** (-65 / 20)  # RMS of the loudest part, 1 at full scale.
+_RMS = 0.1  # Loudness of synthesized audio: -20 dBFS.
+_PEAK = 0.95  # Its greatest peak.
 
 _DEAD = 1e-4  # A channel with less of the loudest one's power is silent.
 _CANCELLED = 0.25  # A mix with less of the power of unrelated channels.
@@ -161,6 +163,13 @@ def is_silent(audio: np.ndarray) -> bool:
   """Returns whether no part of [samples] audio can be heard."""
   parts = range(0, len(audio), _PART)
   return not any(np.std(audio[p : p + _PART]) >= SILENCE for p in parts)
+
+
+def normalize(audio: np.ndarray) -> np.ndarray:
+  """Scales [samples] audio to -20 dB RMS, or less so that it peaks at .95."""
+  rms = np.sqrt(np.mean(np.square(audio)))
+  gain = min(_RMS / max(rms, 1e-6), _PEAK / np.max(np.abs(audio)))
+  return (gain * audio).astype(np.float32)
 
 
 def fit(audio: np.ndarray) -> tuple[np.ndarray, str]:

@@ -1,7 +1,7 @@
 """Batches of training examples, at any position, in any process.
 
-Both classes speak the same protocol: an endless (or one epoch long) iterator
-of dicts of arrays, whose `position` can be read and set to resume exactly.
+Both classes have the same interface: an iterator of dicts of arrays, endless or
+one epoch long, whose `position` can be read and set to resume exactly.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ import numpy as np
 # Threads: reading and resampling release the interpreter's lock.
 NUM_WORKERS = min(8, machine.num_cpus())
 NUM_PREFETCHED = 4
-NUM_HASHED = 8  # Records that tell a source from others.
+NUM_HASHED = 8  # Records whose hash identifies a source.
 
 Batch = dict[str, np.ndarray]
 
@@ -45,14 +45,14 @@ def _rows_of_process(batch_size: int) -> range:
 
 
 def _as_bytes(value: Any) -> bytes:
-  """Returns bytes that tell a record from others."""
+  """Returns bytes that identify a record."""
   if isinstance(value, Mapping):
     return b''.join(
         name.encode() + _as_bytes(x) for name, x in sorted(value.items())
     )
   if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
     return value.tobytes()
-  # Of what is no JSON, only the kind is known to be always the same.
+  # Only the type of other values is the same in every process.
   return json.dumps(value, default=lambda x: type(x).__name__).encode()
 
 
@@ -63,8 +63,8 @@ class Batches(Iterator[Batch]):
   while one is used.
 
   Attributes:
-    position: Of the next batch; set it to go there.
-    identity: Of the records, wherever they lie.
+    position: Position of the next batch; may be set.
+    identity: Identity of the records, wherever they are stored.
   """
 
   def __init__(
@@ -79,12 +79,12 @@ class Batches(Iterator[Batch]):
 
     Args:
       source: The records.
-      make_example: Makes arrays of fixed shapes of a record; what it chooses
-        (a crop), it draws from the generator.
-      batch_size: Over all processes.
-      seed: Of the order and the crops.
-      shuffle: Whether to go on for ever, in another order every epoch, or to
-        end after one epoch in the order of the source; its last batch is
+      make_example: Makes arrays of fixed shapes of a record; draws random
+        choices, e.g. of a crop, from the generator.
+      batch_size: Rows of a batch over all processes.
+      seed: Seed of the order and the crops.
+      shuffle: Whether to continue for ever, in another order every epoch, or to
+        end after one epoch in the order of the source, whose last batch is
         filled up from the start.
 
     Raises:
@@ -161,7 +161,7 @@ class Batches(Iterator[Batch]):
   def _order_of(self, epoch: int) -> np.ndarray:
     if not self._shuffle:
       return self._order[1]
-    known_epoch, order = self._order  # Read at once: threads replace it.
+    known_epoch, order = self._order  # Read once, as threads replace it.
     if known_epoch != epoch:
       rng = np.random.default_rng((self._seed, epoch))
       order = rng.permutation(len(self._source))
@@ -190,12 +190,12 @@ def task_batches(
   Args:
     task: One of `examples.TASKS`.
     feature_lengths: Length of each feature of an example.
-    split: Of the task's dataset, e.g. 'train'.
-    batch_size: Over all processes.
-    data_dir: That holds the dataset.
-    seed: Of the order and the crops.
+    split: Split of the task's dataset, e.g. 'train'.
+    batch_size: Rows of a batch over all processes.
+    data_dir: Folder of the datasets.
+    seed: Seed of the order and the crops.
     shuffle: See `Batches`.
-    options: Of the task, see the `context` of each of `examples.TASKS`.
+    options: Options of the task; see the `context` of each of `examples.TASKS`.
 
   Raises:
     UserError: If there is no such task or split.
@@ -222,7 +222,7 @@ class SeqioBatches(Iterator[Batch]):
   """Batches of a seqio task or mixture; needs TensorFlow.
 
   Attributes:
-    position: Of the next batch; to set it reads what lies before it.
+    position: Position of the next batch; to set it reads all before it.
   """
 
   def __init__(
@@ -239,16 +239,15 @@ class SeqioBatches(Iterator[Batch]):
     """Initializes at position 0.
 
     Args:
-      mixture_or_task_name: As registered.
+      mixture_or_task_name: Registered name of a mixture or task.
       feature_lengths: Length of each feature of an example.
-      split: Of the task.
-      batch_size: Over all processes.
-      seed: Of the order and the crops.
-      shuffle: Whether to go on for ever in shuffled order, or for one epoch.
-      use_cached: Whether to read what `seqio.cache_tasks_main` wrote.
-      module: That registers the task.
+      split: Split of the task.
+      batch_size: Rows of a batch over all processes.
+      seed: Seed of the order and the crops.
+      shuffle: Whether to continue for ever in shuffled order, or for one epoch.
+      use_cached: Whether to read the cache of `seqio.cache_tasks_main`.
+      module: Module that registers the task.
     """
-    # Imports TensorFlow.
     with progress.telling('importing TensorFlow and seqio'):
       with muting.importing_tensorflow():
         import seqio  # pylint: disable=g-import-not-at-top
@@ -274,7 +273,7 @@ class SeqioBatches(Iterator[Batch]):
   @position.setter
   def position(self, position: int) -> None:
     self._position = position
-    # Made anew: a second pass over the same dataset shuffles otherwise.
+    # A second pass over the same dataset would have another order.
     dataset = self._make_dataset().batch(self._size).skip(position)
     self._iterator = dataset.as_numpy_iterator()
 
@@ -291,7 +290,7 @@ class SeqioBatches(Iterator[Batch]):
     except StopIteration:
       raise
     except Exception as e:
-      # TensorFlow raises its own errors, and puts ours into their text.
+      # TensorFlow raises errors of its own, with ours in their text.
       told = re.search(r'UserError: (.*)', str(e))
       if isinstance(e, errors.UserError) or told is None:
         raise

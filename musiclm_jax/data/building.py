@@ -1,7 +1,6 @@
-"""Folders of datasets that are written whole or not at all.
+"""Writes folders of datasets whole or not at all.
 
-Nothing is removed but what this program wrote: files that others put beside
-those of a dataset stay there.
+Only files that this program wrote are ever removed; others in the folder stay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,13 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.data import checksums
 
-INFO = 'dataset_info.json'  # A dataset is there if this is.
-# What a build of tfds leaves beside the folder of a version if it is killed.
+INFO = 'dataset_info.json'  # A dataset exists if this file does.
+# A folder that tfds leaves beside that of a version if it is killed.
 _TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
 
 
 def check_folders(path: epath.Path) -> None:
-  """Raises WriteError if a folder could not be made, as there is a file."""
+  """Raises WriteError if a file is in the way of a folder."""
   there = next(p for p in (path, *path.parents) if p.exists())
   if not there.is_dir():
     raise errors.WriteError(
@@ -37,7 +36,7 @@ def _refusal(
     path: str | os.PathLike[str], error: BaseException
 ) -> errors.WriteError:
   reason = getattr(error, 'strerror', None)
-  if not reason:  # The rest of the line names unfinished files.
+  if not reason:  # Other parts of the line name unfinished files.
     parts = errors.one_line(error).split(';')
     reason = parts[-1 if _is_of_tensorflow(error) else 0].strip()
   return errors.WriteError(
@@ -52,10 +51,10 @@ def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
 
   Args:
     data_dir: Folder of the datasets.
-    verb: Of the command, which others are told.
+    verb: Verb of the command, to name to other processes.
 
   Raises:
-    UserError: If another process is writing to it; names it.
+    UserError: If another process is writing to it; names that.
     WriteError: If it can't be written.
   """
   with contextlib.ExitStack() as stack:
@@ -68,15 +67,15 @@ def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
 
 
 def unfinished_path(path: epath.Path) -> epath.Path:
-  """Returns where a dataset is written before it takes its place."""
+  """Returns the folder in which a dataset is written until it is whole."""
   return path.with_name(files.temporary(path.name).name)
 
 
 def remove_leftovers(path: epath.Path) -> None:
-  """Removes what killed builds left; nobody else may be building.
+  """Removes the leftovers of killed builds; needs the lock.
 
   Args:
-    path: Of the dataset; its leftovers are beside it.
+    path: Folder of the dataset; its leftovers are beside it.
   """
   tfds_leftover = re.compile(_TFDS_LEFTOVER + re.escape(path.name))
   for found in path.parent.iterdir() if path.parent.exists() else ():
@@ -96,13 +95,13 @@ def remove(unfinished: epath.Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: epath.Path) -> Iterator[list[Exception]]:
-  """Turns what libraries raise where they can't write into a `WriteError`.
+  """Turns the errors of libraries that cannot write into a `WriteError`.
 
   Args:
-    path: Of the dataset.
+    path: Folder of the dataset.
 
   Yields:
-    A list for what makes the examples raises, which stays as it is.
+    A list for errors of the examples themselves, which are raised unchanged.
   """
   failures: list[Exception] = []
   try:
@@ -118,23 +117,23 @@ def writing(path: epath.Path) -> Iterator[list[Exception]]:
 
 
 def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
-  """Puts a whole dataset in its place, instead of one that was there.
+  """Moves a whole dataset to its place, where it replaces an older one.
 
   Args:
-    built: Where it was written.
-    path: Where it belongs, '<name>/<version>'.
-    splits: Of the dataset.
+    built: Folder in which it was written.
+    path: Folder of the dataset, '<name>/<version>'.
+    splits: Names of its splits.
   """
   checksums.write(built)
   written = sorted(built.iterdir(), key=lambda file: file.name == INFO)
   if '://' not in os.fspath(path):
     for file in written:
       with open(file, 'rb+') as opened:
-        os.fsync(opened.fileno())  # Some disks complain only now.
+        os.fsync(opened.fileno())  # Some disks report errors only now.
   if not path.exists():
     built.rename(path)
     return
-  # It is there no more from here on, and again with the last of its files.
+  # The dataset is gone from here on, until its last file, INFO, is moved.
   (path / INFO).unlink(missing_ok=True)
   old = re.compile(
       f'{path.parent.name}-({"|".join(map(re.escape, splits))})'

@@ -1,4 +1,4 @@
-"""What every file of a dataset must be, kept in a file beside them."""
+"""Sizes and hashes of the files of a dataset, in a file beside them."""
 
 import contextlib
 import hashlib
@@ -14,22 +14,22 @@ from musiclm_jax import files
 NAME = 'checksums.json'
 _KIND = "a file of a dataset that is as 'musiclm' wrote it"
 _ADVICE = 'Copy it again, or make the dataset anew with --overwrite.'
-# Records carry hashes of their own, which are checked whenever they are read;
-# to read all of them first would take minutes where there are many.
+# Records contain hashes that are checked whenever they are read; to hash large
+# files first would take minutes.
 _RECORDS = re.compile(r'.*\.array_record-\d{5}-of-\d{5}')
 
 
 def reading(
     path: str | os.PathLike[str],
 ) -> contextlib.AbstractContextManager[None]:
-  """Returns a context that names a file of a dataset where it is damaged."""
+  """Returns a context that names a file of a dataset if it is damaged."""
   return errors.reading(path, _KIND, _ADVICE)
 
 
 def _size(path: epath.Path) -> int:
   if '://' in os.fspath(path):
     return path.stat().length
-  # The above asks for the name of the owner, whom a container may not know.
+  # `stat` looks up the name of the owner, which may fail in containers.
   return os.path.getsize(path)
 
 
@@ -44,17 +44,17 @@ def _describe(path: epath.Path) -> dict[str, Any]:
 
 
 def write(folder: epath.Path) -> None:
-  """Writes down what the files of a folder are."""
+  """Writes the sizes and hashes of the files of a folder."""
   described = {path.name: _describe(path) for path in sorted(folder.iterdir())}
   text = json.dumps(files.sealed({'files': described}), indent=1)
   (folder / NAME).write_text(text)
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
-  """Returns what was written down of each file of a folder, by its name.
+  """Returns the size and hash of each file of a folder, by its name.
 
   Returns:
-    Nothing for a folder that was written before there were checksums.
+    An empty dict for a folder from before there were checksums.
 
   Raises:
     UserError: If it was damaged.
@@ -73,7 +73,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
 def check(folder: epath.Path) -> None:
   """Raises UserError, which names the file, unless all are as written.
 
-  Of records only the size is checked; what reads them checks the rest.
+  Only the size of files of records is checked: reading checks the rest.
   """
   for name, expected in read(folder).items():
     path = folder / name

@@ -1,4 +1,4 @@
-"""A clip of music and what is known of it: the element of every corpus."""
+"""A clip of music with its description: the element of every corpus."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -8,12 +8,12 @@ from jaxtyping import Float, Float32, Int16
 from musiclm_jax import errors
 import numpy as np
 
-SAMPLE_RATE = 24000  # Of a dataset, unless another is asked for.
-SAMPLE_RATES = (8000, 192000)  # Least and greatest.
+SAMPLE_RATE = 24000  # The default of datasets.
+SAMPLE_RATES = (8000, 192000)  # Least and greatest of a dataset.
 MELODY_RATE = 50  # Frames of the melody per second.
 MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
-# Kinds of reasons to leave out a part of a work.
+# Reasons to leave out a part of a work.
 SILENT = 'silent'
 SHORT = f'shorter than {MIN_SECONDS:g} s'
 
@@ -21,14 +21,13 @@ _FULL_SCALE = np.float32(32767)
 
 
 class LeftOut(NamedTuple):
-  """What a source holds and its corpus does not.
+  """A file, or a part of one, that is left out of a corpus.
 
-  What reads a work may yield these among its clips, for parts that are no use.
+  Readers of works may yield these among their clips.
 
   Attributes:
-    name: Of the file, or of a part of it, e.g. 'song.wav at 30 s'.
-    kind: Of the reason, in words that things left out for alike reasons share,
-      e.g. 'silent'.
+    name: Name of the file, or of a part of it, e.g. 'song.wav at 30 s'.
+    kind: Reason, e.g. 'silent', in the same words for all alike.
   """
 
   name: str
@@ -44,19 +43,18 @@ class Clip:
       that the clip is for.
     captions: Texts that describe it, at least one.
     caption_weights: How often each caption is drawn in training, relative to
-      the others; empty if all alike. A text written for the music may so count
+      the others; empty if all are equal. A text written for the music may count
       for more than one made of a file name.
-    id: Its name, of its own in the corpus: '<work>/<index>'.
-    work: Name of the work it is from; clips of a work share a split.
-    title: Of the work.
-    source: Where the work is from, e.g. a file or a collection.
-    license: Of the work; empty if unknown.
-    start: Seconds from the start of the work.
+    id: Unique name of the clip in the corpus: '<work>/<index>'.
+    work: Name of its work; clips of a work share a split.
+    title: Title of the work.
+    source: Origin of the work, e.g. a file or a collection.
+    license: License of the work; empty if unknown.
+    start: Start of the clip in the work, in seconds.
     melody: [frames] int8 MIDI pitches at 50 Hz, -1 in rests; empty if unknown.
     chords: [frames] int8 major (0-11, from C) and minor (12-23) triads at 50
       Hz, -1 where there is none; empty if unknown.
-    facts: JSON of what is known of a rendered clip, see `facts.Facts`; empty if
-      nothing is.
+    facts: JSON of the `facts.Facts` of a rendered clip; empty if unknown.
   """
 
   audio: np.ndarray
@@ -99,14 +97,14 @@ class Clip:
 def to_int16(
     audio: Float[np.ndarray, '*batch samples'],
 ) -> Int16[np.ndarray, '*batch samples']:
-  """Returns the audio of examples, of floats in [-1, 1]."""
+  """Converts floats in [-1, 1] to the audio of examples."""
   return np.round(np.clip(audio, -1, 1) * _FULL_SCALE).astype(np.int16)
 
 
 def to_float(
     audio: Int16[np.ndarray, '*batch samples'],
 ) -> Float32[np.ndarray, '*batch samples']:
-  """Returns the float32 in [-1, 1] of the audio of examples."""
+  """Converts the audio of examples to float32 in [-1, 1]."""
   return audio.astype(np.float32) / _FULL_SCALE
 
 
@@ -114,8 +112,8 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
   """Returns the weight of each caption of an example of a dataset.
 
   Args:
-    record: Of `music` or `music_tokens`. In those written before captions had
-      weights, all weigh the same.
+    record: Example of `music` or `music_tokens`. In datasets from before
+      captions had weights, all are equal.
 
   Returns:
     [captions] float32.
@@ -174,8 +172,8 @@ def split_audio(
     clip_seconds: Length of a clip.
 
   Yields:
-    Start in seconds and [samples] audio of each clip. The last one is shorter,
-    and left out if it is under a second and not the only one.
+    The start in seconds and the [samples] audio of each clip. The last may be
+    shorter, and is left out if it is under a second and not the only one.
   """
   length = round(clip_seconds * sample_rate)
   for start in range(0, max(1, len(audio)), length):

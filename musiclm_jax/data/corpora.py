@@ -1,4 +1,4 @@
-"""Clips of works become the dataset `music`, split by work."""
+"""Writes clips of works as the dataset `music`, split by work."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
@@ -24,18 +24,18 @@ HELD_OUT = {'validation': 0.1, 'test': 0.05}  # Shares of the works.
 
 T = TypeVar('T')
 Examples = list[tuple[str, dict[str, Any]]]
-# What reads a work yields (key, example)s of it, and says what it leaves out.
+# The (key, example)s of a work, and the parts of it that are left out.
 Read = Iterable[tuple[str, dict[str, Any]] | clips.LeftOut]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-  """What was read of a work.
+  """The examples of a work.
 
   Attributes:
-    examples: By their keys.
-    left_out: The work, or parts of it.
-    skipped: Why the whole work was skipped; empty if it was not.
+    examples: Pairs of a key and an example.
+    left_out: The work, or parts of it, if they are left out.
+    skipped: Reason to skip the whole work; empty if it is not skipped.
   """
 
   examples: Examples
@@ -74,9 +74,9 @@ def split_works(
   """Splits works by the rank of the hash of their names.
 
   Args:
-    works: What clips are read from; those of one name stay together.
-    work_name: Name of a work.
-    held_out: Share of each split other than 'train'; at least one name.
+    works: Works to split; those of one name stay together.
+    work_name: Returns the name of a work.
+    held_out: Share of names in each split other than 'train', at least one.
 
   Returns:
     The works of each split, in their order.
@@ -121,7 +121,7 @@ def _read_clips(
 
 
 def _read_work(work: T, read: Callable[[T], Read], skip_bad: bool) -> _Result:
-  """Returns what is in a work, or why it was skipped."""
+  """Reads a work; skips a bad one if `skip_bad`."""
   try:
     found = list(read(work))
   except errors.UserError as e:
@@ -164,7 +164,7 @@ def _in_process(
 
 
 def _say_and_drop(result: _Result) -> Examples:
-  """Returns the examples of a work, whose account nobody keeps in Beam."""
+  """Returns the examples of a work, and reports what is left out at once."""
   if result.skipped:
     progress.say(f'left out: {result.skipped}')
   else:
@@ -200,12 +200,13 @@ def write_corpus(
 
   Args:
     splits: The works of each split.
-    read: Makes the clips of a work, and may yield a `clips.LeftOut` for a part
-      that is no use. Runs in worker processes, so that it must be a function of
-      a module, or a `functools.partial` of one.
+    read: Yields the clips of a work, and a `clips.LeftOut` for each part that
+      is left out. It runs in worker processes and must be a function of a
+      module, or a `functools.partial` of one.
     data_dir: Folder of the datasets.
-    sample_rate: Of the clips; the dataset says it in its metadata.
-    **options: Of `write_works`.
+    sample_rate: Sample rate of the clips, which the metadata of the dataset
+      records.
+    **options: Options of `write_works`, except metadata.
 
   Returns:
     Whether it was written: False if it exists.
@@ -231,32 +232,26 @@ def write_works(
     splits: Mapping[str, Sequence[T]],
     read: Callable[[T], Read],
     data_dir: str | os.PathLike[str],
-    runner: str | None = None,
-    pipeline_options: Sequence[str] = (),
-    num_workers: int | None = None,
-    skip_bad: bool = False,
-    overwrite: bool = False,
     left_out: Sequence[tuple[str, str]] = (),
-    metadata: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> bool:
   """Writes a dataset from works that are split already.
 
   Args:
-    name: Of the dataset.
+    name: Name of the dataset.
     features: The tfds feature of each name.
     splits: The works of each split.
-    read: Makes the (key, example)s of a work; see `write_corpus`.
+    read: Yields the (key, example)s of a work; see `write_corpus`.
     data_dir: Folder of the datasets.
-    runner: Beam runner, e.g. 'FnApiRunner' or 'DataflowRunner'; processes of
-      this machine by default.
-    pipeline_options: Flags of the Beam pipeline.
-    num_workers: Processes without Beam; one per CPU by default.
-    skip_bad: Whether a work whose `read` raises a UserError is left out, and
-      said to be, rather than the end of the build.
-    overwrite: Whether to build a dataset that exists again.
-    left_out: File names, and the kinds of reasons for which they are not among
-      the works; see `clips.LeftOut`.
-    metadata: JSON values for `datasets.read_metadata`.
+    left_out: Names of files that are not among the works, and the reasons; see
+      `clips.LeftOut`.
+    **options: Any of metadata (JSON values for `datasets.read_metadata`),
+      runner (of Beam, e.g. 'FnApiRunner' or 'DataflowRunner'; by default
+      processes of this machine), pipeline_options (flags of the Beam pipeline),
+      num_workers (processes without Beam; by default one per CPU), skip_bad
+      (whether a work that raises a UserError is left out and reported, rather
+      than ends the build), and overwrite (whether to replace a dataset that
+      exists).
 
   Returns:
     Whether it was written: False if it exists.
@@ -265,23 +260,17 @@ def write_works(
     UserError: If a work cannot be read, or all of a split were skipped.
   """
   account = accounts.Account(left_out)
+  with _reporting(account):
+    return _write(name, features, splits, read, data_dir, account, **options)
+
+
+@contextlib.contextmanager
+def _reporting(account: accounts.Account) -> Iterator[None]:
+  """Reports what was left out if a split has too little."""
   try:
-    return _write(
-        name,
-        features,
-        splits,
-        read,
-        data_dir,
-        account,
-        runner=runner,
-        pipeline_options=pipeline_options,
-        num_workers=num_workers,
-        skip_bad=skip_bad,
-        overwrite=overwrite,
-        metadata=metadata,
-    )
+    yield
   except datasets.TooLittleError:
-    if account.left_out:  # It may be what the corpus lacks.
+    if account.left_out:
       account.say(with_read=account.num_read > 0)
     raise
 
@@ -300,7 +289,7 @@ def _write(
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> bool:
-  """Does what `write_works` says, and keeps the account."""
+  """Writes a dataset as `write_works`, and keeps the account."""
   if num_workers is not None and num_workers < 1:
     raise errors.UserError(
         f'num_workers must be at least 1, but is {num_workers}.'
@@ -340,17 +329,17 @@ def build_corpus(
 ) -> bool:
   """Writes the dataset `music`, split by work: 10% validation, 5% test.
 
-  If it turns out that nothing can be used of a whole split, the works of which
-  something can be are split again.
+  If no work of a split turns out to be usable, the usable works are split
+  again.
 
   Args:
-    works: What clips are read from.
-    read: Makes the clips of a work; see `write_corpus`.
-    work_name: Name of a work; works of one name share a split.
+    works: The works.
+    read: Yields the clips of a work; see `write_corpus`.
+    work_name: Returns the name of a work; works of one name share a split.
     data_dir: Folder of the datasets.
     left_out: See `write_works`.
-    sample_rate: Of the clips; see `write_corpus`.
-    **options: Of `write_works`.
+    sample_rate: See `write_corpus`.
+    **options: Options of `write_works`, except metadata.
 
   Returns:
     Whether it was written: False if it exists.
@@ -363,7 +352,7 @@ def build_corpus(
   read_examples = functools.partial(
       _read_clips, read=read, sample_rate=sample_rate
   )
-  try:
+  with _reporting(account):
     while True:
       num_useless = len(account.useless)
       useful = [work for work in works if work not in account.useless]
@@ -384,7 +373,3 @@ def build_corpus(
           raise
         progress.say(f'{e} Splitting the others anew …')
         account.forget_what_was_read()
-  except datasets.TooLittleError:
-    if account.left_out:  # It may be what the corpus lacks.
-      account.say(with_read=account.num_read > 0)
-    raise

@@ -24,20 +24,20 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 VERSION = '1.0.0'
-# Of a split, in bytes of arrays; from a little more on, tfds uses TensorFlow.
+# Bytes of arrays in a split; for a little more, tfds uses TensorFlow.
 _IN_MEMORY = 900 << 20
 
 Example = Mapping[str, Any]
 
 
 class TooLittleError(errors.UserError):
-  """A corpus that does not have something for each split."""
+  """A corpus with too little for each split."""
 
 
 class _Builder(  # type: ignore[call-arg]
     tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-  """Builds a dataset of whatever it is given."""
+  """Builds a dataset from examples."""
 
   VERSION = tfds.core.Version(VERSION)
 
@@ -61,7 +61,7 @@ class _Builder(  # type: ignore[call-arg]
     for name, array in self._arrays.items():
       buffer = io.BytesIO()
       np.save(buffer, array)
-      # A write that fails says why; one of np.save does not.
+      # Unlike np.save, it reports why a write fails.
       (self.data_path / f'{name}.npy').write_bytes(buffer.getvalue())
     return self._splits
 
@@ -77,7 +77,7 @@ class Dataset(Sequence[Any]):
 
     Args:
       source: The examples.
-      shards: How many of them each file holds, in order.
+      shards: Number of examples in each file, in order.
     """
     self._source = source
     self._paths = list(shards)
@@ -102,7 +102,7 @@ class Dataset(Sequence[Any]):
 
 
 def _decode(value: Any) -> Any:
-  """Makes str of the bytes that texts are stored as."""
+  """Decodes texts, which are stored as bytes, to str."""
   if isinstance(value, bytes):
     return value.decode()
   is_array = isinstance(value, np.ndarray) and value.dtype.kind == 'O'
@@ -112,12 +112,12 @@ def _decode(value: Any) -> Any:
 
 
 def dataset_dir(name: str, data_dir: str | os.PathLike[str]) -> epath.Path:
-  """Returns where a dataset is, or will be."""
+  """Returns the folder of a dataset, which may not exist yet."""
   return epath.Path(data_dir) / name / VERSION
 
 
 def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
-  """Returns whether a dataset is there, whole."""
+  """Returns whether a whole dataset exists."""
   return (dataset_dir(name, data_dir) / building.INFO).exists()
 
 
@@ -137,7 +137,7 @@ def open_dataset(
   """Opens a split of a dataset.
 
   Args:
-    name: Of the dataset, e.g. 'music' or 'music_tokens'.
+    name: Name of the dataset, e.g. 'music' or 'music_tokens'.
     data_dir: Folder of the datasets.
     split: 'train', 'validation' or 'test'.
 
@@ -167,7 +167,7 @@ def open_dataset(
 def read_metadata(
     name: str, data_dir: str | os.PathLike[str]
 ) -> dict[str, Any]:
-  """Returns what was given as `metadata` when the dataset was written."""
+  """Returns the `metadata` that a dataset was written with."""
   _check_whole(name, data_dir)
   path = dataset_dir(name, data_dir) / 'metadata.json'
   with checksums.reading(path):
@@ -177,7 +177,7 @@ def read_metadata(
 def sample_rate(data_dir: str | os.PathLike[str], name: str = 'music') -> int:
   """Returns the sample rate of the audio of a dataset, in Hz.
 
-  Datasets of clips did not say theirs while there was only one.
+  Older datasets of clips, which lack it, have the default.
   """
   return read_metadata(name, data_dir).get('sample_rate', clips.SAMPLE_RATE)
 
@@ -202,11 +202,11 @@ def _checked(
   """Yields the examples of a split.
 
   Args:
-    name: Of the dataset.
-    split: Of the dataset.
+    name: Name of the dataset.
+    split: Name of the split.
     examples: Pairs of a key and an example.
-    doing: Holds what is said of the time between two splits.
-    failures: Is given what `examples` raises.
+    doing: Holds the progress message of the time between two splits.
+    failures: Receives the errors that `examples` raises.
 
   Raises:
     UserError: If there are no examples, or two have the same key.
@@ -239,8 +239,8 @@ def _checked(
 
 
 def _import_tensorflow() -> None:
-  """Lets tfds, which is about to, do so without what TensorFlow has to say."""
-  with progress.telling('importing TensorFlow, to write what is so large'):
+  """Imports TensorFlow, before tfds does, without its messages."""
+  with progress.telling('importing TensorFlow, to write a large split'):
     with muting.importing_tensorflow():
       importlib.import_module('tensorflow')
 
@@ -259,10 +259,10 @@ def write_dataset(
 ) -> bool:
   """Writes a dataset whole or not at all.
 
-  Files that others put beside those of the dataset are left alone.
+  Other files in the folder of the dataset are left alone.
 
   Args:
-    name: Of the dataset.
+    name: Name of the dataset.
     data_dir: Folder of the datasets.
     splits: (key, example) pairs of each split: an iterable, or a Beam
       PTransform if there is a runner. Keys are unique, and decide the order.
@@ -272,8 +272,8 @@ def write_dataset(
     runner: Beam runner, e.g. 'FnApiRunner' or 'DataflowRunner'; in this
       process by default.
     pipeline_options: Flags of the Beam pipeline, e.g. '--project=…'.
-    overwrite: Whether to build a dataset that exists again.
-    verb: Of the command, for those who find the folder locked.
+    overwrite: Whether to replace a dataset that exists.
+    verb: Verb of the command, to name in messages about the lock.
 
   Returns:
     Whether it was written: False if it exists.
@@ -281,7 +281,7 @@ def write_dataset(
   Raises:
     UserError: If a split has no examples, or another process is at work in
       `data_dir`.
-    WriteError: If the system does not let us write.
+    WriteError: If the folder cannot be written.
   """
   path = dataset_dir(name, data_dir)
   if _is_done(path, overwrite):
@@ -289,7 +289,7 @@ def write_dataset(
   building.check_folders(path)
   options = _pipeline_options(runner, pipeline_options)
   with building.locked(data_dir, verb):
-    if _is_done(path, overwrite):  # By who held the lock until now.
+    if _is_done(path, overwrite):  # By another process that had the lock.
       return False
     building.remove_leftovers(path)
     unfinished = building.unfinished_path(path)
@@ -328,14 +328,14 @@ def _prepare(
       try_download_gcs=False, beam_runner=runner, beam_options=options
   )
   tfds.disable_progress_bar()
-  # tfds makes a folder for downloads and says so, but there are none.
+  # tfds announces downloads, but there are none.
   with contextlib.redirect_stdout(io.StringIO()), _told_by_beam():
     builder.download_and_prepare(download_dir=downloads, download_config=config)
 
 
 @contextlib.contextmanager
 def _told_by_beam() -> Iterator[None]:
-  """Tells a user's errors, and them only, out of those of a pipeline."""
+  """Takes UserErrors, which Beam wraps, out of the errors of a pipeline."""
   try:
     yield
   except (ValueError, RuntimeError) as e:

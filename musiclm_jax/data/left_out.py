@@ -1,4 +1,4 @@
-"""The account of what a corpus was read from, and of what was left out."""
+"""Counts the works that a corpus is read from, and those left out."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,29 +7,29 @@ from musiclm_jax import progress
 from musiclm_jax.data import clips
 
 SKIPPED = 'not readable, as said above'
-EMPTY = 'without a part that could be used'
-_NUM_NAMED = 3  # Of each kind.
+EMPTY = 'without a usable part'
+_NUM_NAMED = 3  # Most names of each kind.
 
 
 def work_name(work: object) -> str:
-  """Returns what a work is called: its `name`, if it has one."""
+  """Returns the name of a work for messages: its `name`, if it has one."""
   return str(getattr(work, 'name', work))
 
 
 class Account:
-  """Counts what is read and what is left out.
+  """Counts works that are read and those that are left out.
 
   Attributes:
-    num_read: Works of which something was read.
-    useless: Works of which nothing was.
+    num_read: Number of works with examples.
+    useless: Works without examples.
   """
 
   def __init__(self, left_out: Iterable[tuple[str, str]] = ()):
-    """Begins with what was left out before anything was read."""
+    """Begins with files that were left out before any work was read."""
     self.num_read = 0
     self.useless: list[Any] = []
     self._left_out = [clips.LeftOut(*pair) for pair in left_out]
-    self._parts: list[clips.LeftOut] = []  # Of works that were read.
+    self._parts: list[clips.LeftOut] = []  # Parts of works with examples.
 
   def add(
       self, work: Any, num_examples: int, left_out: Sequence[clips.LeftOut]
@@ -37,9 +37,9 @@ class Account:
     """Adds a work.
 
     Args:
-      work: That was read.
-      num_examples: That were made of it.
-      left_out: The work itself, or parts of it.
+      work: The work.
+      num_examples: Number of its examples.
+      left_out: The work itself, or parts of it, if they are left out.
     """
     if num_examples:
       self.num_read += 1
@@ -49,7 +49,7 @@ class Account:
       self._left_out += left_out or [clips.LeftOut(work_name(work), EMPTY)]
 
   def forget_what_was_read(self) -> None:
-    """Goes back to a start without the useless works."""
+    """Starts again, without the useless works."""
     self.num_read = 0
     self._parts = []
 
@@ -61,7 +61,7 @@ class Account:
     """Returns 'read 8, left out 3:', and a line for each kind of reason.
 
     Args:
-      with_read: Whether what was read has been counted.
+      with_read: Whether to give the number of works that were read.
     """
     left_out = self.left_out
     head = f'left out {len(left_out)}'

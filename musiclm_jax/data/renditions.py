@@ -1,8 +1,8 @@
-"""Phrases that were rendered several times: records, and crops of them.
+"""Phrases that were rendered several times, as records, and crops of them.
 
-Every rendition of a phrase has the same melody in the same key, at a tempo of
-its own. A second of melody is a second of what was written, so that a crop at a
-melody time can be cut from each.
+The renditions of a phrase have the same melody in the same key at different
+tempos. Melody time is that of the written score, so that the same place can be
+cut from each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 NAME = 'melody_pairs'
 SAMPLE_RATE = 16000
-JITTER_SECONDS = 0.25  # Between the centres of the two crops of a pair.
+JITTER_SECONDS = 0.25  # Most between the centres of two crops.
 _MAX_SHIFT = 4.0  # Semitones.
 _MAX_TILT = 4.0  # Decibels per octave.
 _SNR = (15.0, 50.0)  # Decibels.
@@ -25,11 +25,11 @@ _SNR = (15.0, 50.0)  # Decibels.
 
 @dataclasses.dataclass(frozen=True)
 class Rendition:
-  """A phrase as it was rendered once.
+  """One rendition of a phrase.
 
   Attributes:
-    kind: How: one of `melody_pairs.KINDS`.
-    tempo_factor: Tempo relative to what was written.
+    kind: One of `melody_pairs.KINDS`.
+    tempo_factor: Tempo relative to the written one.
     audio: [samples] float32 in [-1, 1], 16 kHz mono, from melody second 0.
   """
 
@@ -43,12 +43,12 @@ class Phrase:
   """A phrase and its renditions.
 
   Attributes:
-    renditions: At least two.
+    renditions: At least two renditions.
     melody: [frames] MIDI pitches as written, at 50 Hz, -1 in rests.
-    id: Its name, of its own in the dataset.
-    work: Name of the work it is from; phrases of a work share a split.
-    source: Where the work is from.
-    license: Of the work; empty if unknown.
+    id: Unique name of the phrase in the dataset.
+    work: Name of its work; phrases of a work share a split.
+    source: Origin of the work.
+    license: License of the work; empty if unknown.
   """
 
   renditions: Sequence[Rendition]
@@ -80,8 +80,8 @@ class Phrase:
 def features() -> dict[str, Any]:
   """Returns the tfds features of the dataset.
 
-  They are those of `Phrase`; audio holds all renditions, one after the other,
-  of the given lengths in samples.
+  They are those of `Phrase`; audio holds all renditions in order, with their
+  lengths in samples.
   """
 
   def array(dtype):
@@ -102,7 +102,7 @@ def features() -> dict[str, Any]:
 
 
 def work_id(work: str) -> int:
-  """Returns a number in [0, 2^31) that two works hardly ever share."""
+  """Returns a hash of the name of a work, in [0, 2^31)."""
   digest = hashlib.sha256(work.encode()).digest()
   return int.from_bytes(digest[:4], 'little') >> 1
 
@@ -114,7 +114,7 @@ def crop(
 
   Args:
     record: An example of `melody_pairs`.
-    index: Of the rendition.
+    index: Index of the rendition.
     second: Melody time at the middle of the piece.
     length: Samples of the piece.
 
@@ -140,10 +140,10 @@ def middle(record: Mapping[str, Any]) -> float:
 def draw_pair(
     record: Mapping[str, Any], length: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, ' length'], Float[np.ndarray, ' length']]:
-  """Cuts pieces of two different renditions, about the same melody time.
+  """Cuts pieces of two different renditions at about the same melody time.
 
-  Both are played faster or slower by one factor, as a tape is: to other
-  pitches, which are still those of each other.
+  Both are played faster or slower by one factor, as a tape is, which changes
+  their pitches equally.
 
   Args:
     record: An example of `melody_pairs`.
@@ -156,7 +156,7 @@ def draw_pair(
   chosen = rng.permutation(len(record['lengths']))[:2]
   speed = 2 ** (rng.uniform(-_MAX_SHIFT, _MAX_SHIFT) / 12)
   played = round(length * speed)
-  # At any of these times, the slower and the faster both fit.
+  # At these times, pieces of the slowest and the fastest rendition fit.
   reach = played / SAMPLE_RATE / 2 * float(np.max(record['tempo_factors']))
   center = middle(record)
   second = center + max(0.0, center - reach) * rng.uniform(-1, 1)
@@ -171,7 +171,7 @@ def draw_pair(
 def _play(
     audio: Float[np.ndarray, ' played'], length: int
 ) -> Float[np.ndarray, ' length']:
-  """Plays audio in another time; linear interpolation does for melodies."""
+  """Stretches audio to `length` samples by linear interpolation."""
   times = np.linspace(0, len(audio) - 1, length)
   return np.interp(times, np.arange(len(audio)), audio).astype(np.float32)
 
@@ -179,11 +179,11 @@ def _play(
 def augment(
     audio: Float[np.ndarray, ' samples'], rng: np.random.Generator
 ) -> Float[np.ndarray, ' samples']:
-  """Changes what is no melody: loudness, tone control and noise.
+  """Changes loudness, spectral tilt and noise, which are not the melody.
 
   Args:
     audio: [samples] float32 at 16 kHz.
-    rng: Decides.
+    rng: Draws the changes.
 
   Returns:
     [samples] float32 that peaks at .1 to .9.

@@ -1,4 +1,4 @@
-"""Processes that read works, and end with the one that started them."""
+"""A pool of processes that end with the one that started them."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +25,9 @@ T = TypeVar('T')
 
 @contextlib.contextmanager
 def pool(num_workers: int) -> Iterator[futures.ProcessPoolExecutor]:
-  """Yields a pool of processes, which is gone when the body ends.
+  """Yields a pool of processes, which end with the body.
 
-  An error waits for what the processes are at; Ctrl-C and SIGTERM do not.
+  An error waits for works that are being read; Ctrl-C and SIGTERM do not.
   """
   # A fork of a process with JAX's threads may hang.
   context = multiprocessing.get_context('spawn')
@@ -48,7 +48,7 @@ def pool(num_workers: int) -> Iterator[futures.ProcessPoolExecutor]:
       wait = False
       raise
     finally:
-      # What was not started when one fails must not run to the end.
+      # If one fails, works that have not begun are cancelled.
       with progress.telling('ending the processes that read works'):
         workers.shutdown(wait, cancel_futures=True)
 
@@ -59,12 +59,12 @@ def _start_worker(watched: connection.Connection, is_quiet: bool) -> None:
     warnings.simplefilter('ignore')
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   if hasattr(os, 'setpgid'):
-    os.setpgid(0, 0)  # A group of its own, with all that it will run.
+    os.setpgid(0, 0)  # A process group with all its children.
   threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
 
 
 def _end_with(watched: connection.Connection) -> None:
-  """Ends this process once the other end is closed, by whatever cause."""
+  """Ends this process once the other end of the pipe is closed."""
   with contextlib.suppress(EOFError, OSError):
     watched.recv()
   if hasattr(os, 'killpg'):
@@ -76,8 +76,8 @@ def _end_with(watched: connection.Connection) -> None:
 def _without_interrupts() -> Iterator[None]:
   """Keeps Ctrl-C from processes that the body starts.
 
-  It would end them in a traceback before they can ignore it. This process gets
-  it when the body ends.
+  It would end them with a traceback before they can ignore it. This process
+  receives it when the body ends.
   """
   if not hasattr(signal, 'pthread_sigmask'):
     yield
@@ -96,17 +96,17 @@ def ordered_map(
     function: Callable[[T], Any],
     items: Sequence[T],
 ) -> Iterator[Any]:
-  """Like `workers.map`, but never far ahead: results hold audio.
+  """Like `workers.map`, but never far ahead, as results hold audio.
 
   Args:
-    workers: Run `function`.
-    num_workers: Their number.
+    workers: Pool of processes.
+    num_workers: Number of processes.
     name: Returns the name of an item, for messages.
-    function: Of a module.
-    items: Its arguments.
+    function: Function of a module.
+    items: Arguments of the function.
 
   Yields:
-    What it returns of each item, in their order.
+    The result of each item, in their order.
 
   Raises:
     UserError: If a process was killed.
@@ -123,7 +123,7 @@ def ordered_map(
       yield pending[0][1].result()
       pending.popleft()
   except process.BrokenProcessPool as e:
-    # Works are begun in their order, so it is one of the first left over.
+    # Works begin in order, so it is one of the first without a result.
     left = [item for item, work in pending if not _succeeded(work)]
     names = [name(item) for item in left[: min(num_workers, _NUM_NAMED)]]
     raise errors.UserError(

@@ -1,13 +1,14 @@
-"""A small synthesizer of melodies as people hum, sing and whistle them.
+"""Synthesizes melodies as people hum, sing and whistle them.
 
-Harmonics under the formants of a vowel, or a whistle's one; a pitch that
-scoops, glides, drifts and trembles; breath; and notes that come a little early
-or late.
+The tone has harmonics under the formants of a vowel, or the one of a whistle;
+the pitch scoops, glides, drifts and trembles; breath is added, and notes begin
+a little early or late.
 """
 
 import dataclasses
 
 from jaxtyping import Float, Int
+from musiclm_jax.audio import mixing
 from musiclm_jax.data import clips
 from musiclm_jax.data.scores import notation
 import numpy as np
@@ -15,7 +16,6 @@ import numpy as np
 SAMPLE_RATE = 16000
 _CONTROL_RATE = 200  # Points of each curve per second.
 _RELEASE_SECONDS = 0.3
-_RMS = 0.1
 _MAX_HZ = 6000.0
 
 
@@ -24,11 +24,11 @@ class Voice:
   """How a voice sounds.
 
   Attributes:
-    lowest: The median pitch of a melody is moved by octaves to at least this
-      MIDI pitch, and under an octave above it.
-    harmonics: At most.
+    lowest: Least MIDI pitch of the median of a melody, which is moved by
+      octaves to within an octave above.
+    harmonics: Largest number of harmonics.
     slope: Exponent of the fall of harmonics with frequency.
-    formants: (Hz, bandwidth in Hz, gain) of each.
+    formants: Frequency in Hz, bandwidth in Hz and gain of each formant.
     breath: Least and greatest level of breath, relative to the tone.
   """
 
@@ -62,8 +62,8 @@ def hum(
 
   Args:
     melody: Notes, one at a time.
-    rng: Decides the voice, its octave, and how the singer departs from what is
-      written: by tens of milliseconds, and by tens of cents.
+    rng: Draws the voice, and the singer's deviations from the score of tens of
+      milliseconds and tens of cents.
     voice: One of `VOICES`; at random by default.
 
   Returns:
@@ -79,9 +79,7 @@ def hum(
   level = _level_curve(times, onsets, melody.end, rng)
   tone = _tone(pitch, level, chosen, round(seconds * SAMPLE_RATE))
   audio = tone + _breath(level, len(tone), chosen, rng)
-  rms = np.sqrt(np.mean(np.square(audio)))
-  gain = min(_RMS / max(rms, 1e-6), 0.95 / np.max(np.abs(audio)))
-  return (gain * audio).astype(np.float32)
+  return mixing.normalize(audio)
 
 
 def hum_frames(
@@ -94,11 +92,10 @@ def hum_frames(
   Args:
     frames: [frames] MIDI pitches at `clips.MELODY_RATE`, negative in rests.
     rng: See `hum`.
-    num_samples: Of what is returned, at 16 kHz.
+    num_samples: Samples of the result, at 16 kHz.
 
   Returns:
-    [num_samples] float32; None if the clip has no melody, or rests for most of
-    the time.
+    [num_samples] float32; None if the melody rests for at least half the time.
   """
   if 2 * np.sum(frames >= 0) <= len(frames):
     return None
@@ -120,7 +117,7 @@ def hum_frames(
 
 
 def _octaves(pitch: np.ndarray, voice: Voice) -> int:
-  """Returns by how many octaves to move a melody for a voice."""
+  """Returns the octaves to move a melody up for a voice."""
   return int(np.ceil((voice.lowest - np.median(pitch)) / 12))
 
 

@@ -11,20 +11,19 @@ from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io
+from musiclm_jax.audio import mixing
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import notation
 import numpy as np
 import soundfile
 
 _RENDER_RATE = 44100
-_RMS = 0.1  # -20 dBFS
-_PEAK = 0.95
 _SILENCE = 1e-3  # -60 dBFS
 _TIMEOUT_SECONDS = 600.0
-_CHECK_SECONDS = 60.0  # For a note, and the SoundFont of gigabytes it is of.
+_CHECK_SECONDS = 60.0  # Time for one note, with a SoundFont of gigabytes.
 _MAX_SECONDS = 3600.0
-_BLOCK = 1 << 16  # Frames of stereo read at once.
-# What FluidSynth says of an instrument that is not there.
+_BLOCK = 1 << 16  # Frames read at once.
+# FluidSynth's message about a missing instrument.
 _MISSING = (
     r'(?:Instrument not|No preset) found on channel (\d+) \[bank=\d+ prog=(\d+)'
 )
@@ -80,11 +79,11 @@ def render(
   Args:
     score: The notes.
     soundfont: Path of a General MIDI SoundFont; see `check_renderer`.
-    sample_rate: Samples per second of the result.
+    sample_rate: Sample rate of the result.
 
   Returns:
-    [samples] mono audio at -20 dB RMS, less if it would peak over .95,
-    that ends where the last note has died away.
+    [samples] mono audio at -20 dB RMS, less if it would peak over .95. It ends
+    when the last note has died away.
 
   Raises:
     UserError: If FluidSynth fails, or renders silence, or if the score is
@@ -98,7 +97,7 @@ def render(
   audio, log = _synthesize(score, soundfont, _TIMEOUT_SECONDS)
   audio = io.resample(audio, _RENDER_RATE, sample_rate)
   _check_instruments(score, soundfont, log)
-  return _normalize(_trim(audio))
+  return mixing.normalize(_trim(audio))
 
 
 def _synthesize(
@@ -127,7 +126,7 @@ def _synthesize(
           ' Leave the score out, or try another SoundFont.'
       ) from e
     log = result.stderr.decode(errors='replace')
-    # It ends well even if it could not load the SoundFont.
+    # Its status is 0 even if it failed to load the SoundFont.
     if (
         result.returncode
         or 'Failed to load' in log
@@ -144,15 +143,15 @@ def _synthesize(
 
 
 def tied() -> list[str]:
-  """Returns what ends a program with the process that waits for it."""
-  # A worker that is killed would leave it running; only Linux can do so.
+  """Returns a command that ends a program with the process that started it."""
+  # Else it would outlive a worker that is killed. Only Linux has the command.
   return ['setpriv', '--pdeathsig', 'KILL'] if shutil.which('setpriv') else []
 
 
 def _check_instruments(
     score: notation.Score, soundfont: str | os.PathLike[str], log: str
 ) -> None:
-  """Raises UserError if an instrument was replaced by another, or silence."""
+  """Raises UserError if FluidSynth lacked an instrument of the score."""
   parts = [score.parts[i] for i in set(score.part.tolist())]
   played = {part.program for part in parts if not part.is_drums}
   missing = {
@@ -160,7 +159,7 @@ def _check_instruments(
       for channel, program in re.findall(_MISSING, log)
       if int(channel) != notation.DRUM_CHANNEL and int(program) in played
   }
-  # Any drums may do for others, but not none.
+  # Drums may be replaced by other drums, but must not be silent.
   has_drums = any(part.is_drums for part in parts)
   if has_drums and f'No preset found on channel {notation.DRUM_CHANNEL}' in log:
     missing.add(instruments.DRUMS)
@@ -180,10 +179,3 @@ def _trim(audio: np.ndarray) -> np.ndarray:
         ' or use a SoundFont with all instruments of General MIDI.'
     )
   return audio[: sounding[-1] + 1]
-
-
-def _normalize(audio: np.ndarray) -> np.ndarray:
-  """Scales audio to the loudness of all clips, without clipping."""
-  gain = _RMS / np.sqrt(np.mean(np.square(audio)))
-  peak = np.max(np.abs(audio))
-  return (audio * min(gain, _PEAK / peak)).astype(np.float32)
