@@ -1,7 +1,7 @@
 """Says which part of a run is sick, and why.
 
-It reads what each run has recorded, lets each model learn one batch by heart,
-and gives each stage the wrong conditioning, to see whether it listens.
+It reads the records of each run, lets each model learn one batch by heart, and
+gives each stage the wrong conditioning, to see whether it listens.
 """
 
 from collections.abc import Iterator
@@ -13,33 +13,26 @@ import sys
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax import streams
 from musiclm_jax.metrics import oracle
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 from musiclm_jax.training import findings
+from musiclm_jax.training import gin_flags
 from musiclm_jax.training import health
 from musiclm_jax.training import overfit
 from musiclm_jax.training import reports
 import tqdm
 
-# The part that writes each stream.
-TOKENIZERS = {
-    base.COARSE: 'soundstream',
-    base.FINE: 'soundstream',
-    base.SEMANTIC: 'w2v_bert',
-    base.MULAN: 'mulan',
-    base.MELODY: 'melody',
-}
-
 
 @dataclasses.dataclass
 class Verdict:
-  """On one run.
+  """The verdict on one run.
 
   Attributes:
-    found: What is wrong with it.
+    found: Failures that it shows.
     upstream: Sick tokenizers that it was trained on.
-    notes: What else there is to say, e.g. what could not be examined.
+    notes: Other remarks, e.g. on an examination that was not possible.
   """
 
   found: list[findings.Finding] = dataclasses.field(default_factory=list)
@@ -51,8 +44,9 @@ class Doctor:
   """Examines the runs of a folder, one after the other.
 
   Attributes:
-    runs: The folder of each run, by its name, tokenizers first.
-    verdicts: On those that have been examined.
+    runs: The folder of each run, by its name, each after those it depends on.
+    stages: The stage that a run trains, by the name of the run.
+    verdicts: The verdict on each run that has been examined.
   """
 
   def __init__(
@@ -61,17 +55,59 @@ class Doctor:
       data_dir: str | os.PathLike[str] | None = None,
   ):
     """Finds the runs; see `examine`."""
-    self._folder = pathlib.Path(run_dir)
-    self.runs = _find_runs(self._folder)
+    folder = pathlib.Path(run_dir)
+    self._model_dir = folder / 'model'
     self._data_dir = data_dir
     self._replacements: dict[str, Any] = {}
-    if self._folder not in self.runs.values():  # All of a recipe.
-      self._data_dir = data_dir or self._folder / 'data'
-      if (self._folder / 'vocab.txt').exists():
-        self._replacements['VOCAB'] = str(self._folder / 'vocab.txt')
+    self.verdicts: dict[str, Verdict] = {}
+    self.stages: dict[str, streams.Stage] = {}
+    is_recipe = not _is_run(folder)
+    if is_recipe:
+      self._data_dir = data_dir or folder / 'data'
+      if (folder / 'vocab.txt').exists():
+        self._replacements['VOCAB'] = str(folder / 'vocab.txt')
     if self._data_dir is not None:
       self._replacements['DATA_DIR'] = str(self._data_dir)
-    self.verdicts: dict[str, Verdict] = {}
+    self.runs = {folder.resolve().name: folder}
+    if is_recipe:
+      self.runs = self._find_runs(folder)
+
+  def _find_runs(self, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Finds the runs of a recipe, in the order in which they are trained."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {path.name: path for path in paths if _is_run(path)}
+    if not found:
+      raise errors.NotFoundError(
+          f"'{folder}' must be the MODEL_DIR of a run, with its"
+          f' {reports.METRICS}, or hold such folders, but does not. Give the'
+          ' --output of a recipe, or a MODEL_DIR.'
+      )
+    tokenizers = [kind.name for kind in table.PARTS if kind.name in found]
+    others = [name for name in found if name not in tokenizers]
+    for name in others:
+      stage = self._find_stage(found[name])
+      if stage is not None:
+        self.stages[name] = stage
+    trained_here = {s.targets.name: s for s in self.stages.values()}
+    order = stages.order({**self._exported_stages(), **trained_here})
+    trained = sorted(
+        self.stages,
+        key=lambda name: order.index(self.stages[name].targets.name),
+    )
+    rest = [name for name in others if name not in self.stages]
+    return {name: found[name] for name in (*tokenizers, *trained, *rest)}
+
+  def _find_stage(self, run_dir: pathlib.Path) -> streams.Stage | None:
+    """Returns the stage of a run, as its config or its exported part says."""
+    with contextlib.suppress(Exception):  # Told when the run is examined.
+      gin_flags.parse_run(run_dir, self._replacements)
+      return getattr(gin_flags.value_of('MODEL'), 'stage', None)
+    return self._exported_stages().get(run_dir.name)
+
+  def _exported_stages(self) -> dict[str, streams.Stage]:
+    with contextlib.suppress(errors.UserError):
+      return stages.stages_in(self._model_dir)
+    return {}
 
   def run(self) -> None:
     """Examines every run."""
@@ -79,7 +115,7 @@ class Doctor:
       verdict = self.verdicts[name] = Verdict()
       self._read_records(folder, verdict)
       self._try_one_batch(name, folder, verdict)
-      if name in stages.PAPER:
+      if name in self.stages:
         self._swap(name, verdict)
         self._look_upstream(name, verdict)
 
@@ -107,14 +143,13 @@ class Doctor:
         verdict.found.append(found)
 
   def _swap(self, name: str, verdict: Verdict) -> None:
-    """Adds what comes of another clip's conditioning, if there is a model."""
-    model_dir = self._folder / 'model'
-    if self._data_dir is None or not model_dir.exists():
+    """Adds the effect of another clip's conditioning, if there is a model."""
+    if self._data_dir is None or not self._model_dir.exists():
       return
     print(f'{name}: oracle swap …', file=sys.stderr, flush=True)
-    part = stages.get_stage(name).targets.name
+    part = self.stages[name].targets.name
     with _noting(verdict, 'oracle swap'):
-      swap = oracle.swap(self._data_dir, model_dir, part)
+      swap = oracle.swap(self._data_dir, self._model_dir, part)
       own, other = swap.nats.mean(axis=1)
       seen = (
           f'{own:.3f} nats per token with its own conditioning,'
@@ -131,13 +166,18 @@ class Doctor:
 
   def _look_upstream(self, name: str, verdict: Verdict) -> None:
     """Notes the sick tokenizers that a stage was trained on."""
-    streams = stages.get_stage(name).streams
-    writers = dict.fromkeys(TOKENIZERS[stream] for stream in streams)
-    verdict.upstream = [
-        writer
-        for writer in writers
-        if writer in self.verdicts and self.verdicts[writer].found
-    ]
+    read = {stream.name for stream in self.stages[name].streams}
+    with _noting(verdict, 'search for what it was trained on'):
+      writers = dict.fromkeys(
+          kind.name
+          for kind, stream in table.streams_in(self._model_dir)
+          if stream.name in read
+      )
+      verdict.upstream = [
+          writer
+          for writer in writers
+          if writer in self.verdicts and self.verdicts[writer].found
+      ]
     if verdict.upstream:
       verdict.notes.append(
           f"inherits what is wrong with {' and '.join(verdict.upstream)}, whose"
@@ -161,22 +201,9 @@ class Doctor:
     return '\n'.join(lines)
 
 
-def _find_runs(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Returns the folder of each run, in the order in which they are trained."""
-  is_run = lambda path: any(
-      (path / file).exists() for file in (reports.METRICS, 'config.gin')
-  )
-  if is_run(folder):
-    return {folder.resolve().name: folder}
-  names = (*dict.fromkeys(TOKENIZERS.values()), *stages.PAPER)
-  runs = {name: folder / name for name in names if is_run(folder / name)}
-  if not runs:
-    raise errors.NotFoundError(
-        f"'{folder}' must be the MODEL_DIR of a run, with its"
-        f' {reports.METRICS}, or hold such folders named after parts, but does'
-        ' not. Give the --output of a recipe, or a MODEL_DIR.'
-    )
-  return runs
+def _is_run(folder: pathlib.Path) -> bool:
+  names = (reports.METRICS, 'config.gin')
+  return any((folder / name).exists() for name in names)
 
 
 @contextlib.contextmanager
@@ -211,9 +238,8 @@ def examine(
     data_dir: Folder of the datasets; by default the one of the run.
 
   Returns:
-    A line for each failure, 'part: sick: what it is, the value seen and what it
-    should be - the cause; what to do', or 'part: ok'; and which part is at
-    fault.
+    A line for each failure, 'part: sick: failure, value seen and value expected
+    - cause; remedy', or 'part: ok'; and which part is at fault.
 
   Raises:
     NotFoundError: If there is no run.

@@ -13,12 +13,15 @@ import gin
 from musiclm_jax import doctor
 from musiclm_jax.metrics import oracle
 from musiclm_jax.training import gin_flags
+from musiclm_jax.training import run_files
 import numpy as np
+
+from tests import random_model
 
 RUN = """
 from __gin__ import dynamic_registration
 from musiclm_jax.data import batches
-from musiclm_jax.training import fake
+from tests.training import fake
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import trainer
 
@@ -68,6 +71,12 @@ FINE = [
 
 class DoctorTest(parameterized.TestCase):
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.model_dir = cls.enterClassContext(tempfile.TemporaryDirectory())
+    random_model.write_random_model(cls.model_dir)
+
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -111,6 +120,7 @@ class DoctorTest(parameterized.TestCase):
     )
 
   def test_stages_inherit_what_is_wrong_with_tokenizers(self):
+    (self.folder / 'model').symlink_to(self.model_dir)
     self.write('fine', STUCK)
     self.write('semantic', FINE)
     self.write('soundstream', COLLAPSED)
@@ -121,9 +131,36 @@ class DoctorTest(parameterized.TestCase):
     )
     self.assertIn('one-batch gate not made: ', lines[1])
     self.assertEqual(lines[2], 'semantic: ok')
-    self.assertRegex(lines[4], '^fine: sick: loss at chance: 1.000 of chance')
-    self.assertIn('inherits what is wrong with soundstream', lines[6])
-    self.assertEqual(lines[7], 'at fault: soundstream')
+    self.assertIn('oracle swap not made: ', lines[4])
+    self.assertRegex(lines[5], '^fine: sick: loss at chance: 1.000 of chance')
+    self.assertIn('inherits what is wrong with soundstream', lines[8])
+    self.assertEqual(lines[9], 'at fault: soundstream')
+
+  def test_runs_follow_those_they_depend_on(self):
+    (self.folder / 'model').symlink_to(self.model_dir)
+    for name in ('another', 'coarse', 'fine', 'mulan', 'semantic', 'w2v_bert'):
+      self.write(name, FINE)
+    (self.folder / 'notes').mkdir()
+    found = doctor.Doctor(self.folder)
+    self.assertEqual(
+        list(found.runs),
+        ['w2v_bert', 'mulan', 'semantic', 'coarse', 'fine', 'another'],
+    )
+    self.assertEqual(found.stages['coarse'].targets.name, 'coarse')
+
+  def test_the_config_of_a_run_says_its_stage(self):
+    gin_flags.parse(
+        [
+            '--gin_file=stages/fine.gin',
+            '--gin_file=sizes/tiny.gin',
+            "--gin.MODEL_DIR='m'",
+            "--gin.DATA_DIR='d'",
+        ]
+    )
+    self.write('mine', FINE)
+    run_files.write_config(self.folder / 'mine', gin.config_str())
+    found = doctor.Doctor(self.folder)
+    self.assertEqual(found.stages['mine'].targets.name, 'fine')
 
   def test_a_run_without_records(self):
     self.write('mulan', [])
@@ -138,7 +175,7 @@ class DoctorTest(parameterized.TestCase):
   )
   def test_oracle_swaps(self, gain, *messages):
     self.write('coarse', FINE)
-    (self.folder / 'model').mkdir()
+    (self.folder / 'model').symlink_to(self.model_dir)
     noise = np.random.default_rng(0).normal(0, 0.1, 64)
     noise -= noise.mean()
     nats = np.stack([np.full(64, 5.0), 5.0 + gain + noise])

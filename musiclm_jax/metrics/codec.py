@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-from musiclm_jax.audio import distances
+from musiclm_jax.audio import distances as audio_distances
 from musiclm_jax.audio import dsp
 import numpy as np
 
-si_sdr = jax.jit(distances.si_sdr)
+si_sdr = jax.jit(audio_distances.si_sdr)
 
 _STFT_WINDOWS = (512, 1024, 2048)
 
@@ -57,7 +57,7 @@ def multi_resolution_stft_distance(
   Returns:
     [batch] means over windows of 512, 1024 and 2048 samples, a quarter apart.
   """
-  distances = []
+  found = []
   for window in _STFT_WINDOWS:
     real, fake = (
         jnp.abs(dsp.stft(jnp.asarray(x), window, window // 4)).clip(1e-5)
@@ -65,8 +65,23 @@ def multi_resolution_stft_distance(
     )
     norm = lambda x: jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2)))
     logs = jnp.mean(jnp.abs(jnp.log(real) - jnp.log(fake)), axis=(1, 2))
-    distances.append(norm(real - fake) / norm(real) + logs)
-  return jnp.mean(jnp.stack(distances), axis=0)
+    found.append(norm(real - fake) / norm(real) + logs)
+  return jnp.mean(jnp.stack(found), axis=0)
+
+
+def distances(
+    audio: Float[np.ndarray, 'one samples'],
+    reconstruction: Float[np.ndarray, 'one samples'],
+    sample_rate: int,
+) -> dict[str, float]:
+  """Returns each distance of one clip, by its name in tables."""
+  pair = audio, reconstruction
+  found = {
+      'log-mel distance (dB)': mel_distance(*pair, sample_rate),
+      'STFT distance': multi_resolution_stft_distance(*pair),
+      'SI-SDR (dB)': si_sdr(*pair),
+  }
+  return {name: float(value[0]) for name, value in found.items()}
 
 
 def codebook_perplexity(

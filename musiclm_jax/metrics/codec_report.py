@@ -9,21 +9,19 @@ from jaxtyping import Float
 from musiclm_jax import progress
 from musiclm_jax import streams
 from musiclm_jax.audio import io
-from musiclm_jax.data import clips
-from musiclm_jax.data import datasets
 from musiclm_jax.metrics import codec as codec_metrics
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import opus
 from musiclm_jax.metrics import report
 from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import acoustic
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import soundstream
+from musiclm_jax.tokenizers import table
 import numpy as np
-import tqdm
 
-NUM_QUANTIZERS = (3, 6, 12)  # 1.5, 3 and 6 kbps.
+SHARES = (1 / 4, 1 / 2, 1)  # Shares of the quantizers that are measured.
 OPUS_KBPS = (6, 12, 24)
-_SPEED_ROUNDS = 5
+_SPEED_ROUNDS = 5  # Calls whose median counts.
 _COLUMNS = (
     'kbps',
     'actual kbps',
@@ -41,27 +39,8 @@ Audio = Float[np.ndarray, '_']
 
 
 def _row(name: str, found: Mapping[str, float]) -> report.Row:
-  """Returns a row of the table; None where there is nothing to say."""
+  """Returns a row of the table; None where a value is not defined."""
   return {'codec': name, **{column: found.get(column) for column in _COLUMNS}}
-
-
-def _read(
-    data_dir: str | os.PathLike[str],
-    split: str,
-    max_clips: int,
-    sample_rate: int,
-) -> list[Audio]:
-  """Returns evenly spread clips of a split."""
-  dataset = datasets.open_dataset('music', data_dir, split)
-  indices = report.spread(len(dataset), max_clips)
-  return [
-      io.resample(
-          clips.to_float(dataset[int(i)]['audio']),
-          clips.SAMPLE_RATE,
-          sample_rate,
-      )
-      for i in indices
-  ]
 
 
 def _quality(
@@ -71,62 +50,71 @@ def _quality(
     num_bits: float,
 ) -> dict[str, float]:
   """Returns the mean distances over clips, and the bitrate over all of them."""
-  distances = []
-  for clip, reconstruction in zip(audio, made, strict=True):
-    pair = clip[np.newaxis], reconstruction[np.newaxis, : len(clip)]
-    distances.append(
-        (
-            codec_metrics.mel_distance(*pair, sample_rate)[0],
-            codec_metrics.multi_resolution_stft_distance(*pair)[0],
-            codec_metrics.si_sdr(*pair)[0],
-        )
-    )
+  distances = [
+      list(
+          codec_metrics.distances(
+              clip[np.newaxis],
+              reconstruction[np.newaxis, : len(clip)],
+              sample_rate,
+          ).values()
+      )
+      for clip, reconstruction in zip(audio, made, strict=True)
+  ]
   names = ('log-mel (dB)', 'STFT', 'SI-SDR (dB)')
-  means = np.mean(np.asarray(distances), axis=0).tolist()
+  means = np.mean(distances, axis=0).tolist()
   seconds = sum(map(len, audio)) / sample_rate
   return dict(zip(names, means)) | {'actual kbps': num_bits / seconds / 1000}
 
 
-def real_time_factor(
-    function: Callable[[], object], seconds: float, rounds: int = _SPEED_ROUNDS
-) -> float:
-  """Returns how many times faster than playing `seconds` a function is.
+def real_time_factor(function: Callable[[], object], seconds: float) -> float:
+  """Returns how many times faster than real time a function is.
 
   Args:
-    function: Done when it returns.
-    seconds: Of the audio it works on.
-    rounds: Calls whose median counts, after one that may compile.
+    function: The work to time; it is done when this returns.
+    seconds: Length of the audio it works on.
   """
-  function()
+  function()  # May compile.
   times = []
-  for _ in range(rounds):
+  for _ in range(_SPEED_ROUNDS):
     start = time.perf_counter()
     function()
     times.append(time.perf_counter() - start)
   return seconds / float(np.median(times))
 
 
+def _codebook_sizes(written: Sequence[streams.Stream]) -> list[int]:
+  """Returns the size of the codebook of each quantizer."""
+  return [s.codebook_size for s in written for _ in range(s.num_quantizers)]
+
+
 def _codec_row(
     audio: Sequence[Audio],
     tokens: Sequence[streams.Tokens],
-    codec: soundstream.SoundStream,
+    codec: base.Codec,
     num_quantizers: int,
 ) -> report.Row:
   """Measures the first quantizers."""
-  num_frames = sum(t[base.COARSE.name].shape[1] for t in tokens)
-  bits_per_frame = num_quantizers * math.log2(codec.config.codebook_size)
-  made = (codec.detokenize(t, num_quantizers)[0] for t in tokens)
+  written = codec.streams
+  first = [
+      acoustic.split(acoustic.join(t, written)[..., :num_quantizers], written)
+      for t in tokens
+  ]
+  codebooks = _codebook_sizes(written)[:num_quantizers]
+  bits_per_frame = sum(map(math.log2, codebooks))
+  num_frames = sum(t[written[0].name].shape[1] for t in tokens)
+  made = (codec.detokenize(t)[0] for t in first)
   bits = num_frames * bits_per_frame
   quality = _quality(audio, made, codec.sample_rate, bits)
   clip, seconds = audio[0][np.newaxis], len(audio[0]) / codec.sample_rate
-  encode = lambda: codec.tokenize(clip, num_quantizers)
-  decode = lambda: codec.detokenize(tokens[0], num_quantizers)
+  encode = lambda: codec.tokenize(clip)
+  decode = lambda: codec.detokenize(first[0])
   found = {
-      'kbps': codec.config.kbps(num_quantizers),
+      'kbps': bits_per_frame * codec.frame_rate / 1000,
       'encode (x real time)': real_time_factor(encode, seconds),
       'decode (x real time)': real_time_factor(decode, seconds),
   }
-  return _row(f'SoundStream, {num_quantizers} quantizers', quality | found)
+  name = f'{type(codec).__name__}, {num_quantizers} quantizers'
+  return _row(name, quality | found)
 
 
 def opus_rows(audio: Sequence[Audio], sample_rate: int) -> list[report.Row]:
@@ -134,10 +122,15 @@ def opus_rows(audio: Sequence[Audio], sample_rate: int) -> list[report.Row]:
   if not opus.is_installed():
     progress.say('Opus is left out: opusenc is not installed (opus-tools).')
     return []
+  rate = sample_rate if sample_rate in opus.RATES else max(opus.RATES)
   rows = []
   for kbps in OPUS_KBPS:
-    pairs = [opus.transcode(clip, sample_rate, kbps) for clip in audio]
-    made, sizes = zip(*pairs, strict=True)
+    pairs = [
+        opus.transcode(io.resample(clip, sample_rate, rate), rate, kbps)
+        for clip in audio
+    ]
+    decoded, sizes = zip(*pairs, strict=True)
+    made = (io.resample(clip, rate, sample_rate) for clip in decoded)
     quality = _quality(audio, made, sample_rate, 8.0 * sum(sizes))
     rows.append(_row('Opus', quality | {'kbps': float(kbps)}))
   return rows
@@ -148,13 +141,16 @@ def perplexity_rows(
 ) -> list[report.Row]:
   """Returns the codes in use of each quantizer, and the least of them."""
   codes = np.concatenate([acoustic.join(t, written)[0] for t in tokens])
-  codebook_size = written[0].codebook_size
-  found = codec_metrics.codebook_perplexity(codes, codebook_size).tolist()
-  named = {f'quantizer {i + 1}': value for i, value in enumerate(found)}
-  named[f'least of {len(found)} quantizers'] = min(found)
+  sizes = _codebook_sizes(written)
+  found = codec_metrics.codebook_perplexity(codes, max(sizes)).tolist()
+  least = int(np.argmin(found))
+  named = {f'quantizer {i + 1}': i for i in range(len(found))}
+  named[f'least of {len(found)} quantizers'] = least
   return [
-      _row(name, {'perplexity': value, 'share of codes': value / codebook_size})
-      for name, value in named.items()
+      _row(
+          name, {'perplexity': found[i], 'share of codes': found[i] / sizes[i]}
+      )
+      for name, i in named.items()
   ]
 
 
@@ -162,7 +158,7 @@ def evaluate(
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     split: str = 'test',
-    max_clips: int = report.MAX_CLIPS,
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[report.Row]:
   """Measures a codec on a split of the dataset `music`.
 
@@ -172,27 +168,31 @@ def evaluate(
 
   Args:
     data_dir: Folder of the dataset.
-    model_dir: With the part soundstream; None for the model in the package.
-    split: 'test' has works that the codec was not trained on.
-    max_clips: Evenly spread over the split.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on; 'test' has works that the codec was not trained
+      on.
+    max_clips: Most clips, evenly spread over the split.
 
   Returns:
     A row for each bitrate of the codec, for each of Opus if opusenc is
     installed, and for each quantizer.
 
   Raises:
-    NotFoundError: If the dataset or the part is missing.
+    NotFoundError: If the dataset or the codec is missing.
   """
-  if model_dir is None:
-    model_dir = parts.embedded_model()
-  codec = soundstream.SoundStream.from_dir(model_dir)
-  audio = _read(data_dir, split, max_clips, codec.sample_rate)
-  tokens = [
-      codec.tokenize(clip[np.newaxis])
-      for clip in tqdm.tqdm(audio, 'tokenize', unit='clip')
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  codec = table.Tokenizers(directory).codec
+  audio = [
+      clip
+      for _, clip in held_out.read_audio(
+          data_dir, split, max_clips, codec.sample_rate, 'read'
+      )
   ]
+  tokens = [codec.tokenize(clip[np.newaxis]) for clip in audio]
+  most = acoustic.num_quantizers(codec.streams)
+  counts = dict.fromkeys(max(1, round(share * most)) for share in SHARES)
   return [
-      *(_codec_row(audio, tokens, codec, n) for n in NUM_QUANTIZERS),
+      *(_codec_row(audio, tokens, codec, count) for count in counts),
       *opus_rows(audio, codec.sample_rate),
       *perplexity_rows(tokens, codec.streams),
   ]

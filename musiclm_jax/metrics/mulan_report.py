@@ -1,22 +1,21 @@
-"""Measures MuLan on held-out works: retrieval, and zero-shot tagging."""
+"""Measures embeddings of texts and audio: retrieval, zero-shot tagging."""
 
 from collections.abc import Mapping, Sequence
 import os
 from typing import Any
 
 from jaxtyping import Float
-from musiclm_jax.audio import io
-from musiclm_jax.data import clips
-from musiclm_jax.data import datasets
+from musiclm_jax import errors
 from musiclm_jax.data.scores import facts as facts_lib
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import mulan as mulan_metrics
 from musiclm_jax.metrics import mulan_tags
 from musiclm_jax.metrics import report
 from musiclm_jax.models import mulan as mulan_model
 from musiclm_jax.models import parts
-from musiclm_jax.tokenizers import mulan
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 import numpy as np
-import tqdm
 
 CUTOFFS = (1, 5, 10)
 
@@ -43,35 +42,34 @@ def _row(
 
 def _embed(
     data_dir: str | os.PathLike[str],
-    tokenizer: mulan.MuLan,
+    embedder: base.TextEmbedder,
     split: str,
     max_clips: int,
 ) -> tuple[list[Mapping[str, Any]], Embeddings]:
   """Returns evenly spread clips, and the average of the windows of each."""
-  dataset = datasets.open_dataset('music', data_dir, split)
-  indices = report.spread(len(dataset), max_clips)
   records: list[Mapping[str, Any]] = []
   embeddings = []
-  for index in tqdm.tqdm(indices, 'embed', unit='clip'):
-    record = dataset[int(index)]
-    audio = clips.to_float(record.pop('audio'))
-    audio = io.resample(audio, clips.SAMPLE_RATE, tokenizer.sample_rate)
-    windows = tokenizer.embed_audio(audio[np.newaxis])
+  for record, audio in held_out.read_audio(
+      data_dir, split, max_clips, embedder.sample_rate, 'embed'
+  ):
+    windows = embedder.embed_audio(audio[np.newaxis])
     embeddings.append(mulan_model.pool_windows(windows)[0])
     records.append(record)
   return records, np.stack(embeddings)
 
 
 def retrieval_rows(
-    captions: Sequence[Sequence[str]], audio: Embeddings, tokenizer: mulan.MuLan
+    captions: Sequence[Sequence[str]],
+    audio: Embeddings,
+    embedder: base.TextEmbedder,
 ) -> list[report.Row]:
   """Finds the clip of a caption, and the caption of a clip.
 
   Args:
-    captions: Of each clip. In each of several rounds, one of each is used; the
-      results are the averages of all rounds.
+    captions: Captions of each clip. In each of several rounds, one of each is
+      used; the results are the averages of all rounds.
     audio: [clips, embed] of length 1.
-    tokenizer: That embeds the captions.
+    embedder: Embeds the captions.
 
   Returns:
     Recalls at 1, 5 and 10 and the median rank, in both directions. A clip whose
@@ -80,7 +78,7 @@ def retrieval_rows(
   pool = len(captions)
   directions: dict[str, list[dict[str, float]]] = {}
   for i in range(max(map(len, captions))):
-    text = tokenizer.embed_text([texts[i % len(texts)] for texts in captions])
+    text = embedder.embed_text([texts[i % len(texts)] for texts in captions])
     for name, pair in (
         ('caption to clip', (text, audio)),
         ('clip to caption', (audio, text)),
@@ -100,11 +98,13 @@ def retrieval_rows(
 
 
 def _score(
-    classes: Sequence[Sequence[str]], audio: Embeddings, tokenizer: mulan.MuLan
+    classes: Sequence[Sequence[str]],
+    audio: Embeddings,
+    embedder: base.TextEmbedder,
 ) -> Float[np.ndarray, 'clips classes']:
   """Returns the similarity of clips to the average prompt of each class."""
   text = [
-      mulan_model.pool_windows(tokenizer.embed_text(prompts))
+      mulan_model.pool_windows(embedder.embed_text(prompts))
       for prompts in classes
   ]
   return audio @ np.stack(text).T
@@ -114,19 +114,19 @@ def tag_rows(
     tag: mulan_tags.Tag,
     facts: Sequence[facts_lib.Facts],
     audio: Embeddings,
-    tokenizer: mulan.MuLan,
+    embedder: base.TextEmbedder,
 ) -> list[report.Row]:
-  """Asks for the class of each clip of which it is known.
+  """Measures how often the class of a clip is the one of the nearest prompts.
 
   Args:
-    tag: What is asked.
-    facts: Of each clip.
+    tag: The question.
+    facts: The truth about each clip.
     audio: [clips, embed] of length 1.
-    tokenizer: That embeds the prompts.
+    embedder: Embeds the prompts.
 
   Returns:
-    The accuracy, over clips and over classes; no rows if the clips that are
-    known are all of one class.
+    The accuracy, over clips and over classes; no rows if all clips of a known
+    class are of the same.
   """
   labels = {i: tag.label(f) for i, f in enumerate(facts)}
   labels = {i: label for i, label in labels.items() if label}
@@ -134,7 +134,7 @@ def tag_rows(
     return []
   known, classes = list(labels), tag.find_classes(labels.values())
   prompts = [tag.prompts(name) for name in classes]
-  scores = _score(prompts, audio[known], tokenizer)
+  scores = _score(prompts, audio[known], embedder)
   indices = np.array([classes.index(label) for label in labels.values()])
   found = mulan_metrics.classification(scores, indices)
   sizes = len(classes), len(known)
@@ -158,14 +158,14 @@ def tag_rows(
 def instrument_rows(
     facts: Sequence[facts_lib.Facts],
     audio: Embeddings,
-    tokenizer: mulan.MuLan,
+    embedder: base.TextEmbedder,
 ) -> list[report.Row]:
-  """Asks of each instrument which clips it is heard in.
+  """Measures how surely the clips of an instrument are told from the others.
 
   Args:
-    facts: Of each clip.
+    facts: The truth about each clip.
     audio: [clips, embed] of length 1.
-    tokenizer: That embeds the prompts.
+    embedder: Embeds the prompts.
 
   Returns:
     The averages, over the instruments that some clips have and some lack, of
@@ -177,7 +177,7 @@ def instrument_rows(
   if not len(kept):
     return []
   prompts = [mulan_tags.instrument_prompts(names[i]) for i in kept]
-  columns = list(zip(_score(prompts, audio, tokenizer).T, truth[:, kept].T))
+  columns = list(zip(_score(prompts, audio, embedder).T, truth[:, kept].T))
   precision = np.mean([mulan_metrics.average_precision(*c) for c in columns])
   area = np.mean([mulan_metrics.roc_auc(*c) for c in columns])
   prevalence, sizes = float(truth[:, kept].mean()), (len(kept), len(facts))
@@ -196,34 +196,41 @@ def evaluate(
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     split: str = 'test',
-    max_clips: int = report.MAX_CLIPS,
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[report.Row]:
-  """Measures the MuLan of a model on a split of the dataset `music`.
+  """Measures what a model compares texts with, on the dataset `music`.
 
   Args:
     data_dir: Folder of the dataset.
-    model_dir: With the part 'mulan'; None for the model in the package.
-    split: 'test' has works that no part was trained on.
-    max_clips: Evenly spread over the split.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on; 'test' has works that no part was trained on.
+    max_clips: Most clips, evenly spread over the split.
 
   Returns:
-    Rows with 'metric' and 'value'; 'chance', what guessing would give;
-    'majority', what naming the most frequent class would; 'choices', the pool
-    or the classes; and 'clips', of which the truth is known. What the dataset
-    has no `facts` of is left out.
+    Rows with 'metric' and 'value'; 'chance', the value of guessing; 'majority',
+    that of naming the most frequent class; 'choices', the pool or the classes;
+    and 'clips', those of which the truth is known. Tags that the dataset has no
+    `facts` about are left out.
 
   Raises:
-    NotFoundError: If the dataset or the part is missing.
+    NotFoundError: If the dataset is missing, or the model embeds no texts.
   """
-  tokenizer = mulan.MuLan.from_dir(model_dir or parts.embedded_model())
-  records, audio = _embed(data_dir, tokenizer, split, max_clips)
-  rows = retrieval_rows([r['captions'] for r in records], audio, tokenizer)
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  embedders = table.Tokenizers(directory).of_kind(base.TextEmbedder)
+  if not embedders:
+    raise errors.NotFoundError(
+        f"model '{directory}' must hold a part that embeds texts, but holds"
+        ' none. Train and export one first.'
+    )
+  embedder = next(iter(embedders.values()))
+  records, audio = _embed(data_dir, embedder, split, max_clips)
+  rows = retrieval_rows([r['captions'] for r in records], audio, embedder)
   # Datasets of recordings, and those of before, know no facts.
   facts = [mulan_tags.read_facts(r.get('facts', '')) for r in records]
   known = [i for i, f in enumerate(facts) if f is not None]
   described = [f for f in facts if f is not None]
   if described:
-    rows += instrument_rows(described, audio[known], tokenizer)
+    rows += instrument_rows(described, audio[known], embedder)
     for tag in mulan_tags.TAGS:
-      rows += tag_rows(tag, described, audio[known], tokenizer)
+      rows += tag_rows(tag, described, audio[known], embedder)
   return rows

@@ -1,4 +1,4 @@
-"""What Opus makes of audio, by the commands of opus-tools, to compare with."""
+"""Opus, a codec to compare with, by the commands of opus-tools."""
 
 import pathlib
 import shutil
@@ -11,6 +11,7 @@ from musiclm_jax.audio import io
 import numpy as np
 import soundfile
 
+RATES = (8000, 12000, 16000, 24000, 48000)  # Sample rates it takes.
 _COMMAND = 'opusenc'
 _PAGE_HEADER = 27  # Bytes of an Ogg page before the lengths of its segments.
 
@@ -44,7 +45,7 @@ def transcode(
 
   Args:
     audio: [samples] floats in [-1, 1].
-    sample_rate: In Hz; 8000, 12000, 16000, 24000 or 48000.
+    sample_rate: One of RATES, in Hz.
     kbps: Kilobits per second to aim at, from 6; the encoder's rate varies.
 
   Returns:
@@ -53,7 +54,7 @@ def transcode(
 
   Raises:
     NotFoundError: If opusenc is not installed.
-    UserError: If opusenc rejects the audio or bitrate, with what it says.
+    UserError: If opusenc rejects the audio or bitrate, with its message.
   """
   if not is_installed():
     raise errors.NotFoundError(

@@ -1,41 +1,41 @@
-"""Oracle swaps: whether a stage listens to what it is given.
+"""Oracle swaps: whether a stage listens to its conditioning.
 
 A stage gets the true tokens of a clip, then those of another. If it listens, it
-finds the clip's own targets likelier with the first, and what it writes is
+finds the clip's own targets likelier with the first, and writes tokens that are
 nearer to the clip, once decoded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import os
 
 from musiclm_jax import errors
 from musiclm_jax import streams
-from musiclm_jax.data import datasets
-from musiclm_jax.data import token_dataset
 from musiclm_jax.data import stage_examples
+from musiclm_jax.data import token_dataset
 from musiclm_jax.metrics import codec as codec_metrics
-from musiclm_jax.metrics import report
+from musiclm_jax.metrics import held_out
+from musiclm_jax.metrics import stage_loss
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.stages import base as stages
-from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import soundstream
+from musiclm_jax.tokenizers import table
 import numpy as np
 
 MAX_CLIPS = 64
-MAX_WRITTEN = 8  # Clips that a stage writes, which takes longer.
+MAX_WRITTEN = 8  # Clips that a stage samples, which takes longer.
 
 
 @dataclasses.dataclass(frozen=True)
 class Swap:
-  """What a stage makes of a clip's own conditioning, and of another's.
+  """How well a stage does with a clip's own conditioning, and with another's.
 
   Attributes:
-    nats: [2, clips] per token of the targets: with its own, with another's.
-    decibels: [2, clips] log-mel distance of what it writes to the original, the
-      codec's errors aside; None where the stage writes no audio.
+    nats: [2, clips] nats per token of the targets: with a clip's own, with
+      another's.
+    decibels: [2, clips] log-mel distance of the written audio to the original,
+      the codec's errors aside; None where the stage writes no audio.
   """
 
   nats: np.ndarray
@@ -43,7 +43,7 @@ class Swap:
 
   @property
   def gain(self) -> float:
-    """Nats per token that knowing the clip's own conditioning is worth."""
+    """Nats per token that a clip's own conditioning is better by."""
     return float(np.mean(self.nats[1] - self.nats[0]))
 
   @property
@@ -63,10 +63,10 @@ def swap(
 
   Args:
     data_dir: Folder of the dataset `music_tokens`.
-    model_dir: Of the model.
-    name: Of the stage's part: 'semantic', 'coarse' or 'fine'.
-    split: Of the dataset. By default what the stage has learned from, where it
-      shows most clearly whether it listens at all.
+    model_dir: Directory of the model.
+    name: Name of the stage's part: that of the stream it writes.
+    split: Split of the dataset. By default the one that the stage has learned
+      from, where it shows most clearly whether it listens at all.
 
   Raises:
     NotFoundError: If there are no tokens, or no such stage.
@@ -74,46 +74,64 @@ def swap(
   """
   description = parts.read_description(model_dir, name)
   token_dataset.check_lineage(data_dir, description['lineage'])
-  dataset = datasets.open_dataset(token_dataset.NAME, data_dir, split)
-  if len(dataset) < 2:
+  tokenized = list(
+      held_out.read(data_dir, split, MAX_CLIPS, name=token_dataset.NAME)
+  )
+  if len(tokenized) < 2:
     raise errors.UserError(
         f"split '{split}' must hold 2 clips or more to swap, but holds"
-        f' {len(dataset)}. Take another.'
+        f' {len(tokenized)}. Take another.'
     )
-  indices = report.spread(len(dataset), MAX_CLIPS)
-  tokenized = [dataset[int(i)] for i in indices]
   # Half of all clips on is most likely another work.
   half = len(tokenized) // 2
   others = tokenized[half:] + tokenized[:half]
   stage = stages.of_part(description['config'])
   context = stage_examples.StageExamples().context(data_dir, stage=stage)
   crops = [
-      report.stage_crops(model_dir, name, tokenized, context, conditioning)
+      stage_loss.crop(stage, tokenized, context['quantizers'], conditioning)
       for conditioning in (tokenized, others)
   ]
-  scored = [report.stage_nats(model_dir, name, crop) for crop in crops]
+  scored = [stage_loss.nats(model_dir, name, crop) for crop in crops]
   nats = np.stack([total / np.maximum(tokens, 1) for total, tokens in scored])
-  if name == base.SEMANTIC.name:
-    return Swap(nats, None)
-  few = report.spread(len(indices), MAX_WRITTEN)
+  few = held_out.spread(len(tokenized), MAX_WRITTEN)
   crops = [{k: ids[few] for k, ids in crop.items()} for crop in crops]
-  return Swap(nats, _distances(model_dir, name, crops))
+  return Swap(nats, _distances(model_dir, stage, crops))
 
 
-def _distances(model_dir, name, crops):
-  """Returns [2, clips] decibels between what is written and the original."""
-  codec = soundstream.SoundStream.from_dir(model_dir)
-  decoder = decode.StageDecoder.from_dir(model_dir, name)
-  stage, targets = decoder.stage, decoder.stage.targets
+def _coarser(codec: Sequence[str], stage: streams.Stage) -> list[str] | None:
+  """Returns the streams to decode the targets of a stage with, if it can be.
+
+  Args:
+    codec: Names of the codec's streams, the coarsest first.
+    stage: The stage.
+  """
+  if stage.targets.name not in codec:
+    return None
+  coarser = list(codec[: codec.index(stage.targets.name)])
+  return coarser if {*coarser} <= {s.name for s in stage.inputs} else None
+
+
+def _distances(
+    model_dir: str | os.PathLike[str],
+    stage: streams.Stage,
+    crops: Sequence[stage_loss.Crops],
+) -> np.ndarray | None:
+  """Returns [2, clips] decibels between written and original audio, if any."""
+  tokenizers, targets = table.Tokenizers(model_dir), stage.targets
+  codec = tokenizers.codec
+  coarser = _coarser([s.name for s in codec.streams], stage)
+  if coarser is None:
+    return None
+  decoder = decode.StageDecoder.from_dir(model_dir, targets.name)
   count = len(crops[0]['targets'])
-  own = _streams(stage, crops[0])
+  own = _tokens(stage, crops[0])
   # Fine tokens of another clip are heard with the coarse ones of its own.
-  known = {k: own[k] for k in (base.COARSE.name,) if k in own}
+  known = {name: own[name] for name in coarser}
   original = codec.detokenize({**known, targets.name: own[targets.name]})
   distances = []
   for crop in crops:
     written = decoder.sample(
-        _streams(stage, crop),
+        _tokens(stage, crop),
         np.zeros((count, 0, targets.num_quantizers), np.int32),
         targets.num_frames(stage.crop_seconds),
         np.arange(count)[:, np.newaxis],
@@ -127,9 +145,7 @@ def _distances(model_dir, name, crops):
   return np.stack(distances)
 
 
-def _streams(
-    stage: streams.Stage, crops: Mapping[str, np.ndarray]
-) -> streams.Tokens:
+def _tokens(stage: streams.Stage, crops: stage_loss.Crops) -> streams.Tokens:
   """Returns the tokens that ids of inputs and targets stand for."""
   ids = np.concatenate([crops['inputs'], crops['targets']], axis=1)
   tokens, start = {}, 0

@@ -2,32 +2,33 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
+import importlib
 import math
 import os
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax import streams
+from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
-from musiclm_jax.data import examples
 from musiclm_jax.data import records
+from musiclm_jax.data import stage_examples
+from musiclm_jax.data import token_dataset
 from musiclm_jax.metrics import codec as codec_metrics
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import mulan as mulan_metrics
+from musiclm_jax.metrics import stage_loss
 from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
-from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 import numpy as np
-import tqdm
-
-MAX_CLIPS = 64
-STAGE_BATCH = 8
 
 Row = dict[str, Any]
+Records = Sequence[Mapping[str, Any]]
 
 
 def _row(part: str, metric: str, value: float, chance: float | None = None):
@@ -39,37 +40,25 @@ def _row(part: str, metric: str, value: float, chance: float | None = None):
   }
 
 
-def spread(length: int, count: int) -> np.ndarray:
-  """Returns `count` indices, evenly spread over `length`, or all of them.
-
-  Raises:
-    UserError: If `count` is not positive.
-  """
-  if count < 1:
-    raise errors.UserError(f'max_clips must be at least 1, but is {count}.')
-  return np.linspace(0, length - 1, min(count, length)).astype(int)
-
-
 def _tokenize(
     data_dir: str | os.PathLike[str],
-    tokenizers: records.Tokenizers,
+    tokenizers: table.Tokenizers,
     split: str,
     max_clips: int,
 ) -> list[dict[str, Any]]:
   """Returns token records of evenly spread clips, with their 'audio'."""
-  dataset = datasets.open_dataset('music', data_dir, split)
-  indices = spread(len(dataset), max_clips)
+  rate = datasets.sample_rate(data_dir)
   tokenized = []
-  for index in tqdm.tqdm(indices, 'tokenize', unit='clip'):
-    clip = dataset[int(index)]
-    [record] = records.tokenize_clips([clip], tokenizers)
-    tokenized.append({**record, 'audio': clips.to_float(clip['audio'])})
+  for clip in held_out.read(data_dir, split, max_clips, 'tokenize'):
+    [record] = records.tokenize_clips([clip], tokenizers, rate)
+    audio = io.resample(
+        clips.to_float(clip['audio']), rate, tokenizers.codec.sample_rate
+    )
+    tokenized.append({**record, 'audio': audio})
   return tokenized
 
 
-def _codec_rows(
-    tokenized: Sequence[Mapping[str, Any]], codec: base.Codec
-) -> list[Row]:
+def _codec_rows(name: str, tokenized: Records, codec: base.Codec) -> list[Row]:
   """Compares audio with what the codec makes of its tokens."""
   values: dict[str, list[float]] = {}
   for record in tokenized:
@@ -77,43 +66,36 @@ def _codec_rows(
     made = codec.detokenize(tokens)
     length = min(made.shape[1], len(record['audio']))
     pair = record['audio'][np.newaxis, :length], made[:, :length]
-    found = {
-        'log-mel distance (dB)': codec_metrics.mel_distance(
-            *pair, codec.sample_rate
-        ),
-        'STFT distance': codec_metrics.multi_resolution_stft_distance(*pair),
-        'SI-SDR (dB)': codec_metrics.si_sdr(*pair),
-    }
-    for name, value in found.items():
-      values.setdefault(name, []).append(float(np.mean(value)))
-  return [_row('soundstream', k, float(np.mean(v))) for k, v in values.items()]
+    found = codec_metrics.distances(*pair, codec.sample_rate)
+    for metric, value in found.items():
+      values.setdefault(metric, []).append(value)
+  return [_row(name, k, float(np.mean(v))) for k, v in values.items()]
 
 
-def _perplexity_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _perplexity_rows(
+    tokenized: Records, model_dir: str | os.PathLike[str]
+) -> list[Row]:
   """The codes in use, in the mean over the quantizers of each stream."""
   rows = []
-  for part, stream in (
-      ('soundstream', base.COARSE),
-      ('soundstream', base.FINE),
-      ('w2v_bert', base.SEMANTIC),
-  ):
+  for kind, stream in table.streams_in(model_dir):
+    if stream.is_conditioning:
+      continue
     tokens = np.concatenate([r[stream.name] for r in tokenized])
     each = codec_metrics.codebook_perplexity(tokens, stream.codebook_size)
-    rows.append(
-        _row(part, f'{stream.name} codebook perplexity', float(np.mean(each)))
-    )
+    metric = f'{stream.name} codebook perplexity'
+    rows.append(_row(kind.name, metric, float(np.mean(each))))
   return rows
 
 
-def _mulan_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _text_rows(name: str, tokenized: Records, stream: str) -> list[Row]:
   """Finds the clip of a caption among all clips."""
-  audio = np.stack([mulan.pool_windows(r['mulan']) for r in tokenized])
-  text = np.stack([r['mulan_text'][0] for r in tokenized])
+  audio = np.stack([mulan.pool_windows(r[stream]) for r in tokenized])
+  text = np.stack([r[token_dataset.text_of(stream)][0] for r in tokenized])
   found = mulan_metrics.retrieval(text, audio, np.arange(len(text)))
   pool = len(tokenized)
   rows = [
       _row(
-          'mulan',
+          name,
           f'caption to clip recall@{k}, of {pool}',
           found[f'recall@{k}'],
           found[f'chance@{k}'],
@@ -121,165 +103,126 @@ def _mulan_rows(tokenized: Sequence[Mapping[str, Any]]) -> list[Row]:
       for k in (1, 5, 10)
   ]
   rank, chance = found['median_rank'], (pool + 1) / 2
-  return [*rows, _row('mulan', 'caption to clip median rank', rank, chance)]
+  return [*rows, _row(name, 'caption to clip median rank', rank, chance)]
 
 
-def stage_crops(
+def _stage_rows(
     directory: str | os.PathLike[str],
-    name: str,
-    tokenized: Sequence[Mapping[str, Any]],
-    context: Mapping[str, Any],
-    conditioning: Sequence[Mapping[str, Any]] | None = None,
-) -> dict[str, np.ndarray]:
-  """Returns 'inputs' and 'targets' of a stage, one crop of each record.
-
-  Args:
-    directory: Of the model.
-    name: Of the stage.
-    tokenized: Token records.
-    context: How MuLan is quantized; see `examples.StageExamples`.
-    conditioning: Records to read the inputs from, one for each; their own by
-      default.
-  """
-  config = parts.read_description(directory, name)['config']
-  stage = stages.of_part(config)
-  make = examples.StageExamples(stage)
-  target = stage.targets.name
-  pairs = zip(conditioning or tokenized, tokenized, strict=True)
-  crops = [
-      make(
-          {**inputs, target: record[target]},
-          stage.feature_lengths,
-          np.random.default_rng(i),
-          **context,
+    stage: streams.Stage,
+    tokenized: Records,
+    tokenizers: table.Tokenizers,
+) -> list[Row]:
+  """Returns the nats per token of a stage, on one crop of each record."""
+  name, read = stage.targets.name, {s.name for s in stage.inputs}
+  quantizers = {
+      stream.name: stage_examples.Quantizer(
+          np.asarray(embedder.codebooks), embedder.window_seconds
       )
-      for i, (inputs, record) in enumerate(pairs)
-  ]
-  return {k: np.stack([crop[k] for crop in crops]) for k in crops[0]}
-
-
-def stage_nats(
-    directory: str | os.PathLike[str],
-    name: str,
-    crops: Mapping[str, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the nats of each crop's targets, and how many tokens they are.
-
-  Args:
-    directory: Of the model.
-    name: Of the stage.
-    crops: Of `stage_crops`.
-  """
-  part = parts.load(directory, name)
-  stage = stages.of_part(part.config)
-  # As the sampler computes; bfloat16 takes several times as long on a CPU.
-  config = transformer.TransformerConfig(
-      **{**part.config['transformer'], 'dtype': 'float32'}
-  )
-  module = transformer.StageTransformer(config, stage)
-  offsets = np.tile(
-      stage.offsets(stage.targets),
-      stage.feature_lengths['targets'] // stage.targets.num_quantizers,
-  )
-
-  @jax.jit
-  def nats(params, inputs, targets):
-    logits = module.apply({'params': params}, inputs, targets)
-    codes = jnp.maximum(targets - offsets, 0)[..., None]
-    logs = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(logs, codes, axis=-1)[..., 0]
-    seen = targets != 0
-    return -jnp.sum(picked, axis=1, where=seen), jnp.sum(seen, axis=1)
-
-  found = []
-  for i in range(0, len(crops['targets']), STAGE_BATCH):
-    batch = (crops[k][i : i + STAGE_BATCH] for k in ('inputs', 'targets'))
-    found.append(jax.device_get(nats(part.variables['params'], *batch)))
-  sums, counts = zip(*found)
-  return np.concatenate(sums), np.concatenate(counts)
-
-
-def stage_loss(
-    directory: str | os.PathLike[str],
-    name: str,
-    tokenized: Sequence[Mapping[str, Any]],
-    tokenizer: Any,
-) -> float:
-  """Returns the nats per token of a stage, on one crop of each record.
-
-  Args:
-    directory: Of the model.
-    name: Of the stage.
-    tokenized: Token records.
-    tokenizer: The MuLan that quantizes the conditioning.
-  """
-  context = {
-      'codebooks': np.asarray(tokenizer.codebooks),
-      'window_seconds': tokenizer.window_seconds,
+      for embedder in tokenizers.of_kind(base.TextEmbedder).values()
+      for stream in embedder.streams
+      if stream.name in read
   }
-  crops = stage_crops(directory, name, tokenized, context)
-  nats, counts = stage_nats(directory, name, crops)
-  return float(nats.sum() / counts.sum())
+  crops = stage_loss.crop(stage, tokenized, quantizers)
+  nats, counts = stage_loss.nats(directory, name, crops)
+  loss, chance = nats.sum() / counts.sum(), stage.targets.codebook_size
+  return [_row(name, 'nats per token', float(loss), math.log(chance))]
+
+
+def _all_stage_rows(
+    directory: str | os.PathLike[str],
+    tokenized: Records,
+    tokenizers: table.Tokenizers,
+) -> list[Row]:
+  rows = []
+  for name, stage in stages.stages_in(directory).items():
+    measure = functools.partial(
+        _stage_rows, directory, stage, tokenized, tokenizers
+    )
+    rows += _or_nothing(name, measure)
+  return rows
 
 
 def evaluate(
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     split: str = 'test',
-    max_clips: int = MAX_CLIPS,
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[Row]:
   """Measures a model on a split of the dataset `music`.
 
   Args:
     data_dir: Folder of the dataset.
-    model_dir: With every part; None for the model in the package.
-    split: 'test' has works that no part was trained on.
-    max_clips: Evenly spread over the split.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on; 'test' has works that no part was trained on.
+    max_clips: Most clips, evenly spread over the split.
 
   Returns:
-    Rows with 'part', 'metric', 'value', and 'chance': what knowing nothing
-    would give, where that is defined. A part that cannot be measured is told
-    and left out.
+    Rows with 'part', 'metric', 'value', and 'chance': the value of knowing
+    nothing, where that is defined. A part that cannot be measured is named on
+    stderr and left out.
 
   Raises:
     NotFoundError: If the dataset or a part is missing.
   """
-  if model_dir is None:
-    model_dir = parts.embedded_model()
-  tokenizers = records.load_tokenizers(os.fspath(model_dir))
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  tokenizers = records.load_tokenizers(os.fspath(directory))
   tokenized = _tokenize(data_dir, tokenizers, split, max_clips)
-  measures: dict[str, Callable[[], list[Row]]] = {
-      'soundstream': lambda: _codec_rows(tokenized, tokenizers.soundstream),
-      'codebooks': lambda: _perplexity_rows(tokenized),
-      'mulan': lambda: _mulan_rows(tokenized),
-  }
-  for name in ('semantic', 'coarse', 'fine'):
+  measures: dict[str, Callable[[], list[Row]]] = {}
+  for name, codec in tokenizers.of_kind(base.Codec).items():
+    measures[name] = functools.partial(_codec_rows, name, tokenized, codec)
+  measures['codebooks'] = functools.partial(
+      _perplexity_rows, tokenized, directory
+  )
+  for name, embedder in tokenizers.of_kind(base.TextEmbedder).items():
     measures[name] = functools.partial(
-        _stage_rows, model_dir, name, tokenized, tokenizers.mulan
+        _text_rows, name, tokenized, embedder.streams[0].name
     )
+  measures['stages'] = functools.partial(
+      _all_stage_rows, directory, tokenized, tokenizers
+  )
   rows = []
   for name, measure in measures.items():
-    with progress.telling(f'measuring {name}'):
-      rows += _or_nothing(name, measure)
+    rows += _or_nothing(name, measure)
   return rows
 
 
-def _stage_rows(
-    directory: str | os.PathLike[str],
-    name: str,
-    tokenized: Sequence[Mapping[str, Any]],
-    tokenizer: Any,
+def evaluate_part(
+    part: str,
+    data_dir: str | os.PathLike[str],
+    model_dir: str | os.PathLike[str] | None = None,
+    split: str = 'test',
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[Row]:
-  loss = stage_loss(directory, name, tokenized, tokenizer)
-  config = parts.read_description(directory, name)['config']
-  size = stages.of_part(config).targets.codebook_size
-  return [_row(name, 'nats per token', loss, math.log(size))]
+  """Measures a part in depth, with the report that the table of parts names.
+
+  Args:
+    part: Name of a part, or 'codec' for the model's codec.
+    data_dir: Folder of the datasets.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on.
+    max_clips: Most examples, evenly spread over the split.
+
+  Raises:
+    NotFoundError: If there is no report of such a part.
+  """
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  kinds = {kind.name: kind for kind in table.PARTS if kind.report}
+  if part == 'codec':
+    part = table.codec_in(directory).name
+  if part not in kinds:
+    raise errors.NotFoundError(
+        f"part must be 'codec' or one of {list(kinds)}, but is {part!r:.100}."
+        ' Leave it out to measure all parts.'
+    )
+  module = importlib.import_module(f'{__package__}.{kinds[part].report}')
+  return module.evaluate(data_dir, directory, split, max_clips)
 
 
 def _or_nothing(name: str, measure: Callable[[], list[Row]]) -> list[Row]:
   """Returns the rows of a measure; if it fails, says so and returns none."""
   try:
-    return measure()
+    with progress.telling(f'measuring {name}'):
+      return measure()
   except Exception as e:  # One broken part must not hide the others.
     progress.say(f'{name} not measured: {errors.one_line(e)}')
     return []
@@ -289,7 +232,7 @@ def render(rows: Sequence[Row]) -> str:
   """Returns a table as text: a line per row, a column per key of the first.
 
   Args:
-    rows: Of texts, numbers, and None where there is nothing to say.
+    rows: Texts, numbers, and None for empty cells, by column.
   """
   if not rows:
     return 'nothing could be measured'

@@ -1,4 +1,4 @@
-"""What probes of semantic tokens read and are to tell, and a baseline.
+"""Examples and features for probes of semantic tokens, and a baseline.
 
 The baseline are tokens that k-means makes of the log-mel spectrogram itself.
 """
@@ -9,22 +9,23 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
+from musiclm_jax import streams
 from musiclm_jax.audio import dsp
-from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips as clips_lib
+from musiclm_jax.data.scores import chords
 from musiclm_jax.models import kmeans
 from musiclm_jax.models import w2v_bert as network
-from musiclm_jax.tokenizers import base
 import numpy as np
 from scipy import signal
 
-NUM_CODES = base.SEMANTIC.codebook_size
 _CHORD_SECONDS = 0.5  # From one chord to be named to the next.
-_CONTEXT_SECONDS = 1.0  # Of tokens that a chord is read from, around it.
+_CONTEXT_SECONDS = (
+    1.0  # Length of the tokens around it that a chord is read of.
+)
 _DELAY = 7  # In samples.
-_MAX_FRAMES = 100_000  # That k-means of log-mel frames is fitted to.
+_MAX_FRAMES = 100_000  # Frames that k-means of log-mel frames is fitted to.
 
-# Of a clip. Clips differ in length, hence the shapes below that are not named.
+# Tokens of a clip. As clips differ in length, some shapes below have no name.
 Tokens = Int[np.ndarray, ' _']
 
 _nearest = jax.jit(kmeans.nearest)
@@ -32,13 +33,13 @@ _nearest = jax.jit(kmeans.nearest)
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """What a probe shall tell.
+  """Pieces of clips, and the class of each that a probe shall tell.
 
   Attributes:
     clips: [n] index of the clip of each example.
-    starts: [n] first frame, at 25 Hz, that it is read from.
+    starts: [n] first frame of semantic tokens that it is read from.
     stops: [n] frame after the last.
-    labels: Of each.
+    labels: Class of each example.
   """
 
   clips: Int[np.ndarray, ' n']
@@ -50,12 +51,14 @@ class Examples:
 def chord_examples(
     chord_frames: Sequence[Int[np.ndarray, ' _']],
     num_frames: Sequence[int],
+    stream: streams.Stream,
 ) -> Examples:
   """Takes each half second that one chord sounds throughout.
 
   Args:
-    chord_frames: Of each clip, at 50 Hz, as `data.scores.chords` finds them.
-    num_frames: Of each clip, at 25 Hz.
+    chord_frames: Chords of each clip, as `data.scores.chords` finds them.
+    num_frames: Frames of semantic tokens of each clip.
+    stream: The stream of semantic tokens.
 
   Returns:
     Examples that are read from the second around it.
@@ -68,7 +71,7 @@ def chord_examples(
       if chord != chords.NO_CHORD and np.all(found[first:][:length] == chord):
         centre = (i + 0.5) * _CHORD_SECONDS
         start, stop = (
-            base.SEMANTIC.num_frames(max(0.0, centre + side))
+            stream.num_frames(max(0.0, centre + side))
             for side in (-_CONTEXT_SECONDS / 2, _CONTEXT_SECONDS / 2)
         )
         if start < num_frames[clip]:
@@ -97,20 +100,21 @@ def _examples(rows: Sequence[tuple[int, int, int, str]]) -> Examples:
 
 
 def token_features(
-    tokens: Sequence[Tokens], examples: Examples
+    tokens: Sequence[Tokens], examples: Examples, num_codes: int
 ) -> Float[np.ndarray, 'n codes']:
   """Counts tokens.
 
   Args:
-    tokens: Of each clip.
-    examples: Which frames to count.
+    tokens: Tokens of each clip.
+    examples: The frames to count.
+    num_codes: Size of the codebook.
 
   Returns:
     [n, codes] square roots of the shares of codes: of length 1, so that one
     frequent code does not hide the others.
   """
   counted = [
-      np.bincount(tokens[clip][start:stop], minlength=NUM_CODES)
+      np.bincount(tokens[clip][start:stop], minlength=num_codes)
       for clip, start, stop in zip(
           examples.clips, examples.starts, examples.stops
       )
@@ -137,7 +141,7 @@ def frame_features(
 def log_mel_frames(
     audio: Float[np.ndarray, ' samples'], num_frames: int
 ) -> Float[np.ndarray, 'frames mels']:
-  """Returns the log-mel frames that w2v-BERT reads, averaged to 25 Hz."""
+  """Returns the log-mel frames that w2v-BERT reads, averaged to its rate."""
   return network.in_windows(_mean_log_mel, audio[np.newaxis], num_frames)[0]
 
 
@@ -154,28 +158,28 @@ def _mean_log_mel(audio, valid):
 
 
 def log_mel_quantizer(
-    clips: Sequence[Float[np.ndarray, '_ mels']], seed: int = 0
+    clips: Sequence[Float[np.ndarray, '_ mels']], num_codes: int
 ) -> Callable[[np.ndarray], Tokens]:
   """Fits k-means as w2v-BERT's is fitted, but to log-mel frames.
 
   Args:
     clips: Log-mel frames of each clip.
-    seed: Of the starts, and of the choice of frames if there are many.
+    num_codes: Tokens to tell apart.
 
   Returns:
     A function from [frames, mels] to [frames] tokens.
   """
   frames = np.concatenate(clips)
-  frames = np.random.default_rng(seed).permutation(frames)[:_MAX_FRAMES]
+  frames = np.random.default_rng(0).permutation(frames)[:_MAX_FRAMES]
   mean, std = frames.mean(axis=0), frames.std(axis=0) + 1e-6
-  centroids = kmeans.kmeans((frames - mean) / std, NUM_CODES, seed)
+  centroids = kmeans.kmeans((frames - mean) / std, num_codes)
   return lambda log_mel: np.asarray(_nearest((log_mel - mean) / std, centroids))
 
 
 def change_phase(
     audio: Float[np.ndarray, ' samples'],
 ) -> dict[str, Float[np.ndarray, ' samples']]:
-  """Returns audio that sounds the same, under names of what was done to it."""
+  """Returns audio that sounds the same, by the name of the change."""
   delayed = np.pad(audio, (_DELAY, 0))[: len(audio)]
   # First-order all-passes turn the phases of partials against each other.
   dispersed = audio

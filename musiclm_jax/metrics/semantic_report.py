@@ -1,4 +1,4 @@
-"""Measures what semantic tokens know of harmony, and what they ignore.
+"""Measures how semantic tokens tell harmony, and whether they ignore phases.
 
 Linear probes read key and chords from them, beside tokens that k-means of the
 same size makes of the log-mel spectrogram itself: w2v-BERT is of use where its
@@ -12,34 +12,31 @@ import os
 from typing import Any
 
 from musiclm_jax import errors
-from musiclm_jax.audio import io
-from musiclm_jax.data import clips as clips_lib
-from musiclm_jax.data import datasets
+from musiclm_jax import streams
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import probes
 from musiclm_jax.metrics import report
 from musiclm_jax.metrics import semantic
 from musiclm_jax.models import parts
-from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import w2v_bert
 import numpy as np
-import tqdm
 
 _Quantizer = Callable[[np.ndarray], semantic.Tokens]
-# From the fold that is tested to what probes read of all examples.
+# From the fold that is tested to the features of all examples.
 _Features = Callable[[int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Clip:
-  """What is computed of a clip; all arrays of frames are at 25 Hz.
+  """Features of a clip; all arrays of frames are at the rate of the tokens.
 
   Attributes:
-    record: Of the dataset, without the audio.
+    record: Record of the dataset, without the audio.
     tokens: [frames] semantic tokens.
-    embeddings: [frames, embed] that they are of.
-    log_mel: [frames, mels].
-    changed_tokens: Of the audio in each of the ways of `semantic.change_phase`.
-    changed_log_mel: Likewise.
+    embeddings: [frames, embed] embeddings that the tokens were made of.
+    log_mel: [frames, mels] log-mel spectrogram.
+    changed_tokens: Tokens after each change of `semantic.change_phase`.
+    changed_log_mel: Log-mel spectrograms after each change.
   """
 
   record: Mapping[str, Any]
@@ -50,16 +47,17 @@ class _Clip:
   changed_log_mel: Mapping[str, np.ndarray]
 
 
-def _read_clip(record: dict[str, Any], tokenizer: w2v_bert.W2vBert) -> _Clip:
-  audio = clips_lib.to_float(record.pop('audio'))
-  audio = io.resample(audio, clips_lib.SAMPLE_RATE, tokenizer.sample_rate)
+def _make_clip(
+    record: Mapping[str, Any], audio: np.ndarray, tokenizer: w2v_bert.W2vBert
+) -> _Clip:
+  [stream] = tokenizer.streams
   changed = semantic.change_phase(audio)
   # All at one level, at which none exceeds full scale.
   gain = min(1.0, *(1 / max(np.abs(x).max(), 1e-6) for x in changed.values()))
   audio, changed = gain * audio, {k: gain * x for k, x in changed.items()}
 
   def tokenize(audio):
-    return tokenizer.tokenize(audio[np.newaxis])[base.SEMANTIC.name][0, :, 0]
+    return tokenizer.tokenize(audio[np.newaxis])[stream.name][0, :, 0]
 
   tokens = tokenize(audio)
   num_frames = len(tokens)
@@ -79,14 +77,18 @@ def _features(
     clips: Sequence[_Clip],
     examples: semantic.Examples,
     log_mel_tokens: Sequence[Sequence[semantic.Tokens]],
+    num_codes: int,
 ) -> dict[str, _Features]:
-  """Returns what probes read; `log_mel_tokens` are of each fold and clip."""
-  tokens = semantic.token_features([clip.tokens for clip in clips], examples)
+  """Returns features; `log_mel_tokens` are those of each fold and clip."""
+  tokens = semantic.token_features(
+      [clip.tokens for clip in clips], examples, num_codes
+  )
   embeddings = semantic.frame_features(
       [clip.embeddings for clip in clips], examples
   )
   log_mel = [
-      semantic.token_features(of_fold, examples) for of_fold in log_mel_tokens
+      semantic.token_features(of_fold, examples, num_codes)
+      for of_fold in log_mel_tokens
   ]
   return {
       'semantic': lambda fold: tokens,
@@ -108,7 +110,7 @@ def _probe_rows(
     folds: np.ndarray,
     halves: np.ndarray,
 ) -> list[report.Row]:
-  """Returns a row, and one of instruments that probes were not trained on."""
+  """Returns a row, and one for instruments that probes were not trained on."""
   classes, sizes = np.unique(examples.labels, return_counts=True)
   tested = {'': None, ', other instruments': halves[examples.clips]}
   return [
@@ -132,8 +134,9 @@ def _all_probe_rows(
     clips: Sequence[_Clip],
     folds: np.ndarray,
     quantizers: Sequence[_Quantizer],
+    stream: streams.Stream,
 ) -> list[report.Row]:
-  """Returns the rows of chords and keys; none of what is not known."""
+  """Returns the rows of chords and of keys, if they are known."""
   facts = [json.loads(clip.record['facts'] or '{}') for clip in clips]
   halves = probes.assign_halves(
       [(f.get('instruments') or [''])[0] for f in facts]
@@ -148,11 +151,13 @@ def _all_probe_rows(
   keys = [f.get('key') for f in facts]
   rows = []
   for name, examples in (
-      ('chord', semantic.chord_examples(chords, lengths)),
+      ('chord', semantic.chord_examples(chords, lengths, stream)),
       ('key', semantic.key_examples(keys, lengths)),
   ):
     if len(set(examples.labels)) > 1:
-      features = _features(clips, examples, log_mel_tokens)
+      features = _features(
+          clips, examples, log_mel_tokens, stream.codebook_size
+      )
       rows += _probe_rows(name, examples, features, folds, halves)
   return rows
 
@@ -160,7 +165,7 @@ def _all_probe_rows(
 def _agreement_rows(
     clips: Sequence[_Clip], quantize: _Quantizer
 ) -> list[report.Row]:
-  """Returns how many tokens are the same whatever the phase."""
+  """Returns the share of tokens that stay the same when phases change."""
   tokens = np.concatenate([clip.tokens for clip in clips])
   log_mel_tokens = quantize(np.concatenate([clip.log_mel for clip in clips]))
   rows = []
@@ -183,7 +188,7 @@ def evaluate(
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     split: str = 'test',
-    max_clips: int = report.MAX_CLIPS,
+    max_clips: int = held_out.MAX_CLIPS,
 ) -> list[report.Row]:
   """Measures semantic tokens on a split of the dataset `music`.
 
@@ -192,39 +197,41 @@ def evaluate(
   clip is none of those the probe was trained on, too.
 
   Args:
-    data_dir: Folder of the dataset, of rendered scores: `chords` and `facts` of
-      its clips are the truth.
-    model_dir: With the part w2v_bert; None for the model in the package.
-    split: 'test' has works that no part was trained on.
-    max_clips: Evenly spread over the split.
+    data_dir: Folder of the dataset, made of rendered scores: `chords` and
+      `facts` of its clips are the truth.
+    model_dir: Directory of the model; None for the one in the package.
+    split: Split to measure on; 'test' has works that no part was trained on.
+    max_clips: Most clips, evenly spread over the split.
 
   Returns:
-    Rows with 'metric'; what probes reach that read 'semantic' tokens, 'log-mel'
-    tokens (k-means of as many codes) and the 'embeddings' that semantic tokens
-    are made of; 'majority', what always naming the most frequent class would
-    reach; 'choices', the number of classes; and 'examples'.
+    Rows with 'metric'; the accuracy of probes of 'semantic' tokens, of
+    'log-mel' tokens (k-means of as many codes) and of the 'embeddings' that
+    semantic tokens are made of; 'majority', that of always naming the most frequent
+    class; 'choices', the number of classes; and 'examples'.
 
   Raises:
     NotFoundError: If the dataset or the part is missing.
-    UserError: If the clips are of too few works, or nothing is known of them.
+    UserError: If the clips are of too few works, or have no known harmony.
   """
-  if model_dir is None:
-    model_dir = parts.embedded_model()
-  tokenizer = w2v_bert.W2vBert.from_dir(model_dir)
-  dataset = datasets.open_dataset('music', data_dir, split)
-  indices = report.spread(len(dataset), max_clips).tolist()
-  folds = probes.assign_folds([dataset[i]['work'] for i in indices])
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  tokenizer = w2v_bert.W2vBert.from_dir(directory)
+  [stream] = tokenizer.streams
+  works = [r['work'] for r in held_out.read(data_dir, split, max_clips)]
+  folds = probes.assign_folds(works)
   clips = [
-      _read_clip(dataset[i], tokenizer)
-      for i in tqdm.tqdm(indices, 'tokenize', unit='clip')
+      _make_clip(record, audio, tokenizer)
+      for record, audio in held_out.read_audio(
+          data_dir, split, max_clips, tokenizer.sample_rate, 'tokenize'
+      )
   ]
   quantizers = [
       semantic.log_mel_quantizer(
-          [clip.log_mel for clip, f in zip(clips, folds) if f != fold]
+          [clip.log_mel for clip, f in zip(clips, folds) if f != fold],
+          stream.codebook_size,
       )
       for fold in range(probes.NUM_FOLDS)
   ]
-  rows = _all_probe_rows(clips, folds, quantizers)
+  rows = _all_probe_rows(clips, folds, quantizers, stream)
   if not rows:
     raise errors.UserError(
         f"split '{split}' must hold clips of at least two chords or keys that"

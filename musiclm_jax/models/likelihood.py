@@ -31,9 +31,6 @@ def nats(
     logits: [batch, length, codes] logits of each position.
     targets: [batch, length] ids; 0 is padding.
   """
-  most = jnp.max(logits, axis=-1, keepdims=True)
-  shifted = logits - jax.lax.stop_gradient(most)
   index = codes(stage, targets)[..., jnp.newaxis]
-  chosen = jnp.take_along_axis(shifted, index, axis=-1)[..., 0]
-  total = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
-  return total - chosen, targets != 0
+  chosen = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits, axis=-1) - chosen, targets != 0

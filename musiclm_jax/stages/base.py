@@ -1,10 +1,13 @@
 """Stages from the names of their streams, and those of the paper."""
 
 from collections.abc import Mapping, Sequence
+import os
+import pathlib
 from typing import Any, cast
 
 from musiclm_jax import errors
 from musiclm_jax import streams
+from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import base as tokenizers
 
 Streams = Mapping[str, streams.Stream]
@@ -150,6 +153,23 @@ def of_part(config: Mapping[str, Any]) -> streams.Stage:
   if isinstance(config['stage'], str):
     return get_stage(config['stage'], config['crop_seconds'])
   return streams.Stage.from_json(config['stage'])
+
+
+def stages_in(
+    directory: str | os.PathLike[str],
+) -> dict[str, streams.Stage]:
+  """Returns the stages of a model in order, by the streams they write.
+
+  Raises:
+    UserError: If the description of a part is damaged.
+  """
+  found = {}
+  for path in sorted(pathlib.Path(directory).glob('*.safetensors')):
+    if path.with_suffix('.json').exists():
+      config = parts.read_description(directory, path.stem)['config']
+      if 'stage' in config:
+        found[path.stem] = of_part(config)
+  return {name: found[name] for name in order(found)}
 
 
 def order(stages: Mapping[str, streams.Stage]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the records of a run show, and what is found wrong with it."""
+"""The records of a run, and failures that are found in them."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -6,10 +6,11 @@ import math
 import statistics
 from typing import Any
 
-from musiclm_jax.tokenizers import base
-
-# Values are averaged over at least so many steps, however often they are told.
+# Values are averaged over at least so many steps, however often they are
+# reported.
 WINDOW = 25
+# Codebooks of all stages when their records did not hold chance_ratio yet.
+_CODES_OF_BEFORE = 1024
 
 Record = Mapping[str, Any]
 
@@ -19,11 +20,11 @@ class Finding:
   """A failure that a run shows.
 
   Attributes:
-    name: Of the failure; a run shows each at most once.
+    name: Name of the failure; a run shows each at most once.
     seen: The value that shows it.
-    expected: What it should be.
-    cause: What that most likely comes from.
-    remedy: What to do.
+    expected: The value of a healthy run.
+    cause: The most likely cause.
+    remedy: Advice.
   """
 
   name: str
@@ -43,10 +44,10 @@ class Run:
   """The records of a run so far.
 
   Attributes:
-    train: Of steps, in order.
-    evals: Of the validation split, in order.
-    step: The last.
-    goal: The metric that training is to lower.
+    train: Records of training, in order.
+    evals: Records of the validation split, in order.
+    step: The last step.
+    goal: The metric that training lowers.
   """
 
   def __init__(self, records: Sequence[Record]):
@@ -91,7 +92,7 @@ class Run:
 
 
 def chance_ratio(record: Record) -> float | None:
-  """Returns a loss over what knowing nothing gives; None if not defined."""
+  """Returns a loss relative to that of knowing nothing; None if undefined."""
   if 'chance_ratio' in record:
     return record['chance_ratio']
   if 'loss_over_margin' in record:
@@ -99,8 +100,6 @@ def chance_ratio(record: Record) -> float | None:
   # Without distractors there is one choice, and no chance.
   if record.get('contrastive_chance') and 'contrastive_loss' in record:
     return record['contrastive_loss'] / record['contrastive_chance']
-  if (
-      'accuracy' in record and 'loss' in record
-  ):  # A stage: all have codebooks of one size.
-    return record['loss'] / math.log(base.COARSE.codebook_size)
+  if 'accuracy' in record and 'loss' in record:
+    return record['loss'] / math.log(_CODES_OF_BEFORE)
   return None

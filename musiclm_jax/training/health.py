@@ -1,4 +1,4 @@
-"""What the records of a run say of failure: what, why, and what to do.
+"""Symptoms of failure in the records of a run, with cause and remedy.
 
 Each symptom looks at the records so far. All have a grace period, so that a
 healthy run of any size shows none.
@@ -13,7 +13,7 @@ from musiclm_jax.training import findings
 
 GRACE = 100  # Steps until a loss has left chance.
 MIN_EFFECTIVE_RANK = 1.2
-# Healthy runs of any part are under it by then, w2v-BERTs just so.
+# Healthy runs of any part are under it by then, those of w2v-BERT just so.
 CHANCE_RATIO = 0.993
 
 
@@ -70,7 +70,7 @@ def _chance(run: findings.Run) -> findings.Finding | None:
   ratio, held_out = run.recent_chance_ratio(), run.held_out_chance_ratio()
   if ratio is None or not run.is_past(GRACE):
     return None
-  # What is barely under chance in training may be no better held out.
+  # A loss barely under chance in training may be no better held out.
   if ratio < CHANCE_RATIO and not (ratio > 0.98 and held_out > CHANCE_RATIO):
     return None
   norms = run.series('gradient_norm')
@@ -91,7 +91,10 @@ def _chance(run: findings.Run) -> findings.Finding | None:
       'contrastive_loss': 'contrastive ',
       'loss_over_margin': 'triplet ',
   }
-  kind = next((k for m, k in kinds.items() if m in run.train[-1]), '')
+  record = run.train[-1]
+  kind = next((k for m, k in kinds.items() if m in record), '')
+  if 'accuracy' in record:  # Of a stage.
+    kind = ''
   return findings.Finding(
       f'{kind}loss at chance',
       f'{ratio:.3f} of chance at step {run.step}',
@@ -210,11 +213,11 @@ def examine(records: Sequence[findings.Record]) -> list[findings.Finding]:
   """Looks for every known failure in a run.
 
   Args:
-    records: Of `reports.read_metrics`, so far.
+    records: What `reports.read_metrics` returns so far.
 
   Returns:
-    Findings, causes before what may come of them; of a run that diverges only
-    that, as all else comes of it.
+    Findings, causes before their effects; of a run that diverges that alone, as
+    it explains all others.
   """
   run = findings.Run(records)
   found = [f for symptom in SYMPTOMS if (f := symptom(run)) is not None]

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.data import token_dataset
+from musiclm_jax.models import likelihood
 from musiclm_jax.models import parts
 from musiclm_jax.models import stacking
 from musiclm_jax.models import transformer
@@ -115,10 +116,15 @@ class StageModel(model_lib.TrainableModel):
           'targets': self._drop_history(batch['targets'], rngs[1]),
       }
     logits = self._logits(params, shown, dropout_rng)
-    nats, seen = self._nats(logits, batch['targets'])
-    hits = jnp.argmax(logits, axis=-1) == self._codes(batch['targets'])
+    nats, seen = likelihood.nats(self.stage, logits, batch['targets'])
+    codes = likelihood.codes(self.stage, batch['targets'])
+    hits = jnp.argmax(logits, axis=-1) == codes
     loss = _mean(nats, seen)
-    metrics = {'loss': loss, 'accuracy': _mean(hits, seen)}
+    metrics = {
+        'loss': loss,
+        'accuracy': _mean(hits, seen),
+        'chance_ratio': loss / np.log(self.stage.targets.codebook_size),
+    }
     num_quantizers = self.stage.targets.num_quantizers
     for q in range(num_quantizers) if num_quantizers > 1 else ():
       each = slice(q, None, num_quantizers)
@@ -169,7 +175,7 @@ class StageModel(model_lib.TrainableModel):
     """Returns the log likelihood of each example's targets, in nats."""
     del flax_mutables
     logits = self._logits(params, batch)
-    nats, seen = self._nats(logits, batch['targets'])
+    nats, seen = likelihood.nats(self.stage, logits, batch['targets'])
     return -jnp.sum(nats, axis=-1, where=seen)
 
   def predict_batch(
@@ -185,7 +191,7 @@ class StageModel(model_lib.TrainableModel):
     examples during training; `sampling` has a cache.
     """
     del flax_mutables
-    offsets = self._offsets(batch['targets'])
+    offsets = likelihood.offsets(self.stage, batch['targets'].shape[1])
 
     def write(i, targets):
       logits = self._logits(params, {**batch, 'targets': targets})[:, i]
@@ -289,20 +295,3 @@ class StageModel(model_lib.TrainableModel):
         rngs=None if dropout_rng is None else {'dropout': dropout_rng},
     )
     return cast(jax.Array, logits)
-
-  def _offsets(self, targets) -> Int[Array, ' length']:
-    """Returns the id of code 0 at each position of the targets."""
-    offsets = self.stage.offsets(self.stage.targets).astype(jnp.int32)
-    return jnp.tile(offsets, targets.shape[1] // len(offsets))
-
-  def _codes(self, targets) -> Int[Array, 'batch length']:
-    return jnp.maximum(targets - self._offsets(targets), 0)
-
-  def _nats(
-      self, logits: Float[Array, 'b t c'], targets: Int[Array, 'b t']
-  ) -> tuple[Float[Array, 'b t'], Bool[Array, 'b t']]:
-    """Returns the surprise of each target, and which are not padding."""
-    nats = optax.softmax_cross_entropy_with_integer_labels(
-        logits, self._codes(targets)
-    )
-    return nats, targets != 0

@@ -14,7 +14,10 @@ import jax
 from musiclm_jax import cli
 from musiclm_jax import doctor
 from musiclm_jax import errors
+from musiclm_jax.cli import running
 from musiclm_jax.metrics import report
+from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import table
 from musiclm_jax.models import compiled
 
 
@@ -73,7 +76,7 @@ class ErrorsTest(parameterized.TestCase):
       run(fail(error))
 
   def test_every_traceback_is_shown_by_request(self):
-    with mock.patch.dict(os.environ, {cli.TRACEBACK: '1'}):
+    with mock.patch.dict(os.environ, {running.TRACEBACK: '1'}):
       status, stderr = run(fail(errors.UserError('it must be so')))
     self.assertEqual(status, 2)
     self.assertRegex(stderr, r'(?s)Traceback.*, in verb.*UserError: it must')
@@ -101,6 +104,17 @@ class SignalsTest(parameterized.TestCase):
     self.assertEqual(stderr, 'musiclm: saved step 12; run it again\n')
 
 
+class FakeTokenizers(table.Tokenizers):
+
+  def __init__(self):
+    """Makes one without a model."""
+    self._kinds = {}
+
+  def of_kind(self, cls):
+    name = 'soundstream' if cls is base.Codec else 'mulan'
+    return {name: mock.Mock(streams=[base.MULAN])}
+
+
 class DiagnosesTest(parameterized.TestCase):
   """A diagnosis that fails is noted, and ends nothing."""
 
@@ -124,10 +138,14 @@ class DiagnosesTest(parameterized.TestCase):
         report,
         _tokenize=lambda *args: [],
         _codec_rows=fail(ZeroDivisionError('float division by zero')),
-        _perplexity_rows=lambda tokenized: [],
-        _mulan_rows=lambda tokenized: [row],
-        stage_loss=fail(errors.NotFoundError('model must hold fine.json')),
-    ), mock.patch.object(report.records, 'load_tokenizers'):
+        _perplexity_rows=lambda *args: [],
+        _text_rows=lambda *args: [row],
+        _stage_rows=fail(errors.NotFoundError('model must hold fine.json')),
+    ), mock.patch.multiple(
+        report.records, load_tokenizers=lambda _: FakeTokenizers()
+    ), mock.patch.multiple(
+        report.stages, stages_in=lambda _: {'fine': None}
+    ):
       self.assertEqual(report.evaluate('data', 'model'), [row])
     self.assertRegex(stderr.getvalue(), 'soundstream not measured: float div')
     self.assertRegex(stderr.getvalue(), 'fine not measured: model must hold')

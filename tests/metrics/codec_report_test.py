@@ -67,7 +67,7 @@ class EvaluateTest(absltest.TestCase):
     splits = {'test': [example(i) for i in range(3)]}
     datasets.write_dataset('music', cls.data_dir, splits, corpora.features())
     # Fewer programs to compile.
-    with mock.patch.object(codec_report, 'NUM_QUANTIZERS', (3,)):
+    with mock.patch.object(codec_report, 'SHARES', (0.25,)):
       cls.rows = codec_report.evaluate(
           cls.data_dir, cls.model_dir, 'test', max_clips=2
       )

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import pathlib
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
@@ -72,8 +74,9 @@ class MuLanReportTest(absltest.TestCase):
     with tempfile.TemporaryDirectory() as folder:
       splits = {'test': [example(i, with_facts) for i in range(len(CLIPS))]}
       datasets.write_dataset('music', folder, splits, corpora.features())
+      pathlib.Path(folder, 'mulan.json').touch()
       with mock.patch.object(mulan.MuLan, 'from_dir', lambda _: FakeMuLan()):
-        return mulan_report.evaluate(folder, 'model')
+        return mulan_report.evaluate(folder, folder)
 
   def test_rows(self):
     rows = {row['metric']: row for row in self.evaluate(with_facts=True)}
@@ -101,6 +104,11 @@ class MuLanReportTest(absltest.TestCase):
     self.assertAlmostEqual(found['majority'], 2 / 3)
     self.assertFalse([name for name in rows if 'tempo' in name])
     self.assertIn('recall@10', report.render(list(rows.values())))
+
+  def test_needs_a_part_that_embeds_texts(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    with self.assertRaisesRegex(errors.NotFoundError, 'embeds texts'):
+      mulan_report.evaluate(folder, folder)
 
   def test_without_facts_there_is_retrieval_alone(self):
     rows = self.evaluate(with_facts=False)

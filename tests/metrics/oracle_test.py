@@ -3,10 +3,12 @@
 import tempfile
 
 from absl.testing import absltest
+from absl.testing import parameterized
 from musiclm_jax.data import datasets
+from musiclm_jax.data import stage_examples
 from musiclm_jax.data import token_dataset
 from musiclm_jax.metrics import oracle
-from musiclm_jax.metrics import report
+from musiclm_jax.metrics import stage_loss
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -42,7 +44,7 @@ def make_record(seed, name):
   }
 
 
-class OracleTest(absltest.TestCase):
+class OracleTest(parameterized.TestCase):
 
   @classmethod
   def setUpClass(cls):
@@ -105,9 +107,9 @@ class OracleTest(absltest.TestCase):
     stage = stages.get_stage('coarse', random_model.CROPS['coarse'])
     record = make_record(3, 'a')
     codebooks = np.random.default_rng(1).normal(size=(12, 1024, EMBED_DIM))
-    context = {'codebooks': codebooks, 'window_seconds': 4.0}
-    crops = report.stage_crops(self.model_dir, 'coarse', [record], context)
-    tokens = oracle._streams(stage, crops)
+    quantizers = {'mulan': stage_examples.Quantizer(codebooks, 4.0)}
+    crops = stage_loss.crop(stage, [record], quantizers)
+    tokens = oracle._tokens(stage, crops)
     self.assertEqual(tokens['coarse'].shape, (1, 50, 4))
     for name in ('semantic', 'coarse'):
       frames = tokens[name].shape[1]
@@ -117,6 +119,18 @@ class OracleTest(absltest.TestCase):
           for i in starts
       ]
       self.assertEqual(sum(found), 1, name)
+
+  @parameterized.parameters(
+      (('coarse', 'fine'), 'coarse', []),
+      (('coarse', 'fine'), 'fine', ['coarse']),
+      (('coarse', 'fine'), 'semantic', None),
+      (('codes',), 'coarse', None),
+      # Decoding needs what the stage does not read.
+      (('coarsest', 'coarse', 'fine'), 'fine', None),
+  )
+  def test_what_targets_are_decoded_with(self, codec, name, expected):
+    stage = stages.get_stage(name)
+    self.assertEqual(oracle._coarser(codec, stage), expected)
 
   def test_gain(self):
     nats = np.array([[1.0, 2.0, 3.0], [1.5, 2.1, 3.6]])

@@ -4,6 +4,7 @@ from absl.testing import absltest
 import jax.numpy as jnp
 from musiclm_jax.audio import dsp
 from musiclm_jax.metrics import semantic
+from musiclm_jax.tokenizers import base
 import numpy as np
 
 
@@ -36,7 +37,9 @@ class ExamplesTest(absltest.TestCase):
     first = [0] * 50 + [0] * 12 + [7] * 13 + [-1] * 25
     second = [21] * 30
     examples = semantic.chord_examples(
-        [np.array(first, np.int8), np.array(second, np.int8)], [50, 15]
+        [np.array(first, np.int8), np.array(second, np.int8)],
+        [50, 15],
+        base.SEMANTIC,
     )
     self.assertEqual(examples.labels, ['C major', 'C major', 'A minor'])
     np.testing.assert_array_equal(examples.clips, [0, 0, 1])
@@ -52,7 +55,9 @@ class ExamplesTest(absltest.TestCase):
     np.testing.assert_array_equal(examples.stops, [50, 30])
 
   def test_nothing_known(self):
-    unknown = semantic.chord_examples([np.zeros(0, np.int8)], [50])
+    unknown = semantic.chord_examples(
+        [np.zeros(0, np.int8)], [50], base.SEMANTIC
+    )
     self.assertEmpty(unknown.labels)
     self.assertEmpty(unknown.clips)
 
@@ -67,7 +72,7 @@ class FeaturesTest(absltest.TestCase):
 
   def test_tokens_are_counted(self):
     tokens = [np.array([5, 5, 5, 7, 9]), np.array([1, 2, 2, 1])]
-    found = semantic.token_features(tokens, self.examples)
+    found = semantic.token_features(tokens, self.examples, 1024)
     self.assertEqual(found.shape, (2, 1024))
     np.testing.assert_allclose(found[0, [5, 7, 9]], [0.75**0.5, 0.5, 0])
     np.testing.assert_allclose(found[1, [1, 2]], [0, 1])
@@ -97,7 +102,7 @@ class LogMelTest(absltest.TestCase):
     kinds = rng.integers(6, size=400)
     frames = centers[kinds] + 0.01 * rng.normal(size=(400, 8))
     frames = (frames * np.geomspace(1, 1e4, 8)).astype(np.float32)
-    quantize = semantic.log_mel_quantizer([frames[:150], frames[150:]])
+    quantize = semantic.log_mel_quantizer([frames[:150], frames[150:]], 1024)
     tokens = quantize(frames)
     self.assertEqual(tokens.shape, (400,))
     for token in np.unique(tokens):

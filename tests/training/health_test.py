@@ -195,7 +195,13 @@ class SymptomsTest(parameterized.TestCase):
           train([50, 100], loss=0.2, loss_over_margin=1.0),
           'triplet loss',
       ),
+      # As runs of before told it, all with 1024 codes; and with 64.
       ('stage', train([50, 100], loss=6.92, accuracy=0.001), 'loss'),
+      (
+          'small_codebook',
+          train([50, 100], loss=4.15, accuracy=0.016, chance_ratio=0.998),
+          'loss',
+      ),
   )
   def test_chance(self, records, kind):
     self.assertEqual(names(records[:1]), [])
