@@ -1,4 +1,4 @@
-"""Flags and checks that several verbs share."""
+"""Flags and checks that verbs share."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ DTYPE_HELP = (
 
 
 def positive(text: str) -> float:
+  """Parses a flag that must be a positive number of seconds."""
   try:
     value = float(text)
   except ValueError:
@@ -27,7 +28,7 @@ def positive(text: str) -> float:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-  """Returns the type of a flag that must be such an integer."""
+  """Returns the type of a flag that must be an integer of at least `least`."""
 
   def parse(text: str) -> int:
     try:
@@ -44,6 +45,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def no_more(rest: Sequence[str]) -> None:
+  """Raises UserError if the parser left arguments over."""
   if rest:
     raise errors.UserError(
         f'every argument must be one that --help lists, but got {rest[0]}.'
@@ -51,7 +53,7 @@ def no_more(rest: Sequence[str]) -> None:
 
 
 def join_job() -> None:
-  """Joins the processes of a job that JAX finds."""
+  """Joins the processes of the job that JAX finds this process in."""
   import jax
 
   try:
@@ -74,14 +76,14 @@ def add_writing(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
       '--overwrite',
       action='store_true',
-      help='make a dataset anew that exists; default: leave it as it is',
+      help='replace a dataset that exists; default: leave it as it is',
   )
 
 
 def writing_options(
     args: argparse.Namespace, rest: Sequence[str]
 ) -> dict[str, Any]:
-  """Returns what those flags say, as arguments of a function."""
+  """Returns the values of those flags, as arguments of a function."""
   if args.runner is None:
     no_more(rest)
   return {

@@ -1,93 +1,34 @@
-"""The verb `data` of the command `musiclm`: corpora from what people have."""
+"""The verb `data` of the command `musiclm`: makes corpora from sources."""
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+import functools
+import importlib
 
 from musiclm_jax import progress
 from musiclm_jax.cli import common
 
-
-def _corpus_options(
-    args: argparse.Namespace, rest: Sequence[str]
-) -> dict[str, Any]:
-  return {
-      **common.writing_options(args, rest),
-      'num_workers': args.num_workers,
-      'skip_bad': args.skip_bad,
-  }
+# What the parser itself adds to the flags.
+_OF_PARSER = ('verb', 'corpus', 'run')
 
 
-def _clip_options(
-    args: argparse.Namespace, rest: Sequence[str]
-) -> dict[str, Any]:
-  options = _corpus_options(args, rest)
-  if args.sample_rate is not None:
-    options['sample_rate'] = args.sample_rate
-  return options
-
-
-def _data_folder(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _clip_options(args, rest)
+def _build(
+    module: str, function: str, args: argparse.Namespace, rest: Sequence[str]
+) -> None:
+  """Calls a function of `data.sources` with the flags that were given."""
+  flags = {k: v for k, v in vars(args).items() if k not in _OF_PARSER}
+  if 'runner' in flags:
+    flags |= common.writing_options(args, rest)
+  else:
+    common.no_more(rest)
   with progress.telling(common.STARTING):
-    from musiclm_jax.data.sources import folder
-
-  folder.build_folder(
-      args.audio_dir,
-      args.output,
-      captions=args.captions,
-      clip_seconds=args.clip_seconds,
-      **options,
-  )
+    sources = importlib.import_module(f'musiclm_jax.data.sources.{module}')
+  given = {name: value for name, value in flags.items() if value is not None}
+  getattr(sources, function)(**given)
 
 
-def _data_scores(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _clip_options(args, rest)
-  with progress.telling(common.STARTING):
-    from musiclm_jax.data.sources import rendered_scores
-
-  rendered_scores.build_scores(
-      args.source,
-      args.output,
-      soundfont=args.soundfont,
-      variations=args.variations,
-      clip_seconds=args.clip_seconds,
-      max_seconds_per_score=args.max_seconds_per_score,
-      seed=args.seed,
-      **options,
-  )
-
-
-def _data_melody(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _corpus_options(args, rest)
-  with progress.telling(common.STARTING):
-    from musiclm_jax.data.sources import melody_pairs
-
-  melody_pairs.build_melody_pairs(
-      args.source,
-      args.output,
-      soundfont=args.soundfont,
-      variations=args.variations,
-      phrases_per_score=args.phrases_per_score,
-      phrase_seconds=args.phrase_seconds,
-      seed=args.seed,
-      **options,
-  )
-
-
-def _data_musiccaps(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  options = _clip_options(args, rest)
-  with progress.telling(common.STARTING):
-    from musiclm_jax.data.sources import musiccaps
-
-  musiccaps.build_musiccaps(args.csv, args.audio_dir, args.output, **options)
-
-
-def _data_mutopia(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  common.no_more(rest)
-  from musiclm_jax.data.sources import mutopia
-
-  mutopia.prepare_mutopia(args.source, args.output, limit=args.limit)
+def _run(module: str, function: str) -> functools.partial:
+  return functools.partial(_build, module, function)
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -102,17 +43,16 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       help='CSV or JSONL: path, caption, …; default: captions.csv or .jsonl in'
       ' the folder',
   )
-  folder.set_defaults(run=_data_folder)
+  folder.set_defaults(run=_run('folder', 'build_folder'))
 
   scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')
   scores.add_argument(
       '--variations',
       type=common.at_least(1),
-      default=2,
-      help='instrumentations of each score',
+      help='instrumentations of each score; default: 2',
   )
   scores.add_argument('--max_seconds_per_score', type=common.positive)
-  scores.set_defaults(run=_data_scores)
+  scores.set_defaults(run=_run('rendered_scores', 'build_scores'))
 
   melody = corpora.add_parser(
       'melody', help='phrases of scores, played and hummed: melody_pairs'
@@ -120,12 +60,11 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   melody.add_argument(
       '--variations',
       type=common.at_least(2),
-      default=4,
-      help='renditions of each phrase',
+      help='renditions of each phrase; default: 4',
   )
-  melody.add_argument('--phrases_per_score', type=common.at_least(1), default=4)
-  melody.add_argument('--phrase_seconds', type=common.positive, default=8.0)
-  melody.set_defaults(run=_data_melody)
+  melody.add_argument('--phrases_per_score', type=common.at_least(1))
+  melody.add_argument('--phrase_seconds', type=common.positive)
+  melody.set_defaults(run=_run('melody_pairs', 'build_melody_pairs'))
 
   for parser in (scores, melody):
     parser.add_argument(
@@ -134,19 +73,21 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         help='folder or zip of scores, or music21:<composer>',
     )
     parser.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int)
 
   musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')
-  musiccaps.add_argument('csv')
+  musiccaps.add_argument('table', metavar='csv')
   musiccaps.add_argument('audio_dir')
-  musiccaps.set_defaults(run=_data_musiccaps)
+  musiccaps.set_defaults(run=_run('musiccaps', 'build_musiccaps'))
 
   for parser in (folder, scores, melody, musiccaps):
-    parser.add_argument('--output', required=True, help='tfds data directory')
+    parser.add_argument(
+        '--output', dest='data_dir', required=True, help='tfds data directory'
+    )
     parser.add_argument(
         '--skip_bad',
         action='store_true',
-        help="leave out what can't be read, and say so",
+        help="leave out files that can't be read, and report them",
     )
     parser.add_argument(
         '--num_workers',
@@ -157,18 +98,22 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   for parser in (folder, scores, musiccaps):
     parser.add_argument(
         '--sample_rate',
-        type=common.at_least(8000),
-        help='of the clips, in Hz: that of the codec; default: 24000',
+        type=common.at_least(1),
+        help='of the clips, in Hz, as the codec needs; default: 24000',
     )
   for parser in (folder, scores):
-    parser.add_argument('--clip_seconds', type=common.positive, default=30.0)
+    parser.add_argument(
+        '--clip_seconds', type=common.positive, help='default: 30'
+    )
 
   mutopia = corpora.add_parser(
       'mutopia', help='compile Mutopia LilyPond sources to MIDI'
   )
   mutopia.add_argument('source', help='folder or zip of LilyPond sources')
-  mutopia.add_argument('--output', required=True, help='folder of MIDI')
+  mutopia.add_argument(
+      '--output', dest='output_dir', required=True, help='folder of MIDI'
+  )
   mutopia.add_argument(
       '--limit', type=common.at_least(1), help='stop after so many pieces'
   )
-  mutopia.set_defaults(run=_data_mutopia)
+  mutopia.set_defaults(run=_run('mutopia', 'prepare_mutopia'))

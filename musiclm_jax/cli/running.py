@@ -25,7 +25,7 @@ from musiclm_jax.cli import evaluate
 from musiclm_jax.cli import generate
 from musiclm_jax.cli import train
 
-# Set to show the traceback of every error, and what libraries log.
+# Set to show the traceback of every error, and the logs of libraries.
 TRACEBACK = 'MUSICLM_TRACEBACK'
 
 
@@ -42,14 +42,14 @@ def _shows_all() -> bool:
 
 
 def _mute() -> Callable[[], None]:
-  """Leaves the terminal to what this program says itself.
+  """Silences messages of libraries.
 
   Returns:
-    What undoes it, but for the environment of other processes.
+    A function that undoes it, except for the environment of other processes.
   """
   if _shows_all():
     return lambda: None
-  # CUDA that is not there, slow compilation, and the like, from C++.
+  # Messages from C++, e.g. about missing CUDA and slow compilation.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
   os.environ.setdefault('PYTHONWARNINGS', 'ignore')
@@ -57,7 +57,7 @@ def _mute() -> Callable[[], None]:
   undo.callback(logging.disable, logging.root.manager.disable)
   undo.callback(setattr, sys, 'unraisablehook', sys.unraisablehook)
   undo.enter_context(warnings.catch_warnings())
-  # What matters of all that is raised, too.
+  # Anything that matters is also raised.
   logging.disable(logging.CRITICAL)
   sys.unraisablehook = lambda unraisable: None
   warnings.simplefilter('ignore')
@@ -66,7 +66,7 @@ def _mute() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-  """Lets SIGTERM end a verb as Ctrl-C does, so that it tidies up."""
+  """Makes SIGTERM end a verb as Ctrl-C does, so that it cleans up."""
   if threading.current_thread() is not threading.main_thread():
     yield
     return
@@ -91,7 +91,7 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
       is_of_device and 'RESOURCE_EXHAUSTED' in str(error)
   ):
     return 2, (
-        'there must be memory for this, but it ran out. Ask for less at once,'
+        'there must be enough memory, but it ran out. Ask for less at once,'
         f' e.g. by a smaller batch: {errors.one_line(error):.200}'
     )
   if isinstance(error, ModuleNotFoundError):
@@ -107,7 +107,7 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a verb; returns the exit status, 2 for what the user can mend."""
+  """Runs a verb; returns the exit status, 2 for errors of the user."""
   args, rest = _parser().parse_known_args(argv)
   unmute = _mute()
   try:
@@ -128,11 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> None:
   """Runs `main` as a program, which an interrupt ends at once."""
-  _mute()  # For good: libraries also log while they are torn down.
+  _mute()  # Not undone, as libraries also log while they shut down.
   status = main()
   if status <= 128:
     sys.exit(status)
-  # Threads and processes that are still at work would hold it up.
+  # Running threads and processes would delay the exit.
   for child in multiprocessing.active_children():
     child.terminate()
   sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What verbs that work long have in common: how they end, and what is kept."""
+"""How verbs that run long are interrupted, and keep their results."""
 
 from collections.abc import Callable
 from concurrent import futures
@@ -15,10 +15,10 @@ Write = Callable[[str | pathlib.Path], None]
 
 
 def interruptible(work: Callable[[], Any]) -> Any:
-  """Returns what `work` returns; a signal ends the wait at once.
+  """Runs `work` in a thread and returns its result; a signal ends the wait.
 
-  Python handles signals in the main thread, between two steps of its own: if
-  that thread compiled a network, Ctrl-C would seem to do nothing.
+  Python handles signals in the main thread between bytecodes: while that thread
+  compiled a network, Ctrl-C would have no effect.
   """
   result: futures.Future[Any] = futures.Future()
 
@@ -33,15 +33,15 @@ def interruptible(work: Callable[[], Any]) -> Any:
     return result.result()
   except KeyboardInterrupt:
     for bar in [*getattr(tqdm.tqdm, '_instances', [])]:
-      bar.close()  # The thread that draws it is left behind.
+      bar.close()  # Its thread goes on.
     raise
 
 
 def _keep(path: str, write: Write) -> None:
-  """Writes what took long to make, elsewhere if it can't be where it should.
+  """Writes a result; if that fails, keeps it in another folder.
 
   Raises:
-    WriteError: If it can't; says where the result is.
+    WriteError: If it could not be written to `path`; names the other folder.
   """
   try:
     write(path)
@@ -67,7 +67,7 @@ def write_all(
     outputs: dict[str, Write],
     written: list[str],
 ) -> None:
-  """Writes each output, also if another can't be; notes what is written."""
+  """Writes each output even if others fail; adds the paths to `written`."""
   refusals = []
   for path, write in outputs.items():
     try:

@@ -1,4 +1,4 @@
-"""What can be measured of a score: key, tempo, texture, melody."""
+"""Measures the key, the metre, the tempo and the melody of scores."""
 
 from collections.abc import Sequence
 import re
@@ -19,53 +19,21 @@ TONICS = {
 }
 _LETTERS = {'C': 0, 'D': 2, 'E': 4, 'F': 5, 'G': 7, 'A': 9, 'B': 11}
 _ACCIDENTALS = {'': 0, '#': 1, '♯': 1, 'b': -1, '♭': -1}
-# Krumhansl and Kessler (1982), of C major and C minor.
+# Profiles of C major and C minor (Krumhansl and Kessler, 1982).
 _PROFILES = {
-    'major': (
-        6.35,
-        2.23,
-        3.48,
-        2.33,
-        4.38,
-        4.09,
-        2.52,
-        5.19,
-        2.39,
-        3.66,
-        2.29,
-        2.88,
+    'major': np.array(
+        '6.35 2.23 3.48 2.33 4.38 4.09 2.52 5.19 2.39 3.66 2.29 2.88'.split(),
+        float,
     ),
-    'minor': (
-        6.33,
-        2.68,
-        3.52,
-        5.38,
-        2.60,
-        3.53,
-        2.54,
-        4.75,
-        3.98,
-        2.69,
-        3.34,
-        3.17,
+    'minor': np.array(
+        '6.33 2.68 3.52 5.38 2.60 3.53 2.54 4.75 3.98 2.69 3.34 3.17'.split(),
+        float,
     ),
 }
 _MIN_CORRELATION = 0.65
-_METRES = (
-    '2/4',
-    '3/4',
-    '4/4',
-    '5/4',
-    '2/2',
-    '3/2',
-    '3/8',
-    '5/8',
-    '6/8',
-    '9/8',
-    '12/8',
-)
-_STEADY = 0.05  # The most that the tempo of a clip may vary.
-_HEARD = 0.02  # Share of the loudest instrument from which one is heard.
+_METRES = '2/4 3/4 4/4 5/4 2/2 3/2 3/8 5/8 6/8 9/8 12/8'.split()
+_STEADY = 0.05  # Largest variation of the tempo of a clip.
+_HEARD = 0.02  # Instruments with less of the loudest's energy are unheard.
 
 
 def estimate_key(score: notation.Score) -> str | None:
@@ -98,11 +66,11 @@ def transpose_key(key: str, semitones: int) -> str:
   """Returns e.g. 'C minor' for 'A minor' and 3.
 
   Args:
-    key: A tonic, and 'major' or 'minor'; 'Am' and 'A' are understood too.
-    semitones: Up.
+    key: A tonic, and 'major' or 'minor', or short as 'Am' and 'A'.
+    semitones: Semitones up.
 
   Raises:
-    UserError: If it is no key.
+    UserError: If `key` is not a key.
   """
   match = re.fullmatch(
       r'([A-Ga-g])([#b♯♭]?)\s*(m|min|minor|maj|major|)', key.strip()
@@ -119,7 +87,7 @@ def transpose_key(key: str, semitones: int) -> str:
 
 
 def find_metre(score: notation.Score, start: float, end: float) -> str | None:
-  """Returns the metre of [start, end) seconds, if it is known and the same."""
+  """Returns the metre of [start, end) seconds, if it is known and constant."""
   metres = _during(score.metres, start, end)
   if len(set(metres)) == 1 and metres[0] in _METRES:
     return metres[0]
@@ -132,11 +100,11 @@ def find_tempo(
   """Returns the beats per minute of [start, end) seconds.
 
   Args:
-    score: With tempos of quarter notes.
-    start: In seconds.
-    end: In seconds.
-    metre: Decides which note is a beat: a dotted quarter of 6/8, 9/8 and 12/8,
-      else the lower number, but no shorter note than a quarter.
+    score: A score, with its tempos.
+    start: Start in seconds.
+    end: End in seconds.
+    metre: Metre, which decides the length of a beat: a dotted quarter in 6/8,
+      9/8 and 12/8, a half in 2/2 and the like, else a quarter.
 
   Returns:
     Beats per minute; None if no tempo is marked, or if it changes.
@@ -162,7 +130,7 @@ def _during(marks: Sequence[tuple[float, Any]], start: float, end: float):
 def heard_parts(score: notation.Score) -> list[int]:
   """Returns the parts of `score` that are heard, the loudest first."""
   energy = np.square(score.velocity / 127 * score.volume)
-  # A drum sounds on after its note, whose length means nothing.
+  # Drums ring on after their notes, whose lengths mean nothing.
   seconds = np.where(score.is_drums, 0.2, score.end - score.start)
   loudness = np.bincount(
       score.part, weights=energy * seconds, minlength=len(score.parts)
@@ -182,10 +150,10 @@ def melody_frames(
   """Returns the melody line of an arrangement.
 
   Args:
-    arrangement: Its melody is the highest note of its melody parts, or of all
-      parts but drums where none is one.
-    start: Seconds at which the first frame begins.
-    num_frames: At `clips.MELODY_RATE`.
+    arrangement: An arrangement. Its melody is the highest note of its melody
+      parts, or without any, of all parts but drums.
+    start: Second at which the first frame begins.
+    num_frames: Number of frames, at `clips.MELODY_RATE`.
 
   Returns:
     [frames] int8 MIDI pitches, -1 where the melody is silent.
@@ -199,7 +167,7 @@ def melody_frames(
   chosen = np.isin(score.part, melodies) if melodies else ~score.is_drums
   score = score.select(chosen)
   frames = np.full(num_frames, -1, np.int8)
-  # A frame holds what sounds at its centre.
+  # A frame holds the note that sounds at its centre.
   first = np.ceil((score.start - start) * clips.MELODY_RATE - 0.5)
   last = np.ceil((score.end - start) * clips.MELODY_RATE - 0.5)
   bounds = np.clip([first, last], 0, num_frames).astype(int)

@@ -9,16 +9,17 @@ import numpy as np
 
 MAX_TRANSPOSITION = 5  # Semitones.
 TEMPO_RANGE = (0.7, 1.3)  # Factors.
+# Shares of arrangements with one instrument, and without the drums.
 _SOLO_SHARE = 0.35
 _NO_DRUMS_SHARE = 0.5
 _MELODY_WORDS = ('melody', 'bridge', 'vocal', 'voice', 'lead', 'solo', 'sopran')
 _BASS_PROGRAMS = range(32, 40)
-_BASS_PITCH = 48  # The mean of a bass line is below.
-_MONOPHONIC = 1.2  # Notes sounding at a time, at most.
+_BASS_PITCH = 48  # A bass line has a lower mean pitch.
+_MONOPHONIC = 1.2  # Most notes at a time, on average, in a line.
 
 
 class Role(enum.Enum):
-  """What a part does in its score."""
+  """Role of a part, with the instruments that can play it."""
 
   MELODY = instruments.MELODY
   CHORDS = instruments.CHORDS
@@ -28,13 +29,13 @@ class Role(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-  """A score as it is rendered, and how it differs from what was written.
+  """A score as it is rendered, and its differences from the written one.
 
   Attributes:
     score: The notes.
-    roles: Of each of its parts.
-    transposition: Semitones up from what was written.
-    tempo_factor: Its tempo relative to what was written.
+    roles: Role of each part.
+    transposition: Semitones up from the written score.
+    tempo_factor: Tempo relative to the written score.
   """
 
   score: notation.Score
@@ -44,10 +45,10 @@ class Arrangement:
 
 
 def polyphony(score: notation.Score, part: int) -> float:
-  """Returns how many notes of `part` sound at a time, where any does."""
+  """Returns the mean number of notes of `part` at a time, without rests."""
   mine = score.part == part
   start, end = score.start[mine], score.end[mine]
-  # Notes in order: what is covered grows by what reaches past the rest.
+  # In order, each note covers the time that it reaches past all before.
   reach = np.maximum.accumulate(end)
   before = np.concatenate([[-np.inf], reach[:-1]])
   covered = np.sum(np.maximum(0.0, end - np.maximum(start, before)))
@@ -57,8 +58,8 @@ def polyphony(score: notation.Score, part: int) -> float:
 def find_roles(score: notation.Score) -> tuple[Role, ...]:
   """Returns the role of each part, by its name, program, pitch and texture.
 
-  Where no part is named as a melody, the highest that plays one note at a time
-  is one, if there are others.
+  If no part is named as a melody, the highest one that plays one note at a time
+  becomes one, if there are other parts.
   """
   pitches = [score.pitch[score.part == p] for p in range(len(score.parts))]
   means = [float(np.mean(p)) if len(p) else 0.0 for p in pitches]
@@ -95,16 +96,16 @@ def arrange(
 ) -> Arrangement:
   """Returns the score for other instruments, in another key and tempo.
 
-  Either one instrument plays everything, or each part gets one that suits its
-  role and range; parts that shared an instrument still do. Drums are kept, or
-  left out where something else plays.
+  Either one instrument plays all parts, or each part gets one that suits its
+  role and range; parts that shared an instrument still do. Drums stay, or are
+  left out if other parts play.
 
   Args:
-    score: As it was written.
-    rng: Decides.
-    max_transposition: Semitones, up or down; none if a note would be out of
-      the range of MIDI.
-    tempo_range: Least and greatest factor.
+    score: The written score.
+    rng: Draws the instruments, the key and the tempo.
+    max_transposition: Most semitones up or down; 0 if a note would leave the
+      range of MIDI.
+    tempo_range: Least and greatest factor of the tempo.
   """
   roles = find_roles(score)
   semitones = int(rng.integers(-max_transposition, max_transposition + 1))
@@ -113,7 +114,7 @@ def arrange(
   if pitched and Role.DRUMS in roles and rng.random() < _NO_DRUMS_SHARE:
     score = score.select(~score.is_drums)
   moved = score.transpose(semitones)
-  if len(moved.start) < len(score.start):  # Out of what MIDI can say.
+  if len(moved.start) < len(score.start):  # Notes left the range of MIDI.
     moved, semitones = score, 0
   score = moved.accelerate(factor)
   if len(pitched) < 2 or rng.random() < _SOLO_SHARE:

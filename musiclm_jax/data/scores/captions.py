@@ -1,12 +1,12 @@
-"""Captions of clips: facts in varied words, nothing made up."""
+"""Writes captions of clips from facts, in varied words."""
 
 from collections.abc import Sequence
 
 from musiclm_jax.data.scores import facts as facts_lib
 import numpy as np
 
-# Beats per minute below which a clip is slow, and above which it is fast, and
-# the onsets per second that would belie the word: at most, and at least.
+# A clip is slow below, or fast above, these beats per minute, but only with at
+# most, or at least, so many onsets per second.
 _SLOW, _SLOW_MAX_ONSETS = 80, 6.0
 _FAST, _FAST_MIN_ONSETS = 130, 2.5
 TEMPO_WORDS = {
@@ -14,14 +14,14 @@ TEMPO_WORDS = {
     'moderate': ('mid-tempo', 'moderate', 'medium-paced'),
     'fast': ('fast', 'up-tempo', 'quick'),
 }
-# Moods are said of these modes and tempos only.
+# Moods of modes and tempos; others have none.
 MOOD_WORDS = {
     ('minor', 'slow'): ('melancholic', 'sad', 'somber'),
     ('minor', 'fast'): ('dramatic', 'tense', 'urgent'),
     ('major', 'slow'): ('calm', 'peaceful', 'gentle'),
     ('major', 'fast'): ('cheerful', 'happy', 'lively'),
 }
-# Other words for an instrument, all true of it.
+# Other names of instruments.
 SYNONYMS = {
     'nylon-string guitar': ('classical guitar', 'acoustic guitar', 'guitar'),
     'steel-string guitar': ('acoustic guitar', 'guitar'),
@@ -45,11 +45,11 @@ SYNONYMS = {
     'french horn': ('horn',),
 }
 _VOCAL = ('choir', 'synth voice')
-# Many players, whom 'solo' would not suit.
+# Instruments of many players, who cannot be solo.
 _ENSEMBLES = ('strings', 'choir', 'brass')
-_MAX_NAMED = 4  # Instruments that a caption names.
-_MAX_TITLE = 60  # Characters.
-_KEPT = 0.75  # Of the facts, so that no two captions say the same.
+_MAX_NAMED = 4  # Most instruments that a caption names.
+_MAX_TITLE = 60  # Characters of the longest title that a caption quotes.
+_KEPT = 0.75  # Share of the facts in a caption, so that captions differ.
 
 
 def tempo_class(facts: facts_lib.Facts) -> str | None:
@@ -69,11 +69,11 @@ def write_captions(
   """Writes three to five captions, from a few words to a few sentences.
 
   Args:
-    facts: Of the clip.
-    rng: Chooses the words, and which facts each caption leaves out.
+    facts: Facts of the clip.
+    rng: Chooses the words, and the facts that each caption leaves out.
 
   Returns:
-    Different captions; fewer where little is known.
+    Different captions; fewer if there are few facts.
   """
   styles = [_short, _sentence, _aspects, _account, _short, _sentence]
   if facts.composer or 0 < len(facts.title) <= _MAX_TITLE:
@@ -84,7 +84,7 @@ def write_captions(
 
 
 class _Words:
-  """The facts that one caption tells, in its choice of words."""
+  """The facts of one caption in its choice of words."""
 
   def __init__(self, facts: facts_lib.Facts, rng: np.random.Generator):
     self.rng = rng
@@ -96,7 +96,7 @@ class _Words:
     moods: Sequence[str] = MOOD_WORDS.get((mode, tempo)) or ()
     self.tempo = self.some(paces)
     self.mood = self.some(moods, share=0.5)
-    # 'calm' and 'gentle' would not be true of what is loud or busy.
+    # Loud or busy music is not 'calm' or 'gentle'.
     if mode == 'major' and tempo == 'slow':
       if {'loud', 'dense'} & set(facts.words):
         self.mood = ''
@@ -107,7 +107,7 @@ class _Words:
     self.metre = self.some((facts.metre,) if facts.metre else (), share=0.5)
 
   def some(self, words: Sequence[str], share: float = _KEPT) -> str:
-    """Returns one of `words`, or '' as often as a fact is left out."""
+    """Returns one of `words`, or '' to leave the fact out."""
     keep = self.rng.random() < share
     return self.one(words) if words and keep else ''
 
@@ -119,7 +119,7 @@ class _Words:
     names: dict[str, str] = {}
     for name in self.facts.instruments[:_MAX_NAMED]:
       word = self.one((name, name, *SYNONYMS.get(name, ())))
-      # Nor 'classical classical guitar'.
+      # Avoids a repeated word, also as in 'classical classical guitar'.
       again = word in names.values() or word.startswith(self.facts.genre + ' ')
       names[name] = name if again else word
     return names
@@ -136,7 +136,7 @@ class _Words:
 
   @property
   def instruments(self) -> str:
-    """The instruments as in 'flute, harp and cello'."""
+    """The instruments, e.g. 'flute, harp and cello'."""
     words = list(self.names.values())
     if len(self.facts.instruments) > _MAX_NAMED:
       words.append('other instruments')
@@ -149,7 +149,7 @@ class _Words:
     return self.facts.form or self.one(('piece', 'piece', 'tune', 'music'))
 
   def adjectives(self) -> list[str]:
-    # Of 'a hymn hymn' one is enough.
+    # Avoids 'a hymn hymn'.
     genre = '' if self.genre == self.facts.form else self.genre
     return [w for w in (self.tempo, self.mood, self.texture, genre) if w]
 

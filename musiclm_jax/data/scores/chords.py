@@ -1,4 +1,4 @@
-"""Which chords sound in a score: truth for probes of what tokens know."""
+"""Finds the chords of a score, the labels for probes of tokens."""
 
 from jaxtyping import Float, Int
 from musiclm_jax.data import clips
@@ -10,24 +10,25 @@ _NOTES = 'C C# D D# E F F# G G# A A# B'.split()
 NAMES = tuple(f'{n} {m}' for m in ('major', 'minor') for n in _NOTES)
 NO_CHORD = -1
 _TRIADS = ((0, 4, 7), (0, 3, 7))  # Major and minor, in semitones.
-_WINDOW = 1.0  # Seconds of notes that a chord is read from.
-_SHARE = 0.75  # Of what sounds, that must be notes of the triad.
-_LEAST = 0.05  # Of what sounds, that each note of the triad must be.
+_WINDOW = 1.0  # Seconds of notes around a frame that decide its chord.
+# Least shares of the sounding notes: of a triad, and of each of its notes.
+_SHARE = 0.75
+_LEAST = 0.05
 
 
 def chord_frames(
     score: notation.Score, start: float, num_frames: int
 ) -> Int[np.ndarray, ' frames']:
-  """Returns the chord at each frame: the triad that most of the notes are of.
+  """Returns the chord at each frame: the triad of most sounding notes.
 
   Args:
     score: Notes; drums are left out.
-    start: Seconds at which the first frame begins.
-    num_frames: At `clips.MELODY_RATE`.
+    start: Second at which the first frame begins.
+    num_frames: Number of frames, at `clips.MELODY_RATE`.
 
   Returns:
-    [frames] int8 indices into `NAMES`; -1 where no note sounds, or the notes of
-    the second around the frame are not mostly those of one triad, all of them.
+    [frames] int8 indices into `NAMES`; -1 if no note sounds, or if the notes of
+    the second around the frame are not mostly those of one whole triad.
   """
   half = round(_WINDOW * clips.MELODY_RATE / 2)
   offset = start - half / clips.MELODY_RATE
@@ -47,7 +48,7 @@ def chord_frames(
 def _pitch_classes(
     score: notation.Score, start: float, num_frames: int
 ) -> Float[np.ndarray, 'frames 12']:
-  """Returns how many notes of each pitch class sound at each frame."""
+  """Returns the number of notes of each pitch class at each frame."""
   pitched = score.select(~score.is_drums)
   bounds = np.stack([pitched.start, pitched.end]) - start
   frames = np.round(bounds * clips.MELODY_RATE).astype(int)

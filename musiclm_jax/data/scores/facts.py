@@ -1,4 +1,4 @@
-"""What is true of a stretch of an arrangement: the matter of its captions."""
+"""Facts of a part of an arrangement, for its captions."""
 
 import dataclasses
 import re
@@ -9,17 +9,17 @@ from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import notation
 import numpy as np
 
-# Bounds of the words for texture, register, articulation and dynamics.
+# Bounds of adjectives for texture, register, articulation and dynamics.
 _SPARSE, _DENSE = 2.0, 12.0  # Notes per second.
 _LOW, _HIGH = 50, 74  # Mean MIDI pitch.
-_STACCATO = 0.45  # Of the time to the next note that a note sounds.
+_STACCATO = 0.45  # Share of the time to the next note that a note lasts.
 _SOFT, _LOUD = 50, 105  # Mean MIDI velocity.
-_NOTES = 8  # From which number a clip has a texture and a register at all.
+_NOTES = 8  # Fewest notes that have a register and an articulation.
 _PEDAL = 64
 _ONSET_SECONDS = 0.05  # Notes that begin closer are one onset.
 
 UNKNOWN = 'unknown'
-# Forms, by the words of titles and genres that mean them.
+# The words in titles and genres for each form.
 _FORMS = {
     'waltz': 'waltz|waltzes|valse|valses|walzer|vals',
     'march': 'march|marche|marsch|marcia',
@@ -60,16 +60,16 @@ _GENRES = {
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-  """What is known of a score from elsewhere; empty where it is not.
+  """Facts of a score from outside its file; empty if unknown.
 
   Attributes:
-    title: As captions may quote it.
-    composer: As captions may name them.
-    genre: Or style, e.g. 'baroque'.
-    key: As it is written, e.g. 'A minor'.
-    tempo: As it is written, in beats per minute.
-    metre: E.g. '3/4'; 'unknown' where that of the file is not to be trusted,
-      such as the 4/4 that many programs write.
+    title: Title that captions may quote.
+    composer: Composer that captions may name.
+    genre: Genre or style, e.g. 'baroque'.
+    key: Written key, e.g. 'A minor'.
+    tempo: Written tempo, in beats per minute.
+    metre: Metre, e.g. '3/4'; 'unknown' if that of the file is not to be
+      trusted, such as the 4/4 that many programs write.
   """
 
   title: str = ''
@@ -82,21 +82,21 @@ class Metadata:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-  """What captions may say of a clip.
+  """Facts of a clip that captions may contain.
 
   Attributes:
-    instruments: Names of those that are heard, the loudest first.
-    is_solo: Whether nothing else sounds than one instrument.
-    melody: The instrument with the melody, if only others accompany it.
-    key: E.g. 'A minor'; None if unknown or unclear.
+    instruments: Names of the instruments that are heard, the loudest first.
+    is_solo: Whether only one instrument sounds.
+    melody: Instrument with the melody, if others accompany it.
+    key: Key, e.g. 'A minor'; None if unknown or unclear.
     bpm: Beats per minute; None if unknown or changing.
-    metre: E.g. '3/4'; None if unknown or changing.
-    onset_rate: Times per second at which notes begin.
-    words: Measured adjectives of texture, register, articulation, dynamics.
-    genre: E.g. 'baroque'; may be empty.
-    form: E.g. 'waltz', where the title or the genre says so; may be empty.
-    composer: May be empty.
-    title: May be empty.
+    metre: Metre, e.g. '3/4'; None if unknown or changing.
+    onset_rate: Onsets of notes per second.
+    words: Adjectives of texture, register, articulation and dynamics.
+    genre: Genre, e.g. 'baroque'; may be empty.
+    form: Form in the title or the genre, e.g. 'waltz'; may be empty.
+    composer: Composer; may be empty.
+    title: Title; may be empty.
   """
 
   instruments: tuple[str, ...]
@@ -132,12 +132,12 @@ def describe(
   """Gathers the facts of a clip.
 
   Args:
-    arrangement: Of the whole score.
-    metadata: Of the score as it was written.
-    key: Of the arrangement. It is a fact of the clip only where the notes of
-      the clip alone suggest it too: pieces modulate.
-    start: Seconds at which the clip begins.
-    end: Seconds at which it ends.
+    arrangement: Arrangement of the whole score.
+    metadata: Facts of the written score.
+    key: Key of the arrangement. As pieces modulate, it is a fact of the clip
+      only if its notes alone suggest it, too.
+    start: Second at which the clip begins.
+    end: Second at which it ends.
 
   Raises:
     UserError: If no note sounds in the clip.
@@ -177,7 +177,7 @@ def describe(
 
 
 def find_form(text: str) -> str:
-  """Returns the musical form that a title names first; '' if none."""
+  """Returns the first musical form in a title; '' if there is none."""
   words = re.findall(r'\w+', text.lower())
   for word in words:
     for form, pattern in _FORMS.items():
@@ -187,7 +187,7 @@ def find_form(text: str) -> str:
 
 
 def _melody_name(arrangement, heard, names) -> str | None:
-  """Returns the instrument of the melody, if it plays nothing else."""
+  """Returns the instrument of the melody, if it plays no other part."""
   is_melody = [
       arrangement.roles[part] == arranging.Role.MELODY for part in heard
   ]
@@ -199,7 +199,7 @@ def _melody_name(arrangement, heard, names) -> str | None:
 
 
 def _texture(clip: notation.Score, seconds: float) -> tuple[str, ...]:
-  """Returns the adjectives that the notes of a clip have earned."""
+  """Returns the adjectives that fit the notes of a clip."""
   words = []
   density = len(clip.start) / seconds
   if density < _SPARSE:
@@ -224,7 +224,7 @@ def _texture(clip: notation.Score, seconds: float) -> tuple[str, ...]:
 
 
 def _is_staccato(clip: notation.Score) -> bool:
-  """Whether notes are short of the next ones, and no pedal holds them."""
+  """Whether notes end long before the next ones, and no pedal holds them."""
   if any(
       m.type == 'control_change' and m.control == _PEDAL and m.value >= 64
       for _, _, m in clip.controls
@@ -238,6 +238,6 @@ def _is_staccato(clip: notation.Score) -> bool:
     has_next = i < len(onsets)
     gaps = onsets[i[has_next]] - mine.start[has_next]
     lengths = (mine.end - mine.start)[has_next]
-    # A rest is not a matter of articulation.
+    # Gaps of a second or more are rests, not articulation.
     shares.extend((lengths / gaps)[gaps < 1.0])
   return len(shares) >= _NOTES and float(np.median(shares)) < _STACCATO

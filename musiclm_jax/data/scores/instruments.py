@@ -1,4 +1,4 @@
-"""The instruments of General MIDI: their names, and what each can play."""
+"""The instruments of General MIDI: their names and ranges."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from jaxtyping import Num
 import numpy as np
 
 DRUMS = 'drums'
-# Of the 128 programs, in the words of captions.
+# Names of the 128 programs in captions.
 NAMES = tuple(
     (
         'piano, piano, electric grand piano, honky-tonk piano, electric piano, '
@@ -50,9 +50,9 @@ class Instrument:
   """An instrument that an arrangement may give to a part.
 
   Attributes:
-    program: Of General MIDI, from 0.
+    program: Program of General MIDI, from 0.
     lowest: MIDI pitch of the lowest note that sounds natural.
-    highest: MIDI pitch of the highest one.
+    highest: MIDI pitch of the highest such note.
   """
 
   program: int
@@ -66,7 +66,7 @@ class Instrument:
 
 
 PIANO = Instrument(0, 21, 108)
-# What may play a melody, chords or a whole piece, and a bass line.
+# Instruments for a melody, for chords or a whole piece, and for a bass line.
 MELODY = (
     PIANO,
     Instrument(4, 28, 103),  # electric piano

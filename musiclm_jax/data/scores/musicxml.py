@@ -13,7 +13,7 @@ from musiclm_jax import errors
 from musiclm_jax.data.scores import notation
 from musiclm_jax.data.sources import score_files
 
-_MAX_REPEATS = 20  # Of a passage: music21 writes out each.
+_MAX_REPEATS = 20  # Most repeats of a passage, which music21 writes out.
 _CONTAINER = 'META-INF/container.xml'
 
 
@@ -21,11 +21,11 @@ def read_musicxml(path: str, name: str) -> notation.Score:
   """Reads the notes of a score.
 
   Args:
-    path: Of the file, or of the zip file with it.
-    name: Of the file: of MusicXML, or anything in music21's corpus.
+    path: Path of the file, or of the zip file that holds it.
+    name: Name of the file: MusicXML, or any file of music21's corpus.
 
   Raises:
-    UserError: If music21 cannot read it, it has no notes, or is too large.
+    UserError: If music21 cannot read it, or it has no notes or is too large.
   """
   with tempfile.TemporaryDirectory() as folder:
     source, kind = pathlib.Path(path), None
@@ -40,7 +40,7 @@ def read_musicxml(path: str, name: str) -> notation.Score:
         warnings.catch_warnings(),
     ):
       warnings.simplefilter('ignore')
-      # Without pickles, which are read from a folder that all share.
+      # Without pickles, which would be read from a shared folder.
       music21.converter.parseFile(
           source, format=kind, forceSource=True, storePickle=False
       ).write('midi', target)
@@ -55,7 +55,7 @@ def _read_xml(path: str, name: str) -> bytes:
   data = score_files.read_bytes(path, name)
   if data[:4] == b'PK\3\4':
     data = _unpack(data, name)
-  plain = data.replace(b'\0', b'')  # In UTF-16 each other byte is zero.
+  plain = data.replace(b'\0', b'')  # In UTF-16, every other byte is zero.
   if b'<!ENTITY' in plain:
     raise errors.UserError(
         f'{name} must be MusicXML, but declares entities of XML. Leave it out.'

@@ -1,4 +1,4 @@
-"""Scores as arrays of notes: read from MIDI files, changed, written again."""
+"""Scores as arrays of notes, read from MIDI files and written to them."""
 
 import collections
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ import numpy as np
 
 DRUM_CHANNEL = 9
 _TICKS_PER_BEAT = 480
-_TEMPO = 500_000  # Microseconds per beat of the files that are written.
+_TEMPO = 500_000  # Microseconds per beat in written files.
 _TICKS_PER_SECOND = _TICKS_PER_BEAT * 1_000_000 / _TEMPO
-_RELEASE_SECONDS = 3.0  # The renderer stops at the end of the file.
-# Bank select would undo a change of program; from 120 on they are modes.
+_RELEASE_SECONDS = 3.0  # FluidSynth stops at the end of the file.
+# Bank selects, which would undo changes of program, and channel modes.
 _DROPPED_CONTROLS = frozenset({0, 32, *range(120, 128)})
 
 # The tick, velocity, volume and part of a note that has begun.
@@ -28,11 +28,11 @@ _Started = tuple[int, int, float, int]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """What one instrument plays.
+  """A part of a score, played by one instrument.
 
   Attributes:
-    name: Of the track; often empty.
-    program: Of General MIDI, from 0.
+    name: Name of its track; often empty.
+    program: Program of General MIDI, from 0.
     is_drums: Whether its pitches name drums rather than notes.
   """
 
@@ -43,18 +43,18 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Notes with times in seconds, and what the score says of them.
+  """Notes with times in seconds, and the marks of the score.
 
   Attributes:
     parts: The parts, in the order of their tracks.
-    start: [notes] seconds at which notes begin, in order.
-    end: [notes] seconds at which their keys are released.
+    start: [notes] onsets in seconds, in order.
+    end: [notes] releases in seconds.
     pitch: [notes] MIDI pitches.
-    velocity: [notes] in [1, 127].
-    volume: [notes] in [0, 1]: what the faders of the part let through.
+    velocity: [notes] velocities in [1, 127].
+    volume: [notes] volumes in [0, 1], set by the faders of the part.
     part: [notes] indices into `parts`.
-    tempos: (second, quarter notes per minute) of each tempo that is marked.
-    metres: (second, e.g. '3/4') of each time signature.
+    tempos: (second, quarter notes per minute) of each tempo mark.
+    metres: (second, metre, e.g. '3/4') of each time signature.
     controls: (second, part, message) of pedals, faders and pitch bends.
   """
 
@@ -133,13 +133,13 @@ def read_midi(file: str | os.PathLike[str] | io.BufferedIOBase) -> Score:
   """Reads a MIDI file.
 
   Args:
-    file: Path of a file, or a file that is open.
+    file: Path of a file, or an open file.
 
   Returns:
-    Its notes. A part is what one program plays of one track and channel.
+    Its notes, with a part for each program of each track and channel.
 
   Raises:
-    UserError: If it is no MIDI file, or has no notes.
+    UserError: If it is not a MIDI file, or has no notes.
   """
   name = getattr(file, 'name', file)
   with errors.reading(str(name), 'a MIDI file'):
@@ -177,7 +177,7 @@ class _Reader:
     tempos.sort(key=lambda t: t[0])
     self.metres.sort(key=lambda m: m[0])
     self.tempos = tempos[1:]
-    if events.ticks_per_second:  # Beats of such files have no length.
+    if events.ticks_per_second:  # Such files have no beats.
       rates = [1 / events.ticks_per_second for _ in tempos]
       self.tempos, self.metres = [], []
     else:
@@ -260,7 +260,7 @@ class _Reader:
         )
 
   def score(self) -> Score:
-    """Returns what was read."""
+    """Returns the score that was read."""
     notes = sorted(self.notes)
     start, end, pitch, velocity, volume, part = map(np.array, zip(*notes))
     return Score(
@@ -288,11 +288,11 @@ class _Reader:
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
-  """Writes a MIDI file that sounds as `score`, a part to a channel.
+  """Writes a score as a MIDI file, with a channel for each part.
 
   Args:
-    score: Notes; those of parts with the same program may share a channel.
-    path: Of the file.
+    score: Notes; parts with the same program may share a channel.
+    path: Path of the file.
 
   Raises:
     UserError: If the notes need more than the 15 channels of MIDI.
@@ -335,7 +335,7 @@ def _assign_channels(score: Score) -> dict[int, int]:
   used = sorted(set(score.part.tolist()))
   drums = [p for p in used if score.parts[p].is_drums]
   pitched: Sequence[int] = [p for p in used if not score.parts[p].is_drums]
-  # What shares a channel shares its pedals and its released notes.
+  # Parts in one channel share pedals, and release each other's notes.
   groups = {p: p for p in pitched}
   if len(pitched) > 15:
     groups = {p: score.parts[p].program for p in pitched}

@@ -1,9 +1,9 @@
-"""Events of Standard MIDI Files, read around what does no harm.
+"""Reads the events of Standard MIDI Files, despite harmless defects.
 
-Many files of the wild have a defect in something that is not played: a key
-signature of 18 flats, a chunk of another program, a wrong number of tracks.
-mido refuses those; here only messages are its own. What cannot be played as it
-was meant is refused, and nothing grows beyond bounds.
+Many files have a defect in something that is not played: a key signature of 18
+flats, a chunk of another program, a wrong number of tracks. mido refuses those,
+and is used here for messages only. Files that cannot be played as they were
+meant, or that unpack beyond bounds, are refused.
 """
 
 from collections.abc import Iterator
@@ -19,29 +19,29 @@ MAX_EVENTS = 500_000  # An hour at 140 a second.
 _TEMPO, _METRE, _NAME, _END = 0x51, 0x58, 0x03, 0x2F
 _FRAME_RATES = {24: 24.0, 25: 25.0, 29: 30 / 1.001, 30: 30.0}
 _SYSEX = (0xF0, 0xF7)
-# Data bytes of each status: of channel messages by their upper half.
+# Data bytes of each status; channel messages by the upper half of theirs.
 _NUM_DATA = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}
 _NUM_SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0}
 _NUM_SYSTEM_DATA |= {0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
-# Kinds of messages that scores are made of.
+# Upper halves of the statuses that scores consist of.
 _PLAYED = (0x8, 0x9, 0xB, 0xC, 0xE)
 
 Track = list[tuple[int, Any]]
 
 
 class MidiError(Exception):
-  """What is wrong with the bytes of a file, as the end of a sentence."""
+  """A defect of a file, as the end of a sentence about it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-  """What a file holds.
+  """The events of a file.
 
   Attributes:
     tracks: The (tick, mido message)s of each track, in order: notes, programs,
       controls, pitch bends, tempos, metres, names, and the end.
-    ticks_per_beat: None if ticks are of a fixed length.
-    ticks_per_second: None if ticks follow the tempo.
+    ticks_per_beat: Ticks in a beat; None if ticks have a fixed length.
+    ticks_per_second: Ticks in a second; None if ticks follow the tempo.
   """
 
   tracks: list[Track]
@@ -53,10 +53,10 @@ def read(data: bytes) -> Events:
   """Reads the bytes of a MIDI file.
 
   Args:
-    data: Of a file of format 0 or 1, plain or in RIFF.
+    data: Bytes of a file of format 0 or 1, plain or in RIFF.
 
   Raises:
-    MidiError: If they are none, end too early, or are too many.
+    MidiError: If they are not a MIDI file, end too early, or are too many.
   """
   if len(data) > MAX_BYTES:
     raise MidiError(f'has {len(data)} bytes, over the limit of {MAX_BYTES}')
@@ -73,7 +73,7 @@ def read(data: bytes) -> Events:
     except MidiError:
       if len(tracks) < max(1, num_tracks):
         raise
-      break  # What follows the last track is no music.
+      break  # Data after the last track is not music.
     if not name:
       break
     if name == b'MTrk':
@@ -89,7 +89,7 @@ def read(data: bytes) -> Events:
 
 
 def _timed(tracks: list[Track], division: int) -> Events:
-  """Returns events with what the header says of a tick."""
+  """Returns events with the length of a tick in the header."""
   if division > 0:
     return Events(tracks, ticks_per_beat=division)
   frame_rate, ticks = _FRAME_RATES.get(-(division >> 8)), division & 0xFF
@@ -99,7 +99,7 @@ def _timed(tracks: list[Track], division: int) -> Events:
 
 
 def _unwrap(data: bytes) -> bytes:
-  """Returns what a RIFF file (.rmi) is wrapped around."""
+  """Returns the MIDI file in a RIFF file (.rmi)."""
   if data[:4] != b'RIFF' or data[8:12] != b'RMID':
     return data
   position = 12
@@ -130,7 +130,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _read_track(body: bytes, number: int, num_events: int) -> Track:
-  """Returns the events of a track, of which there were `num_events` before."""
+  """Reads the events of a track; `num_events` were read before."""
   track = []
   try:
     for event in _events(body):
@@ -143,7 +143,7 @@ def _read_track(body: bytes, number: int, num_events: int) -> Track:
 
 
 def _quantity(data: bytes, position: int) -> tuple[int, int]:
-  """Returns a number of variable length, and where it ends."""
+  """Reads a number of variable length; returns it and its end."""
   value = 0
   for end in range(position, position + 4):
     value = value << 7 | data[end] & 0x7F
@@ -159,7 +159,7 @@ def _bytes(data: bytes, position: int, size: int) -> bytes:
 
 
 def _events(body: bytes) -> Iterator[tuple[int, Any]]:
-  """Yields the (tick, message)s of a track that scores are made of."""
+  """Yields the (tick, message)s of a track that are part of a score."""
   position = tick = running = 0
   while position < len(body):
     delta, position = _quantity(body, position)
@@ -179,7 +179,7 @@ def _events(body: bytes) -> Iterator[tuple[int, Any]]:
     else:
       size = _num_data(status)
       message = _message(status, _bytes(body, position, size))
-    # It should end with a message of the system, but files rely on it.
+    # System messages should end the running status, but files rely on it.
     running = status if status < 0xF0 else running
     position += size
     if message is not None:
@@ -206,10 +206,10 @@ def _message(status: int, data: bytes) -> mido.Message | None:
 
 
 def _meta(kind: int, data: bytes) -> mido.MetaMessage | None:
-  """Returns a message of how to play, None if it is of anything else."""
+  """Returns a message about how to play; None for any other."""
   if kind == _TEMPO and len(data) != 3:
     raise MidiError(f'has a tempo of {len(data)} bytes, not 3')
-  # Longer notes than 128ths need no power of 256 bits.
+  # Lower numbers up to 128 are enough; 2^255 would be absurd.
   if kind == _METRE and (len(data) != 4 or data[1] > 7):
     return None
   if kind in (_TEMPO, _METRE, _NAME, _END):
