@@ -23,9 +23,9 @@ def mel_distance(
   """Mean absolute difference of log-mel spectrograms, in decibels.
 
   Args:
-    audio: [batch, samples].
-    reconstruction: [batch, samples].
-    sample_rate: In Hz.
+    audio: [batch, samples] original.
+    reconstruction: [batch, samples] to compare with it.
+    sample_rate: Sample rate of both, in Hz.
 
   Returns:
     [batch] means over 80 bands and frames of 1024 samples, 256 apart.

@@ -40,7 +40,7 @@ def retrieval(
     cutoffs: k of each recall at k.
 
   Returns:
-    'recall@k' for each cutoff and 'chance@k', what guessing would reach;
+    'recall@k' for each cutoff and 'chance@k', the recall of guessing;
     'median_rank'; and 'pool_size', the number of items.
 
   Raises:
@@ -74,7 +74,7 @@ def classification(
 
   Returns:
     'accuracy', and 'balanced_accuracy', the mean of those of the classes that
-    occur; 'chance', what guessing would reach of either; and 'majority', the
+    occur; 'chance', the value of guessing for either; and 'majority', the
     accuracy of naming the most frequent class every time.
 
   Raises:
@@ -108,7 +108,7 @@ def average_precision(
 
   Returns:
     The mean, over the clips it is true of, of the share of such clips among
-    those that score no less. Their share of all is what guessing reaches.
+    those that score no less. Guessing reaches their share of all clips.
   """
   above = scores >= scores[truth][:, np.newaxis]  # [true clips, clips]
   return float(np.mean(above[:, truth].sum(axis=1) / above.sum(axis=1)))

@@ -198,10 +198,10 @@ def evaluate(
     split: str = 'test',
     max_clips: int = held_out.MAX_CLIPS,
 ) -> list[report.Row]:
-  """Measures what a model compares texts with, on the dataset `music`.
+  """Measures the part that compares texts with audio.
 
   Args:
-    data_dir: Folder of the dataset.
+    data_dir: Folder of the dataset `music`.
     model_dir: Directory of the model; None for the one in the package.
     split: Split to measure on; 'test' has works that no part was trained on.
     max_clips: Most clips, evenly spread over the split.

@@ -1,7 +1,7 @@
-"""What MuLan may be asked of a clip without having been taught: zero-shot tags.
+"""Zero-shot tags: classes of clips that no part was taught to tell apart.
 
-A class is what its prompts say, in the words of captions; the truth is in the
-facts of rendered clips.
+Prompts in the words of captions stand for a class; the truth is in the facts of
+rendered clips.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,10 +19,10 @@ class Tag:
   """A question with one answer.
 
   Attributes:
-    name: Of the question.
-    label: Gives the class of a clip; '' where it is not known.
-    prompts: Gives the texts that stand for a class, whose average it is.
-    classes: All of them; if empty, those that the clips have.
+    name: Name of the question.
+    label: Returns the class of a clip; '' where it is not known.
+    prompts: Returns the texts whose average embedding stands for a class.
+    classes: All classes; if empty, those that the clips have.
   """
 
   name: str

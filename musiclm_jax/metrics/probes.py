@@ -1,4 +1,4 @@
-"""Linear probes: what can be read of features, on works not seen before."""
+"""Linear probes of features, tested on works not seen before."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from musiclm_jax import errors
 import numpy as np
 
 NUM_FOLDS = 5
-_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # Of the penalty on weights.
+_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # Strengths of the penalty on weights.
 
 _Probe = Callable[[np.ndarray], np.ndarray]  # From features to labels.
 
@@ -17,7 +17,7 @@ def assign_folds(works: Sequence[str]) -> Int[np.ndarray, ' clips']:
   """Deals works out to NUM_FOLDS folds of about as many clips.
 
   Args:
-    works: Of each clip.
+    works: The work of each clip.
 
   Returns:
     [clips] folds in [0, NUM_FOLDS); clips of a work share one.
@@ -60,21 +60,21 @@ def accuracy(
   """Trains a probe for each fold on the other folds, and tests it.
 
   The probe is a ridge regression of the classes, and its answer the class of
-  most. How strong its penalty is, is chosen on one of the folds it is trained
-  on.
+  the largest output. The strength of its penalty is chosen on one of the folds
+  it is trained on.
 
   Args:
-    features: From a fold to the [n, features] of all examples to use when that
+    features: Maps a fold to the [n, features] of all examples to use when that
       fold is tested; of about unit length.
-    labels: Of each example.
-    folds: [n] in [0, NUM_FOLDS): of each example.
+    labels: The class of each example.
+    folds: [n] in [0, NUM_FOLDS), the fold of each example.
     halves: [n] in [0, 2), if a probe shall be trained on one half and tested on
-      the other: each test example is then of both another fold and another half
-      than what its probe was trained on.
+      the other: each test example is then of another fold and of another half
+      than all examples its probe was trained on.
 
   Returns:
-    The share of examples that are right; None if there is a probe that has
-    nothing to be trained on.
+    The share of examples that are right; None if a probe has no examples to be
+    trained on.
   """
   names = np.asarray(labels)
   right = np.zeros(len(names), bool)
@@ -91,7 +91,7 @@ def accuracy(
 def _splits(
     folds: np.ndarray, halves: np.ndarray | None
 ) -> Iterator[tuple[int, Bool[np.ndarray, ' n'], Bool[np.ndarray, ' n']]]:
-  """Yields each fold that has examples, what to train on and what to test."""
+  """Yields each fold that has examples, and those to train on and to test."""
   for fold in np.unique(folds):
     inside = folds == fold
     if halves is None:

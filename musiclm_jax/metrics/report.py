@@ -59,7 +59,7 @@ def _tokenize(
 
 
 def _codec_rows(name: str, tokenized: Records, codec: base.Codec) -> list[Row]:
-  """Compares audio with what the codec makes of its tokens."""
+  """Compares audio with its reconstruction from tokens."""
   values: dict[str, list[float]] = {}
   for record in tokenized:
     tokens = {s.name: record[s.name][np.newaxis] for s in codec.streams}
@@ -75,7 +75,7 @@ def _codec_rows(name: str, tokenized: Records, codec: base.Codec) -> list[Row]:
 def _perplexity_rows(
     tokenized: Records, model_dir: str | os.PathLike[str]
 ) -> list[Row]:
-  """The codes in use, in the mean over the quantizers of each stream."""
+  """Returns the codes in use, a mean over the quantizers of each stream."""
   rows = []
   for kind, stream in table.streams_in(model_dir):
     if stream.is_conditioning:
@@ -88,7 +88,7 @@ def _perplexity_rows(
 
 
 def _text_rows(name: str, tokenized: Records, stream: str) -> list[Row]:
-  """Finds the clip of a caption among all clips."""
+  """Measures how well the clip of a caption is found among all clips."""
   audio = np.stack([mulan.pool_windows(r[stream]) for r in tokenized])
   text = np.stack([r[token_dataset.text_of(stream)][0] for r in tokenized])
   found = mulan_metrics.retrieval(text, audio, np.arange(len(text)))

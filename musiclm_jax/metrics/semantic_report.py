@@ -206,8 +206,8 @@ def evaluate(
   Returns:
     Rows with 'metric'; the accuracy of probes of 'semantic' tokens, of
     'log-mel' tokens (k-means of as many codes) and of the 'embeddings' that
-    semantic tokens are made of; 'majority', that of always naming the most frequent
-    class; 'choices', the number of classes; and 'examples'.
+    semantic tokens are made of; 'majority', that of always naming the most
+    frequent class; 'choices', the number of classes; and 'examples'.
 
   Raises:
     NotFoundError: If the dataset or the part is missing.

@@ -25,7 +25,7 @@ NUM_KEPT = 2
 
 complete_steps = step_folders.complete_steps
 
-# What orbax fails at in the background is raised, and need not be logged.
+# Failures of orbax in the background are raised, and need not be logged.
 logging.getLogger('absl').addFilter(
     lambda record: 'orbax' not in pathlib.Path(record.pathname).parts
 )
@@ -59,11 +59,11 @@ class Checkpoints:
   """The checkpoints of a run; the last two are kept.
 
   Attributes:
-    model_dir: Of the run.
+    model_dir: Folder of the run.
   """
 
   def __init__(self, model_dir: str | os.PathLike[str]):
-    """Removes what a killed run left half-written."""
+    """Removes half-written checkpoints of a killed run."""
     self.model_dir = pathlib.Path(model_dir).resolve()
     if jax.process_index() == 0:
       step_folders.directory(model_dir).mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class Checkpoints:
     """Starts to save; returns once the arrays may be changed.
 
     Args:
-      step: Of the run.
+      step: The last step that was taken.
       variables: Linen collections.
       optimizer: Tree of arrays.
       data: JSON values.
@@ -127,7 +127,7 @@ class Checkpoints:
       raise self._failure(step, e) from e
 
   def _failure(self, step: int, error: Exception) -> errors.WriteError:
-    """Removes what there is of a checkpoint; returns what to tell."""
+    """Removes an unfinished checkpoint; returns the error to raise."""
     if jax.process_index() == 0:
       folder = step_folders.directory(self.model_dir)
       for path in (*folder.glob(f'{step}.orbax-*'), folder / str(step)):
@@ -153,7 +153,7 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Returns once the last save is whole; raises what it failed with."""
+    """Returns once the last save is whole; raises its error if it failed."""
     commit, self._commit = self._commit, None
     if commit is not None:
       commit.result()
@@ -165,8 +165,8 @@ class Checkpoints:
 
     Args:
       step: One of `complete_steps`.
-      variables: ShapeDtypeStructs, with shardings, of what was saved.
-      optimizer: Likewise.
+      variables: ShapeDtypeStructs of the saved variables, with shardings.
+      optimizer: ShapeDtypeStructs of the optimizer's tree, with shardings.
 
     Returns:
       The variables, the optimizer's tree and the data.
@@ -194,12 +194,12 @@ class Checkpoints:
       self.wait()
     finally:
       self._committer.shutdown()
-      with contextlib.suppress(Exception):  # Raises what `wait` did, again.
+      with contextlib.suppress(Exception):  # Raises the error of `wait` again.
         self._checkpointer.close()
 
 
 def _reading(model_dir: str | os.PathLike[str], step: int):
-  """Checks a checkpoint, and turns what is raised by orbax into UserError."""
+  """Checks a checkpoint, and turns errors of orbax into UserError."""
   step_folders.check(model_dir, step)
   return errors.reading(
       step_folders.directory(model_dir) / str(step),
@@ -212,7 +212,7 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads the variables of the last checkpoint of a run, e.g. to export them.
 
   Args:
-    model_dir: Of the run.
+    model_dir: Folder of the run.
 
   Returns:
     Linen collections ('params' and mutables) of numpy arrays.

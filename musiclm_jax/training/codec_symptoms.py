@@ -1,4 +1,4 @@
-"""What shows that a codec fails: its codebooks and its discriminators."""
+"""Symptoms of codecs, in their codebooks and discriminators."""
 
 import re
 import statistics

@@ -1,4 +1,4 @@
-"""What a train step costs, told without running or compiling it."""
+"""Cost of a train step, found without running or compiling it."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -17,11 +17,11 @@ Specs = Mapping[str, jax.ShapeDtypeStruct]
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-  """What steps per second amount to.
+  """Converts steps per second to other rates.
 
   Attributes:
-    unit: What a batch holds, 'tokens' or 'examples'.
-    count: How many of them.
+    unit: Elements of a batch, 'tokens' or 'examples'.
+    count: Elements per batch.
     flops: Operations of a step, over all devices.
     peak: Operations per second that the devices are capable of; None if that
       is not known.
@@ -89,7 +89,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
   appendix B).
 
   Args:
-    function: Of arrays.
+    function: A function of arrays.
     *args: Anything with shapes.
   """
   jaxpr = jax.make_jaxpr(function)(*args).jaxpr
@@ -132,8 +132,8 @@ def loss_of(
 def train_flops(model: model_lib.TrainableModel, specs: Specs) -> int:
   """Returns the operations of the loss and gradients of a batch.
 
-  What a rematerialization policy computes twice counts once: it is the work
-  that the model needs.
+  Operations that a rematerialization policy repeats count once: they are the
+  work that the model needs.
 
   Args:
     model: See `TrainableModel`.
@@ -155,7 +155,7 @@ def kept_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
   def keep(params, rest):
     _, pull = jax.vjp(lambda p: loss(p, rest), params)
-    return jax.tree.leaves(pull)  # A function is a tree of what it holds.
+    return jax.tree.leaves(pull)  # A function is a tree of its values.
 
   jaxpr = jax.make_jaxpr(keep)(*args).jaxpr
   kept = {v for v in jaxpr.outvars if isinstance(v, jax_core.Var)}
@@ -164,7 +164,7 @@ def kept_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
 
 def activation_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
-  """Returns `kept_bytes`, and what a rematerialized layer computes again."""
+  """Returns `kept_bytes` and the bytes that a layer computes again."""
   kept = kept_bytes(model, specs)
   whole = kept_bytes(model.without_remat(), specs)
   if whole <= kept:
@@ -173,7 +173,7 @@ def activation_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
 
 def units(specs: Specs) -> tuple[str, int]:
-  """Returns what a batch holds: ('tokens', how many), or 'examples'."""
+  """Returns the unit of a batch, 'tokens' or 'examples', and their number."""
   if set(specs) == {'inputs', 'targets'}:
     return 'tokens', sum(math.prod(s.shape) for s in specs.values())
   return 'examples', next(iter(specs.values())).shape[0]

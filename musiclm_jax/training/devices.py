@@ -1,4 +1,4 @@
-"""What accelerators can do, by the makers' data sheets."""
+"""Data sheets of accelerators."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ NVIDIA_DOCS = 'https://www.nvidia.com/en-us/data-center/'
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """What JAX calls a device: a chip.
+  """A chip, which JAX calls a device.
 
   Attributes:
-    kind: As JAX names it in `device_kind`, or the start of that.
-    memory: In bytes.
+    kind: Its `device_kind` in JAX, or the start of that.
+    memory: Memory in bytes.
     flops: Most operations per second in bfloat16, without sparsity.
-    bandwidth: Of the memory, in bytes per second.
+    bandwidth: Bandwidth of the memory, in bytes per second.
     source: The data sheet.
   """
 

@@ -32,7 +32,7 @@ class EmbeddingModel(model_lib.TrainableModel):
   def embed_clips(
       self, params: Mapping[str, Any], clips: Iterable[np.ndarray]
   ) -> Iterator[Float[np.ndarray, '_ embed']]:
-    """Yields what the codebooks will quantize of each clip.
+    """Yields embeddings of each clip to fit the codebooks to.
 
     Args:
       params: The parameters as they are stored.

@@ -70,7 +70,7 @@ def export(
 
 
 def export_main(argv: Sequence[str], output: str, dtype: str) -> str:
-  """Exports what the gin flags of a `musiclm train` command trained."""
+  """Exports the run of the gin flags of a `musiclm train` command."""
   run_files.check_local('--output', output)
   gin_flags.parse(argv)
   model, model_dir, data_dir = map(

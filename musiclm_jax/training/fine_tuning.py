@@ -24,15 +24,15 @@ def begin(
   """Returns the state before the first step of fine-tuning.
 
   Args:
-    model: What is trained.
+    model: The model that is trained.
     state: Its random state.
-    directory: Of the model whose part to begin from; None for no such model,
-      which leaves the state as it is.
-    data_dir: Of the datasets to train on.
+    directory: Directory of the model whose part to begin from; None for no such
+      model, which leaves the state as it is.
+    data_dir: Folder of the datasets to train on.
 
   Returns:
-    The state with the values of the part; what the part lacks stays random,
-    and is printed.
+    The state with the values of the part; variables that the part lacks stay
+    random, and are printed.
 
   Raises:
     NotFoundError: If the model has no such part.
@@ -85,7 +85,7 @@ def _check(
 
 
 def _fill(random: jax.Array, known: np.ndarray) -> jax.Array:
-  """Returns what is known, and random values where that is NaN."""
+  """Returns the known values, and random ones where those are NaN."""
   placed = jax.make_array_from_callback(
       random.shape, random.sharding, lambda index: known[index]
   )

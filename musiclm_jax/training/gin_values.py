@@ -1,6 +1,6 @@
-"""Checks the values that gin binds, before they reach what computes with them.
+"""Checks the values that gin binds, before anything computes with them.
 
-What a parameter may be follows from its annotation and its name.
+The annotation and the name of a parameter say which values it may have.
 """
 
 from collections import abc
@@ -105,7 +105,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _macro(value: Any) -> str | None:
-  """Returns the name of a macro, if it is what a value refers to."""
+  """Returns the name of the macro that a value refers to, if any."""
   found = re.fullmatch(r'%([\w.]+)', repr(value))
   return found[1] if found else None
 
@@ -160,7 +160,7 @@ def _parameters() -> Iterator[tuple[str, Any, Any]]:
 
 
 def check() -> None:
-  """Raises UserError for a value that can't be what its parameter means."""
+  """Raises UserError for a value that its parameter can't have."""
   _check_macros()
   for name, hint, value in _parameters():
     parameter = name.rpartition('.')[2]
@@ -171,10 +171,10 @@ def check() -> None:
 
 
 def _mismatch(name: str, hint: Any, value: Any) -> str | None:
-  """Returns what a value of a parameter must be, if it is not."""
+  """Returns what a value of a parameter must be; None if it is that."""
   _, value = _resolve(name, value)
   if hint is Any or not isinstance(value, _LITERALS):
-    return None  # What configurables return, is known once they are called.
+    return None  # Results of configurables are known once they are called.
   origin, args = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     found = [_mismatch(name, arg, value) for arg in args]

@@ -14,16 +14,16 @@ def map_parts(
 ) -> jax.Array:
   """Applies a function to parts of a batch in turn.
 
-  Only what goes in and what comes out is kept for the gradient; each part is
-  computed again when its turn comes.
+  Only inputs and outputs are kept for the gradient; each part is computed again
+  when its turn comes.
 
   Args:
-    function: Of the index of a part and its [batch / parts, ...] rows.
+    function: Takes the index of a part and its [batch / parts, ...] rows.
     rows: [batch, ...].
     num_parts: A divisor of the batch; 1 keeps everything.
 
   Returns:
-    [batch, ...] what `function` returns of each row.
+    [batch, ...] results of `function`.
 
   Raises:
     UserError: If the batch cannot be divided so.

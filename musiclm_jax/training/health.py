@@ -31,7 +31,7 @@ def _divergence(run: findings.Run) -> findings.Finding | None:
 
 
 def _how_it_diverges(run: findings.Run) -> tuple[str, str] | None:
-  """Returns what is seen and what is expected."""
+  """Returns the value that shows it and the one expected."""
   skipped = run.skipped_steps()
   if skipped >= 3:
     return f'{skipped} steps up to {run.step} were NaN or inf', 'none'

@@ -1,4 +1,4 @@
-"""Signals that end a run, once what it has learned is saved."""
+"""Signals that end a run, once its state is saved."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -19,8 +19,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds until a run that has nothing to save is ended from outside: Python
 # hears of a signal only once compilation is over, which may take minutes.
 PATIENCE = 1.0
-# Some parents pass a signal on that the whole group gets anyway: what comes as
-# soon after the first is no second one.
+# Some parents pass a signal on that the whole group gets anyway: one that comes
+# as soon after the first is the same.
 _ECHO = 0.2
 
 
@@ -40,7 +40,7 @@ class Interrupts:
   stops alone would leave the others waiting for it for ever.
 
   Attributes:
-    signum: Of the first signal; None as long as there is none.
+    signum: Number of the first signal; None as long as there is none.
     has_unsaved: Whether there are steps to save.
   """
 
@@ -50,7 +50,7 @@ class Interrupts:
     """Does nothing yet.
 
     Args:
-      describe: Returns what is saved and how to go on.
+      describe: Returns which step is saved and how to go on, as a text.
       is_saving: Returns whether a checkpoint is being written.
     """
     self.signum: int | None = None
@@ -89,7 +89,7 @@ class Interrupts:
     """Lets a signal, one that came before included, end the body.
 
     Raises:
-      Interrupted: Without a message: what there is to say, is not known yet.
+      Interrupted: Without a message, as the last step is not saved yet.
     """
     self._may_raise = True
     try:

@@ -11,7 +11,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
   """An optax transformation that can tell its learning rate.
 
   Attributes:
-    learning_rate: Of each step; what is logged.
+    learning_rate: Learning rate of each step, to be logged.
   """
 
   learning_rate: optax.Schedule
@@ -23,7 +23,7 @@ def schedule(
     train_steps: int,
     name: str = 'cosine',
 ) -> optax.Schedule:
-  """Returns a linear warm-up to the peak, and what follows it.
+  """Returns a linear warm-up to the peak, and a decay after it.
 
   Args:
     peak_learning_rate: At the end of the warm-up.
@@ -101,7 +101,7 @@ def adamw(
     schedule_name: See `schedule`.
     b1: Decay of the mean of the gradients.
     b2: Decay of the mean of their squares.
-    weight_decay: Of matrices; biases, scales and scalars do not decay.
+    weight_decay: Decay of matrices; biases, scales and scalars do not decay.
     clip_norm: Largest global norm of the gradients; None for no limit.
   """
   learning_rate = schedule(

@@ -33,11 +33,11 @@ class Program:
 
     Args:
       model: See `TrainableModel`.
-      mesh: Of `sharding.make_mesh`.
+      mesh: Mesh of `sharding.make_mesh`.
       batch: This process's rows of any batch, or anything of their shapes.
       num_microbatches: Parts of a batch whose gradients are taken in turn.
-      random_seed: Of initialization and dropout.
-      rules: Of `sharding.rules`.
+      random_seed: Seed of initialization and dropout.
+      rules: Mesh axis of each logical axis, see `sharding.rules`.
 
     Raises:
       UserError: If the batch cannot be divided so.
@@ -105,7 +105,7 @@ class Program:
   def train_step(
       self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
   ) -> tuple[steps.TrainState, model_lib.Metrics, jax.Array]:
-    """Returns what `steps.make_train_step` describes; consumes `state`."""
+    """Takes a step, see `steps.make_train_step`; consumes `state`."""
     placed = sharding.put_batch(self._mesh, batch)
     return self._train_step(state, placed, self._step_rng)
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -81,8 +81,8 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
 class Reporter:
   """Reports how a run goes; only the first process says anything.
 
-  What `health` finds is said when it appears, not as long as it lasts. A report
-  that fails does not end the run.
+  A failure that `health` finds is said once, when it appears. A report that
+  fails does not end the run.
   """
 
   def __init__(
@@ -181,7 +181,7 @@ class Reporter:
 
   def audio(self, step: int, clips: Mapping[str, np.ndarray]) -> None:
     """Writes [samples] clips at the model's rate, and their spectrograms."""
-    rate = self._sample_rate
+    rate = cast(int, self._sample_rate)
     for tag, clip in clips.items():
       clip = np.asarray(clip, np.float32)
       self._writer.write_audios(

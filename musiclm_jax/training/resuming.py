@@ -1,4 +1,4 @@
-"""What a run that goes on may change, and what has to stay as it was."""
+"""Settings of a run that may change when it goes on, and those that may not."""
 
 from collections.abc import Mapping
 import os
@@ -11,12 +11,12 @@ _MOST_TOLD = 8
 
 
 def origin(batches: Any, batch_size: int, random_seed: int) -> dict[str, Any]:
-  """Returns what gives a position in the data its meaning; JSON values.
+  """Returns the settings that a position in the data depends on, as JSON.
 
   Args:
     batches: May have an `identity`, that of its records.
-    batch_size: Over all processes.
-    random_seed: Of the run.
+    batch_size: Examples of a batch, over all processes.
+    random_seed: Seed of the run.
   """
   return {
       'batch_size': batch_size,
@@ -36,7 +36,7 @@ def position(
     saved: 'position', and the `origin` it was saved with; older checkpoints
       hold the position alone.
     now: The `origin` of this process.
-    model_dir: Of the run, for the message.
+    model_dir: Folder of the run, for the message.
 
   Raises:
     UserError: If it could not go on exactly.
@@ -65,12 +65,12 @@ def position(
 
 
 def changes(before: str, after: str) -> str:
-  """Returns what differs between two configs, in a line; '' if nothing does.
+  """Returns the differences of two configs, in a line; '' if there are none.
 
   Args:
     before: A config as gin writes it.
-    after: Likewise. What only one of them has is of no account: gin leaves out
-      what was not used.
+    after: Another. Names that only one of them has do not count: gin leaves out
+      those that were not used.
   """
   old, new = _bindings(before), _bindings(after)
   told = [
@@ -84,7 +84,7 @@ def changes(before: str, after: str) -> str:
 
 
 def _bindings(config: str) -> dict[str, str]:
-  """Returns the text of each value; of a macro, what it stands for."""
+  """Returns the text of each value; of a macro, that of its value."""
   found = gin_values.parse_bindings(config)
 
   def resolve(value, depth=0):

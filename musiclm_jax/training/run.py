@@ -50,7 +50,7 @@ class Run:
     """Opens the checkpoints.
 
     Args:
-      model: What is trained.
+      model: The model that is trained.
       program: Its steps.
       config: A text to keep with checkpoints.
       origin: What `resuming.origin` returns.
@@ -60,7 +60,7 @@ class Run:
     self.saved = checkpoints.Checkpoints(self.model_dir)
 
   def describe(self) -> str:
-    """Returns what is saved, and how to go on."""
+    """Returns which step is saved, and how to go on."""
     last = max(checkpoints.complete_steps(self.model_dir), default=0)
     if not last:
       return 'nothing was learned yet; run the same command to begin again'
@@ -139,7 +139,7 @@ class Run:
     self.interrupts.has_unsaved = False
 
   def stop(self, step: int, position: int) -> errors.Interrupted:
-    """Saves what is not saved yet; returns the error that ends the run."""
+    """Saves if there are unsaved steps; returns the error that ends the run."""
     if self.interrupts.has_unsaved:
       self.save(step, position)
     with progress.telling('writing the checkpoint'):

@@ -1,6 +1,6 @@
-"""What a run keeps in its folder to be read: metrics.jsonl and config.gin.
+"""Files of a run for its readers: metrics.jsonl and config.gin.
 
-Both carry checksums, so that what is damaged is not taken for what was told.
+Both carry checksums, so that a damaged record is not taken for a true one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def _parse(line: str) -> dict[str, Any]:
 def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the records of a run: 'step', 'split' and a float per metric.
 
-  What is damaged, or half a line that a killed run left, is left out and said.
+  Damaged lines, and half a line of a killed run, are left out and reported.
 
   Raises:
     UserError: If the file can't be read.
@@ -152,8 +152,8 @@ def check_local(name: str, path: str | os.PathLike[str]) -> None:
   """Raises UserError if a path is that of a bucket or server.
 
   Args:
-    name: Of what is given, for the message.
-    path: Given, e.g. 'gs://bucket/run'.
+    name: Name of the setting, for the message.
+    path: Its value, e.g. 'gs://bucket/run'.
   """
   if not os.fspath(path):
     raise errors.UserError(

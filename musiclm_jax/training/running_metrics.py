@@ -23,7 +23,7 @@ class RunningMetrics:
   """
 
   def __init__(self, kept: Mapping[str, Any] | None = None):
-    """Starts empty, or with what `keep` returned in an earlier process."""
+    """Starts empty, or with values that `keep` returned in another process."""
     self._outputs: list[tuple[model_lib.Metrics, jax.Array]] = []
     self._kept = dict(kept or {})
     self._time = time.monotonic()

@@ -32,7 +32,7 @@ def rules(fsdp: bool = False) -> Rules:
 
   Args:
     fsdp: Whether to split parameters, and the optimizer's state, over the data
-      axis too: for what does not fit into the memory of one device.
+      axis too: for models that do not fit into the memory of one device.
   """
   return FSDP_RULES if fsdp else RULES
 
@@ -97,7 +97,7 @@ def check_partitions(num_model_partitions: int, num_devices: int) -> None:
 
 
 def replicated(mesh: AnyMesh) -> NamedSharding:
-  """Returns the sharding of what every device holds whole."""
+  """Returns the sharding of arrays that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
@@ -110,7 +110,7 @@ def _place(
     mesh: AnyMesh, shape: tuple[int, ...], names, rules: Rules
 ) -> NamedSharding:
   axes = nn.logical_to_mesh_axes(names, rules) or ()
-  # What a mesh axis does not divide is held whole.
+  # Sizes that a mesh axis does not divide are not split.
   return NamedSharding(
       mesh,
       PartitionSpec(
@@ -128,7 +128,7 @@ def shard_variables(
   """Returns the sharding of each variable, by its logical axes.
 
   Args:
-    mesh: Of `make_mesh`.
+    mesh: Mesh to split them over.
     variables: Linen collections of anything with a shape, and the
       '<collection>_axes' of each.
     rules: See `rules`.
@@ -172,9 +172,9 @@ def shard_optimizer(
   and their shapes are the same) lies as the parameter does.
 
   Args:
-    mesh: Of `make_mesh`.
-    opt_state: Of anything with a shape.
-    params: Of anything with a shape.
+    mesh: Mesh to split it over.
+    opt_state: State of the optimizer; anything with shapes.
+    params: Parameters; anything with shapes.
     param_shardings: The sharding of each of `params`.
   """
   flat_params = jax.tree_util.tree_flatten_with_path(params)[0]

@@ -1,8 +1,8 @@
 """The folders of checkpoints: which are whole, which were cut off.
 
-<model_dir>/checkpoints/<step>/ holds what orbax wrote, and `checksums.json`.
+<model_dir>/checkpoints/<step>/ holds the files of orbax, and `checksums.json`.
 That is written last, once every file is on disk: a folder without it was cut
-off, and is no checkpoint. What else lies there belongs to the user.
+off, and is no checkpoint. All other files belong to the user.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from musiclm_jax import progress
 
 CHECKSUMS = 'checksums.json'
 ITEMS = ('variables', 'optimizer', 'data')
-# What orbax writes beside the items.
+# Files that orbax writes beside the items.
 _TRACE = '_CHECKPOINT_METADATA'
 _OTHERS = (_TRACE, 'commit_success.txt')
 _STEP = re.compile(r'0|[1-9][0-9]*')
@@ -92,7 +92,7 @@ def check(model_dir: str | os.PathLike[str], step: int) -> None:
 
 
 def advice(model_dir: str | os.PathLike[str], step: int) -> str:
-  """Returns what to do about a checkpoint that can't be read."""
+  """Returns advice about a checkpoint that can't be read."""
   others = [s for s in complete_steps(model_dir) if s != step]
   from_where = f'step {others[-1]}' if others else 'the start'
   return (
@@ -101,7 +101,7 @@ def advice(model_dir: str | os.PathLike[str], step: int) -> str:
 
 
 def foreign_steps(model_dir: str | os.PathLike[str]) -> list[int]:
-  """Returns the steps whose name is taken by what is no checkpoint of ours."""
+  """Returns the steps whose name is taken by files of someone else."""
   found = []
   for path in _entries(directory(model_dir)):
     is_whole = (path / CHECKSUMS).exists()
@@ -139,7 +139,7 @@ def _is_cut_off(path: pathlib.Path) -> bool:
 
 
 def remove_unfinished(model_dir: str | os.PathLike[str]) -> None:
-  """Removes what a killed run left half-written, and nothing else."""
+  """Removes half-written checkpoints of a killed run, and nothing else."""
   for path in _entries(directory(model_dir)):
     if _is_cut_off(path):
       shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""The train and eval steps: what is compiled."""
+"""The train and eval steps that are compiled."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,13 +16,13 @@ import optax
 
 @struct.dataclass
 class TrainState:
-  """What a step reads and replaces.
+  """State of a run that each step replaces.
 
   Attributes:
     step: Steps taken, skipped ones included.
-    params: Of the model.
+    params: Parameters of the model.
     mutables: The model's other collections, by name.
-    opt_state: Of the optimizer.
+    opt_state: State of the optimizer.
     num_skipped: Steps skipped so far.
     num_skipped_in_a_row: Steps skipped since the last that was not.
   """
@@ -77,10 +77,10 @@ def shard_state(
   """Returns the sharding of each leaf of a state.
 
   Args:
-    mesh: Of `sharding.make_mesh`.
-    state: Of anything with shapes.
-    variables: Of `model.get_initial_variables`, with the axes.
-    rules: Of `sharding.rules`.
+    mesh: Mesh to split it over.
+    state: The state; anything with shapes.
+    variables: Variables of `model.get_initial_variables`, with their axes.
+    rules: Mesh axis of each logical axis, see `sharding.rules`.
   """
   placed = sharding.shard_variables(mesh, variables, rules)
   whole = sharding.replicated(mesh)
@@ -158,8 +158,8 @@ def make_train_step(
   Args:
     model: See `TrainableModel`.
     num_microbatches: Parts of a batch whose gradients are taken in turn.
-    shardings: Of the parameters, and so of their gradients; None for one
-      device.
+    shardings: Shardings of the parameters, and so of their gradients; None for
+      one device.
   """
 
   def train_step(state, batch, rng):

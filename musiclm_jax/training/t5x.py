@@ -1,4 +1,4 @@
-"""What t5x needs to train our models; the only module that imports it."""
+"""Adapters for t5x; the only module that imports it."""
 
 from flax import core
 from musiclm_jax.training import model as model_lib

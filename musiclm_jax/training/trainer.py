@@ -107,7 +107,7 @@ class Batches(Protocol):
     """Returns this process's rows of the next batch."""
 
   def close(self) -> None:
-    """Ends what runs in the background."""
+    """Ends work in the background."""
 
 
 def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
@@ -151,7 +151,7 @@ def _check(
 
 
 def _check_free(model_dir, first_step, schedule) -> None:
-  """Raises UserError if what the run writes would meet what is not its own."""
+  """Raises UserError if files of the run would meet files of another."""
   if not first_step:
     run_files.check_unused(model_dir)
   for step in step_folders.foreign_steps(model_dir):
@@ -204,7 +204,7 @@ def _make_program(model, train_batches, partitioning, random_seed):
 
 @contextlib.contextmanager
 def _made_of_config() -> Iterator[None]:
-  """Takes what keeps a model from being made for a config that can't be."""
+  """Turns errors in making a model into a UserError about its config."""
   try:
     yield
   except errors.UserError:

@@ -15,7 +15,7 @@ def span_mask(
   Args:
     rng: Random key.
     shape: (batch, frames).
-    probability: That a span starts at a frame.
+    probability: Probability that a span starts at a frame.
     span: Frames of a span; spans may overlap.
 
   Returns:
@@ -35,7 +35,7 @@ def sample_distractors(
   Args:
     rng: Random key.
     mask: [batch, frames], True where masked.
-    num_distractors: Of each frame.
+    num_distractors: Distractors of each frame.
 
   Returns:
     [batch, frames, distractors] frame numbers; of no meaning where the frame
@@ -63,7 +63,7 @@ def contrastive_logits(
     context: [batch, frames, embed].
     quantized: [batch, frames, embed].
     distractors: [batch, frames, distractors] frame numbers.
-    temperature: What cosine similarities are divided by.
+    temperature: Divides the cosine similarities.
 
   Returns:
     [batch, frames, 1 + distractors]; the right choice is the first.
