@@ -16,7 +16,6 @@ from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import errors
-from musiclm_jax import progress
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data import clips
@@ -79,8 +78,7 @@ def build_melody_pairs(
         f' {phrases_per_score} and {phrase_seconds:g}.'
     )
   synthesis.check_renderer(soundfont)
-  with progress.telling('listing the scores'):
-    files, left_out = score_files.gather_scores(source)
+  files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_examples,
       soundfont=os.fspath(soundfont),

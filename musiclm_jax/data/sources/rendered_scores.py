@@ -16,7 +16,6 @@ import pathlib
 from typing import Any
 
 from musiclm_jax import errors
-from musiclm_jax import progress
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import captions
@@ -78,8 +77,7 @@ def build_scores(
         f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
     )
   synthesis.check_renderer(soundfont)
-  with progress.telling('listing the scores'):
-    files, left_out = score_files.gather_scores(source)
+  files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_score,
       soundfont=os.fspath(soundfont),

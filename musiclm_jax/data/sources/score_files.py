@@ -17,6 +17,7 @@ from typing import Any
 import zipfile
 
 from musiclm_jax import errors
+from musiclm_jax import progress
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import facts
 
@@ -71,7 +72,8 @@ def gather_scores(
   files: dict[tuple[str, str], ScoreFile] = {}
   left_out = []
   for each in sources:
-    found, others = find_scores(each)
+    with progress.telling('listing the scores'):
+      found, others = find_scores(each)
     left_out += others
     for file in found:
       if files.setdefault((file.work, file.name), file) is not file:
