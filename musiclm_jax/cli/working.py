@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent import futures
 import os
 import pathlib
+import shutil
 import tempfile
 import threading
 from typing import Any
@@ -51,9 +52,13 @@ def _keep(path: str, write: Write) -> None:
   for folder in (None, os.getcwd()):
     try:
       spare = pathlib.Path(tempfile.mkdtemp(prefix='musiclm-', dir=folder))
-      kept = spare / f'made{pathlib.Path(path).suffix}'
+    except OSError:
+      continue
+    kept = spare / f'made{pathlib.Path(path).suffix}'
+    try:
       write(kept)
     except (errors.UserError, OSError):
+      shutil.rmtree(spare, ignore_errors=True)
       continue
     raise errors.WriteError(
         f"{reason} What was made is in '{kept}'."
