@@ -43,7 +43,7 @@ def make(
   """
   negative_prompt = timeline.negative_prompt
   sampler.check(config, negative_prompt is not None)
-  text, rate = text_embedder(tokenizers), tokenizers.codec.sample_rate
+  text, rate = tokenizers.text_embedder, tokenizers.codec.sample_rate
   seconds = timeline.length(rate)
   starts, embeddings = _sections(timeline, seconds, tokenizers)
   after = timeline_lib.LOOP_SECONDS if timeline.loop else 0.0
@@ -79,27 +79,11 @@ def make(
   )
 
 
-def text_embedder(tokenizers: table.Tokenizers) -> base.TextEmbedder:
-  """Returns the part of a model that reads prompts.
-
-  Raises:
-    NotFoundError: If there is none, or more than one.
-  """
-  found = tokenizers.of_kind(base.TextEmbedder)
-  if len(found) != 1:
-    raise errors.NotFoundError(
-        f"model '{tokenizers.directory}' must hold one part that reads prompts,"
-        f" such as mulan.json, but holds {' and '.join(found) or 'none'}. Train"
-        ' and export one first.'
-    )
-  return next(iter(found.values()))
-
-
 def embed(
     prompt: timeline_lib.Prompt, tokenizers: table.Tokenizers
 ) -> Float[np.ndarray, ' embed']:
   """Returns the embedding of a text, or of [samples] audio."""
-  text = text_embedder(tokenizers)
+  text = tokenizers.text_embedder
   if isinstance(prompt, str):
     text.check_text(prompt)
     return text.embed_text([prompt], truncate=False)[0]
@@ -189,15 +173,15 @@ def _tokenize(
   Raises:
     UserError: If no part of the model does.
   """
-  for kind, written in table.streams_in(tokenizers.directory):
-    if written.name == stream.name:
-      tokenizer = tokenizers[kind.name]
-      given, wanted = tokenizers.codec.sample_rate, tokenizer.sample_rate
-      return tokenizer.tokenize(resample(audio, given, wanted))
-  raise errors.UserError(
-      f'{what} must be for a model with a part that makes tokens of audio for'
-      f" '{stream.name}', but this model has none."
-  )
+  name = tokenizers.writer_of(stream.name)
+  if name is None:
+    raise errors.UserError(
+        f'{what} must be for a model with a part that makes tokens of audio for'
+        f" '{stream.name}', but this model has none."
+    )
+  tokenizer = tokenizers[name]
+  rates = tokenizers.codec.sample_rate, tokenizer.sample_rate
+  return tokenizer.tokenize(resample(audio, *rates))
 
 
 def _conditions(

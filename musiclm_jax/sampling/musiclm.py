@@ -60,7 +60,7 @@ class MusicLM:
     self._hashes = hashes
     self._sampler = sampler_lib.Sampler(
         decoders,
-        blank_lib.text_embedder(tokenizers).streams[0],
+        tokenizers.text_embedder.streams[0],
         self._codec.streams,
     )
     self.sample_rate = self._codec.sample_rate

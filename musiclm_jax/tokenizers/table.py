@@ -165,6 +165,30 @@ class Tokenizers(Mapping[str, base.Tokenizer]):
     """The codec; see `codec_in`."""
     return self[codec_in(self.directory).name]  # type: ignore[return-value]
 
+  @functools.cached_property
+  def text_embedder(self) -> base.TextEmbedder:
+    """The part that reads prompts.
+
+    Raises:
+      NotFoundError: If there is none, or more than one.
+    """
+    found = self.of_kind(base.TextEmbedder)
+    if len(found) != 1:
+      raise errors.NotFoundError(
+          f"model '{self.directory}' must hold one part that reads prompts,"
+          f" such as mulan.json, but holds {' and '.join(found) or 'none'}."
+          ' Train and export one first.'
+      )
+    return next(iter(found.values()))
+
+  def writer_of(self, stream: str) -> str | None:
+    """Returns the name of the part that writes a stream, if there is one."""
+    return self._writers.get(stream)
+
+  @functools.cached_property
+  def _writers(self) -> dict[str, str]:
+    return {s.name: kind.name for kind, s in streams_in(self.directory)}
+
   def of_kind(self, cls: type[Any]) -> dict[str, Any]:
     """Returns the tokenizers of a class, by name, without loading others."""
     return {
