@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
   """The end of a command by Ctrl-C or a signal, after it has tidied up.
 
   Attributes:
-    signum: Of the signal.
+    signum: Number of the signal.
   """
 
   def __init__(self, signum: int, message: str = ''):
@@ -54,7 +54,7 @@ def reading(
   them names the file.
 
   Args:
-    path: Of the file that is parsed.
+    path: Path of the file that is parsed.
     kind: What it must be, e.g. 'a MIDI file'.
     advice: What to do if it is not.
 

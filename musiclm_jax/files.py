@@ -57,7 +57,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Yields a path to write, which becomes the file when the body ends.
 
   Args:
-    path: Of the file; its folder is made if it is missing.
+    path: Path of the file; its folder is made if it is missing.
 
   Raises:
     WriteError: If the system refuses, or the disk is full. No half-written
@@ -91,7 +91,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
   """Raises WriteError, before long work, if a file could not be written.
 
   Args:
-    path: Of the file; its folder must exist.
+    path: Path of the file; its folder must exist.
   """
   path = pathlib.Path(path)
   folder = path.absolute().parent
@@ -117,7 +117,8 @@ def check_plain(path: str | os.PathLike[str], kind: str, most: int) -> None:
   """Raises UserError unless a plain file is there, of at most some bytes.
 
   Args:
-    path: Of the file. A pipe or a device, which may never end, is refused.
+    path: Path of the file. A pipe or a device, which may never end, is
+      refused.
     kind: What it must be, e.g. 'a list of prompts'.
     most: Bytes that it may have.
   """
@@ -167,7 +168,7 @@ def read_json(
   """Returns the JSON object that a file holds, without its seal.
 
   Args:
-    path: Of the file.
+    path: Path of the file.
     kind: What it must be, e.g. 'a take'.
     most: Bytes that it may have.
     needs_seal: Whether it must have one; older versions wrote none.
@@ -210,10 +211,10 @@ def lock(
   """Keeps others from working on a folder at the same time.
 
   Args:
-    folder: Made if it is missing.
+    folder: Folder to lock; made if it is missing.
     what: The work, for the message, e.g. 'musiclm train'.
-    name: Of a part of the work, if processes may share the folder that work on
-      different parts.
+    name: Name of a part of the work, if processes that work on different parts
+      may share the folder.
 
   Raises:
     UserError: If another process holds the lock; names it.

@@ -1,4 +1,4 @@
-"""Keeps what libraries write past Python from the terminal."""
+"""Keeps messages that libraries write past Python from the terminal."""
 
 from collections.abc import Iterator
 import contextlib

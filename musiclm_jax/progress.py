@@ -1,4 +1,4 @@
-"""A word about what is slow, where nothing else would be said."""
+"""A word about slow work, where nothing else would be said."""
 
 from collections.abc import Iterator
 import contextlib
@@ -22,7 +22,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def telling(what: str, patience: float = PATIENCE) -> Iterator[None]:
-  """Says what the body does once it has taken `patience` seconds.
+  """Names the work of the body once it has taken `patience` seconds.
 
   Args:
     what: In words, e.g. 'compiling the training step'.

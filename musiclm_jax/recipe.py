@@ -1,6 +1,6 @@
 """The whole recipe: from a folder of music to a model that makes music.
 
-Each step runs what its own command would. A step that ended leaves a record in
+Each step does the work of its own command. A step that ended leaves a record in
 <output>/steps and is skipped from then on; one that was cut off starts again,
 and resumes from its last checkpoint if it trains.
 """
@@ -31,7 +31,7 @@ class Recipe:
   Attributes:
     data: Folder of audio or of scores, a .zip of scores, or a data directory.
     output: Folder of everything that is made.
-    gin_flags: Of every training step, e.g. ['--gin_file=sizes/tiny.gin'].
+    gin_flags: Flags of every training step, e.g. ['--gin_file=sizes/tiny.gin'].
     soundfont: Renders scores.
     dtype: Storage of the model.
     melody: Whether the model shall be able to follow a melody.
@@ -185,7 +185,7 @@ class Recipe:
     self._tell_changes()
 
   def _tell_changes(self) -> None:
-    """Says if the data are others than the corpus was made of."""
+    """Says if the data changed after the corpus was made."""
     path = self._record('corpus')
     before = _read_record(path).get('source') if path.exists() else None
     if before and before != self.source.sha256:
@@ -309,7 +309,7 @@ class Recipe:
     mulan.build_corpus_vocab(self.data_dir, self.vocab)
 
   def _flags(self, folder: str, name: str) -> list[str]:
-    """Returns what `musiclm train` and `musiclm export` of a part are told."""
+    """Returns the arguments of `musiclm train` and `export` of a part."""
     return [
         f'--gin_file={folder}/{name}.gin',
         *self.gin_flags,
@@ -377,7 +377,7 @@ def _duration(record: Result) -> str:
 
 @contextlib.contextmanager
 def _saying_how_to_go_on(name: str) -> Iterator[None]:
-  """Adds to an interrupt in which step it came, and what to do next."""
+  """Adds the name of the step, and the next command, to an interrupt."""
   try:
     yield
   except KeyboardInterrupt as e:

@@ -30,7 +30,7 @@ class Stream:
     frame_rate: Frames per second; None for one frame per clip.
     window_seconds: Audio that a frame stands for, where frames are windows that
       overlap; 0 where each has its own time.
-    is_conditioning: Whether it says what the music should be like. Guidance
+    is_conditioning: Whether it describes the music to be made. Guidance
       compares with and without such streams, so a stage may have to do without.
     is_added: Whether a stage adds it to the positions that each frame is about,
       instead of placing it in the sequence before the targets.
@@ -151,7 +151,7 @@ class Stage:
 
   @property
   def conditioning(self) -> tuple[Stream, ...]:
-    """Inputs that say what the music should be like."""
+    """Inputs that describe the music to be made."""
     return tuple(s for s in self.inputs if s.is_conditioning)
 
   @property

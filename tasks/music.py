@@ -30,11 +30,11 @@ _MAX_IDS = 1 << 20  # How many there are, stages say when they are made.
 def settings(
     data_dir: str | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[str, dict[str, Any]]:
-  """Returns what all tasks need to know.
+  """Returns the settings of all tasks.
 
   Args:
     data_dir: Folder of the datasets; DATA_DIR in gin files.
-    options: Of the task, see `context` of `data.examples`; TASK_OPTIONS in gin
+    options: Options of the task, see `context` in `data`; TASK_OPTIONS in gin
       files.
 
   Returns:
@@ -59,7 +59,7 @@ def _read(
     shuffle_files: bool,
     seed: int | None,
 ) -> tf.data.Dataset:
-  """Returns what a task reads of each record of a split."""
+  """Returns the features that a task reads of each record of a split."""
   data_dir, options = settings()
   dataset = datasets.open_dataset(make.dataset, data_dir, split)
   names = make.reads(**make.context(data_dir, **options))
@@ -85,7 +85,7 @@ def _read(
 
 
 def _to_array(value: Any) -> np.ndarray:
-  """Returns what TensorFlow, and a cache, can hold."""
+  """Returns a value that TensorFlow, and a cache, can hold."""
   if isinstance(value, list):
     return np.array([text.encode() for text in value], object)
   return value.astype(np.int32) if value.dtype == np.int16 else value
@@ -114,7 +114,7 @@ def _make_examples(
   missing = [name for name in read if name not in dataset.element_spec]
   if missing:
     raise errors.UserError(
-        f'what is cached of a task must hold {list(read)}, but lacks'
+        f'the cache of a task must hold {list(read)}, but lacks'
         f' {missing}. Remove the cache of the task and write it again.'
     )
   names = list(make.output_features)

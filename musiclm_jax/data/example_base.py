@@ -1,4 +1,4 @@
-"""What every task shares: the interface, and draws from a record."""
+"""The interface of tasks, and draws from a record."""
 
 import abc
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Examples(abc.ABC):
     """
 
   def context(self, data_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what all examples need: keyword arguments of each call.
+    """Reads the keyword arguments of each call.
 
     Args:
       data_dir: Folder of the datasets. Further arguments are TASK_OPTIONS of
@@ -54,7 +54,7 @@ class Examples(abc.ABC):
     Args:
       record: An example of `dataset`.
       feature_lengths: The length of each feature.
-      rng: Chooses the crop and what else is random.
+      rng: Chooses the crop and everything else that is random.
       **context: What `context` returned.
 
     Returns:

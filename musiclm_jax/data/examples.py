@@ -137,6 +137,7 @@ def crop_audio(
 
 # By the name that MIXTURE_OR_TASK_NAME has in gin files.
 TASKS: dict[str, example_base.Examples] = {
+    'music_codec': AudioExamples(),
     'music_soundstream': AudioExamples(),
     'music_w2v_bert': AudioExamples(16000),
     'music_mulan': CaptionedAudioExamples(16000),

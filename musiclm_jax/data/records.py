@@ -179,7 +179,7 @@ def equal_lengths(
 
   Args:
     records: Examples of the dataset `music`.
-    batch_size: Of most groups.
+    batch_size: Size of most groups.
     max_waiting: Clips held back until others of their length come.
 
   Yields:

@@ -61,7 +61,7 @@ class StageExamples(example_base.Examples):
       hum_probability: float = 0.0,
       **probabilities: float,
   ):
-    """Reads what the streams of a stage are.
+    """Reads the streams of a stage and their quantizers.
 
     Args:
       data_dir: Folder of the datasets.
@@ -226,7 +226,7 @@ def crop_embedding(
 
   Args:
     windows: [windows, embed] embeddings of a clip, a window per second.
-    start: Of the crop, in seconds.
+    start: Start of the crop, in seconds.
     seconds: Length of the crop.
     window_seconds: Length of a window.
 

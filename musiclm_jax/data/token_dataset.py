@@ -1,4 +1,4 @@
-"""The dataset `music_tokens`: what it holds, and which tokenizers wrote it."""
+"""The dataset `music_tokens`: its streams, and the tokenizers behind it."""
 
 from collections.abc import Container, Iterable, Mapping
 import os

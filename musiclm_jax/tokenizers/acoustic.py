@@ -1,7 +1,7 @@
 """Acoustic tokens: codes of one codec, shared out to streams.
 
 The first n quantizers are tokens of their own, of a lower bitrate: the first
-stream holds as many of them as it can, and each other one what is left.
+stream holds as many of them as it can, and each other one the next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def join(tokens: Mapping[str, np.ndarray], streams: Streams) -> np.ndarray:
     [batch, frames, quantizers] int32 codes of the first quantizers.
 
   Raises:
-    UserError: If that is not what the tokens are.
+    UserError: If the tokens are not like that.
   """
   there = [s for s in streams if s.name in tokens]
   if not there or there != list(streams[: len(there)]):
@@ -70,7 +70,7 @@ def join(tokens: Mapping[str, np.ndarray], streams: Streams) -> np.ndarray:
     )
   frames = tokens[there[0].name].shape[:2]
   for stream in there:
-    # Only what comes last may lack quantizers.
+    # Only the last stream may lack quantizers.
     least = 1 if stream is there[-1] else stream.num_quantizers
     _check_shape(stream, tokens[stream.name], frames, least)
     _check_range(stream, tokens[stream.name])

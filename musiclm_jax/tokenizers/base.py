@@ -47,7 +47,7 @@ class Tokenizer(abc.ABC):
 
   Attributes:
     streams: The streams it writes.
-    sample_rate: Of the audio it reads, in Hz.
+    sample_rate: Sample rate of the audio it reads, in Hz.
     sha256: Hash of the part that holds its weights.
     hears_hums: Whether it is also to hear the melody of a score being hummed,
       as those who use the model will hum it.
@@ -123,7 +123,7 @@ class Embedder(Tokenizer):
 
 
 class TextEmbedder(Embedder):
-  """An embedder of texts, too: its one stream says what a whole clip is like.
+  """An embedder of texts, too; its one stream describes a whole clip.
 
   Records keep its embeddings instead of tokens, as those of a crop are averaged
   before they are quantized.
@@ -173,7 +173,7 @@ class Codec(Tokenizer):
 
   @abc.abstractmethod
   def stream(self, batch_size: int = 1) -> CodecStream:
-    """Returns what encodes and decodes live audio, chunk by chunk."""
+    """Returns a codec of live audio, chunk by chunk."""
 
   @property
   def frame_rate(self) -> float:

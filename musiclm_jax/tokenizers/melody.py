@@ -23,7 +23,7 @@ class Melody(base.Embedder):
     streams: The one it writes.
     window_seconds: Audio that one embedding stands for.
     codebooks: [quantizers, codes, embed] float32.
-    sha256: Of the part.
+    sha256: Hash of the part.
   """
 
   sample_rate = melody.SAMPLE_RATE
@@ -38,9 +38,9 @@ class Melody(base.Embedder):
     """Makes a tokenizer.
 
     Args:
-      embedder: Of the trained network.
+      embedder: The trained network.
       codebooks: [quantizers, codes, embed].
-      sha256: Of the part that both are from.
+      sha256: Hash of the part that both are from.
     """
     self.streams = (_stream(embedder.config),)
     self.window_seconds = embedder.config.window_seconds
@@ -60,7 +60,7 @@ class Melody(base.Embedder):
 
     Raises:
       NotFoundError: If the model has no such part.
-      UserError: If the part is damaged, or not what its config describes.
+      UserError: If the part is damaged, or does not fit its config.
     """
     part = parts.load(directory, melody.NAME)
     with parts.building(directory, melody.NAME):

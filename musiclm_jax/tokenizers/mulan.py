@@ -25,7 +25,7 @@ class MuLan(base.TextEmbedder):
     streams: The one it writes.
     window_seconds: Audio that one embedding stands for.
     codebooks: [quantizers, codes, embed] float32.
-    sha256: Of the part.
+    sha256: Hash of the part.
   """
 
   sample_rate = mulan.SAMPLE_RATE
@@ -39,9 +39,9 @@ class MuLan(base.TextEmbedder):
     """Makes a tokenizer.
 
     Args:
-      embedder: Of the trained model.
+      embedder: Networks of the trained model.
       codebooks: [quantizers, codes, embed].
-      sha256: Of the part that both are from.
+      sha256: Hash of the part that both are from.
     """
     self.streams = (_stream(embedder.config),)
     self.window_seconds = embedder.config.window_seconds
@@ -62,7 +62,7 @@ class MuLan(base.TextEmbedder):
 
     Raises:
       NotFoundError: If the model has no such part.
-      UserError: If the part is damaged, or not what its config describes.
+      UserError: If the part is damaged, or does not fit its config.
     """
     part = parts.load(directory, 'mulan')
     with parts.building(directory, 'mulan'):

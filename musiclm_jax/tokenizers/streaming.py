@@ -14,7 +14,7 @@ import numpy as np
 _MAX_FRAMES = 64
 
 State = Mapping[str, Any]
-# (what the last chunk left, chunk) -> outputs, what this chunk leaves.
+# (state after the last chunk, chunk) -> outputs, state after this chunk.
 Step = Callable[[State, np.ndarray], tuple[Any, State]]
 
 
@@ -27,25 +27,27 @@ def chunk_sizes(num_frames: int) -> list[int]:
 
 
 class _Network:
-  """One direction of a codec, and what it remembers."""
+  """One direction of a codec, and its state."""
 
   def __init__(self, step: Step, state: State):
     self._step = step
     self._state = state
 
-  def push(self, x: np.ndarray, per_frame: int) -> list[np.ndarray]:
-    """Returns the outputs of the next [batch, frames * per_frame, …]."""
+  def push(
+      self, x: np.ndarray, per_frame: int, ahead: int = 0
+  ) -> list[np.ndarray]:
+    """Returns outputs of the next [batch, frames * per_frame + ahead, …]."""
     outputs, start = [], 0
-    for size in chunk_sizes(x.shape[1] // per_frame):
+    for size in chunk_sizes((x.shape[1] - ahead) // per_frame):
       end = start + size * per_frame
-      output, self._state = self._step(self._state, x[:, start:end])
+      output, self._state = self._step(self._state, x[:, start : end + ahead])
       outputs.append(np.asarray(output))
       start = end
     return outputs
 
 
 class CodecStream(base.CodecStream):
-  """Encodes and decodes chunk by chunk, to what the codec makes of the whole.
+  """Encodes and decodes chunk by chunk, with the results of the whole.
 
   Each convolution keeps the end of the chunk before, so that the work of a
   chunk grows with its length alone, and outputs come without delay: tokens with
@@ -53,7 +55,7 @@ class CodecStream(base.CodecStream):
   directions are independent of each other. Made by `SoundStream.stream`.
 
   Attributes:
-    sample_rate: Of the audio, in Hz.
+    sample_rate: Sample rate of the audio, in Hz.
     hop_length: Samples of a frame.
   """
 
@@ -61,6 +63,7 @@ class CodecStream(base.CodecStream):
       self,
       sample_rate: int,
       hop_length: int,
+      lookahead: int,
       encoder: tuple[Step, State],
       decoder: tuple[Step, State],
       streams: acoustic.Streams,
@@ -72,15 +75,19 @@ class CodecStream(base.CodecStream):
     Args:
       sample_rate: In Hz.
       hop_length: Samples of a frame.
-      encoder: A step from [batch, samples] audio of whole frames to [batch,
-        frames, quantizers] codes, and the state it starts from.
+      lookahead: Samples after a frame that its tokens depend on.
+      encoder: A step from [batch, samples] audio of whole frames, and those
+        that they look ahead to, to [batch, frames, quantizers] codes, and the
+        state it starts from.
       decoder: A step from codes to [batch, samples] audio, and its start.
       streams: All that the codec writes.
       batch_size: Clips that go side by side.
-      num_quantizers: Of the tokens it writes; all by default.
+      num_quantizers: Number of quantizers of the tokens it writes; all by
+        default.
     """
     self.sample_rate = sample_rate
     self.hop_length = hop_length
+    self.lookahead = lookahead
     self._encoder = _Network(*encoder)
     self._decoder = _Network(*decoder)
     self._streams = streams
@@ -105,9 +112,11 @@ class CodecStream(base.CodecStream):
     self._check_batch('audio', audio)
     audio = np.concatenate([self._rest, audio.astype(np.float32)], axis=1)
     batch, length = audio.shape
-    whole = length - length % self.hop_length
+    num_frames = max(0, length - self.lookahead) // self.hop_length
+    whole = num_frames * self.hop_length
     self._rest = audio[:, whole:]
-    outputs = self._encoder.push(audio[:, :whole], self.hop_length)
+    ahead = audio[:, : whole + self.lookahead]
+    outputs = self._encoder.push(ahead, self.hop_length, self.lookahead)
     none = np.zeros((batch, 0, self._num_quantizers), np.int32)
     codes = [output[..., : self._num_quantizers] for output in outputs]
     return acoustic.split(np.concatenate([none, *codes], axis=1), self._streams)
@@ -115,8 +124,10 @@ class CodecStream(base.CodecStream):
   def flush(self) -> streams_lib.Tokens:
     """Returns the tokens of a last frame, filled with 0; none if none began."""
     batch, length = self._rest.shape
-    missing = -length % self.hop_length
-    return self.tokenize(np.zeros((batch, missing), np.float32))
+    missing = -length % self.hop_length + self.lookahead if length else 0
+    tokens = self.tokenize(np.zeros((batch, missing), np.float32))
+    self._rest = np.zeros((batch, 0), np.float32)
+    return tokens
 
   def detokenize(self, tokens: streams_lib.Tokens) -> np.ndarray:
     """Takes the next tokens; returns their audio.

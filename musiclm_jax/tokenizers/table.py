@@ -68,19 +68,19 @@ PARTS = (
     Kind(
         'w2v_bert',
         f'{_HERE}.w2v_bert:W2vBert',
-        'trains what semantic tokens are made of',
+        'trains the network behind semantic tokens',
         report='semantic_report',
     ),
     Kind(
         'mulan',
         f'{_HERE}.mulan:MuLan',
-        'trains what compares texts with sound',
+        'trains the comparison of texts with sound',
         report='mulan_report',
     ),
     Kind(
         'melody',
         f'{_HERE}.melody:Melody',
-        'trains what hears melodies',
+        'trains the network that hears melodies',
         report='melody_report',
         is_optional=True,
         dataset='melody_pairs',
@@ -141,7 +141,7 @@ class Tokenizers(Mapping[str, base.Tokenizer]):
   """The tokenizers of a model, by the names of their parts, loaded when used.
 
   Attributes:
-    directory: Of the model.
+    directory: Directory of the model.
   """
 
   def __init__(self, directory: str | os.PathLike[str]):

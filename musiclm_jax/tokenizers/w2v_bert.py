@@ -19,9 +19,9 @@ class W2vBert(base.Tokenizer):
   """Turns audio into semantic tokens.
 
   Attributes:
-    config: Of the encoder.
+    config: Sizes of the encoder.
     streams: The one it writes.
-    sha256: Of the part.
+    sha256: Hash of the part.
   """
 
   sample_rate = w2v_bert.SAMPLE_RATE
@@ -35,10 +35,10 @@ class W2vBert(base.Tokenizer):
     """Makes a tokenizer.
 
     Args:
-      config: Of the encoder.
+      config: Sizes of the encoder.
       variables: 'params' of the encoder, and 'kmeans': mean and std [embed],
         centroids [codes, embed].
-      sha256: Of the part that both are from.
+      sha256: Hash of the part that both are from.
     """
     self.config = config
     self.streams = (_stream(config),)
@@ -60,7 +60,7 @@ class W2vBert(base.Tokenizer):
 
     Raises:
       NotFoundError: If the model has no such part.
-      UserError: If the part is damaged, or not what its config describes.
+      UserError: If the part is damaged, or does not fit its config.
     """
     part = parts.load(directory, 'w2v_bert')
     with parts.building(directory, 'w2v_bert'):

@@ -1,4 +1,4 @@
-"""What a trainer needs of a model: the contract of t5x, duck-typed."""
+"""The interface of models to a trainer: the contract of t5x, duck-typed."""
 
 import abc
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ class TrainableModel(abc.ABC):
   state that the loss updates, e.g. codebook statistics.
 
   Attributes:
-    name: Of the part that training makes, e.g. 'soundstream'.
+    name: Name of the part that training makes, e.g. 'soundstream'.
     config: The frozen dataclass that the module is made of.
     module: The network.
     optimizer_def: An optax transformation, or what t5x wraps one in.
@@ -105,7 +105,7 @@ class TrainableModel(abc.ABC):
     """Returns the variables of a trained part, laid out as this model's.
 
     Args:
-      part: Of the same name.
+      part: Trained part of the same name.
 
     Returns:
       Collections of float32 arrays; NaN where the part has no value.
@@ -130,8 +130,8 @@ class TrainableModel(abc.ABC):
     """Writes the part for inference; see `models.parts.save`.
 
     Args:
-      variables: Of the finished run.
-      directory: Of the model; made if missing.
+      variables: Variables of the finished run.
+      directory: Directory of the model; made if missing.
       clips: [samples] float32 clips at `sample_rate` to fit quantizers to.
       lineage: What `self.lineage` returned.
       dtype: Storage of matrices.

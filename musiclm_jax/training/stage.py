@@ -55,7 +55,7 @@ class StageModel(model_lib.TrainableModel):
 
     Args:
       stage: What it reads and writes.
-      config: Of the architecture.
+      config: Sizes of the transformer.
       optimizer_def: See TrainableModel.
       z_loss: Weight of the square of the logarithm of the softmax's sum (PaLM,
         arXiv 2204.02311, section 5), which keeps bfloat16 logits small.
@@ -103,7 +103,7 @@ class StageModel(model_lib.TrainableModel):
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """Returns what training lowers, and metrics.
+    """Returns the loss that training lowers, and metrics.
 
     Without z-loss that is the metric 'loss', the mean negative log likelihood
     in nats.
@@ -232,10 +232,10 @@ class StageModel(model_lib.TrainableModel):
 
     Args:
       variables: With its 'params'.
-      directory: Of the model; made if missing.
+      directory: Directory of the model; made if missing.
       clips: Not used: there is nothing to fit.
-      lineage: Of the training tokens.
-      dtype: Of the stored matrices, see `models.parts.save`.
+      lineage: The sha256 of each tokenizer of the training tokens.
+      dtype: Data type of the stored matrices, see `models.parts.save`.
 
     Returns:
       The sha256 of the stored variables.
