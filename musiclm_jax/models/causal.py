@@ -1,5 +1,6 @@
 """Causal convolutions over whole audio, or over a stream in chunks."""
 
+from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
@@ -8,6 +9,48 @@ from musiclm_jax.models import layers
 # module applied with it mutable takes its input for the next chunk, otherwise
 # for whole audio. It starts at 0, the padding of whole audio.
 STREAM = 'stream'
+
+
+def _is_chunk(module: nn.Module) -> bool:
+  return module.is_mutable_collection(STREAM) and not module.is_initializing()
+
+
+def with_left(
+    module: nn.Module, x: Float[Array, 'b t d'], left: int
+) -> Float[Array, 'b s d']:
+  """Returns inputs after so many that came before: of whole audio, zeros.
+
+  Args:
+    module: Module that keeps the end of a chunk for the next one.
+    x: [batch, steps, channels].
+    left: Steps before.
+  """
+  start = jnp.zeros((x.shape[0], left, x.shape[2]), x.dtype)
+  if _is_chunk(module):
+    start = module.get_variable(STREAM, 'left', start)
+  x = jnp.concatenate([start, x], axis=1)
+  if _is_chunk(module):
+    module.put_variable(STREAM, 'left', x[:, x.shape[1] - left :])
+  return x
+
+
+def overlap_add(
+    module: nn.Module, audio: Float[Array, 'b t'], tail: int
+) -> Float[Array, 'b s']:
+  """Returns audio without its last samples, which the next chunk adds to.
+
+  Args:
+    module: Module that keeps them.
+    audio: [batch, samples].
+    tail: Samples at the end that are not whole yet.
+  """
+  if not _is_chunk(module):
+    return audio[:, :-tail]
+  before = jnp.zeros((audio.shape[0], tail), audio.dtype)
+  before = module.get_variable(STREAM, 'tail', before)
+  audio = audio.at[:, :tail].add(before)
+  module.put_variable(STREAM, 'tail', audio[:, -tail:])
+  return audio[:, :-tail]
 
 
 class CausalConv(layers.Conv):
@@ -28,11 +71,7 @@ class CausalConv(layers.Conv):
     return (kernel - 1) * dilation + 1 - stride
 
   def __call__(self, x: Float[Array, 'b t i']) -> Float[Array, 'b s o']:
-    is_chunk = self.is_mutable_collection(STREAM) and not self.is_initializing()
-    if not is_chunk or not self.context:
+    if not _is_chunk(self) or not self.context:
       return self.convolve(x, [(self.context, 0)])
-    x = x.astype(self.dtype)
-    start = jnp.zeros((x.shape[0], self.context, x.shape[2]), x.dtype)
-    x = jnp.concatenate([self.get_variable(STREAM, 'left', start), x], axis=1)
-    self.put_variable(STREAM, 'left', x[:, -self.context :])
+    x = with_left(self, x.astype(self.dtype), self.context)
     return self.convolve(x, [(0, 0)])

@@ -70,15 +70,9 @@ class SoundStreamConfig:
       )
 
   @property
-  def quantizers(self) -> dict[str, int]:
-    """The number of quantizers of each stream that has any."""
-    starts = [first - 1 for _, first in self.streams]
-    ends = [min(n, self.num_quantizers) for n in (*starts[1:], 1 << 20)]
-    return {
-        name: end - start
-        for (name, _), start, end in zip(self.streams, starts, ends)
-        if end > start
-    }
+  def lookahead(self) -> int:
+    """Samples after a frame that its tokens depend on: none."""
+    return 0
 
   @property
   def hop_length(self) -> int:

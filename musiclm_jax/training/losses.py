@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 from musiclm_jax.audio import dsp
 
 # Of a discriminator: logits [batch, steps], and the features of its layers.
@@ -12,6 +12,7 @@ Judgement = tuple[Array, Sequence[Array]]
 
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 NUM_MELS = 64
+SPECTRAL_WINDOWS = (256, 512, 1024, 2048)
 # Added to mel magnitudes before the logarithm, about 80 dB below full scale:
 # what is quieter need not be reproduced (ours).
 _MEL_FLOOR = 1e-3
@@ -62,10 +63,7 @@ def mel_magnitudes(
     audio: Float[Array, 'batch samples'], sample_rate: int, window: int
 ) -> Float[Array, 'batch frames mels']:
   """Returns the mel spectrogram of a window of [window] samples."""
-  spectrum = dsp.stft(audio, window, window // 4)
-  # The gradient of a square root is infinite at 0, where silence is.
-  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-  magnitudes = jnp.sqrt(jnp.maximum(power, 1e-12))
+  magnitudes = _magnitudes(dsp.stft(audio, window, window // 4))
   filters = dsp.mel_filterbank(sample_rate, window, NUM_MELS)
   return jnp.einsum('btf,fm->btm', magnitudes, filters, precision='highest')
 
@@ -100,3 +98,44 @@ def mel_loss(
     rms = jnp.sqrt(jnp.mean(jnp.square(ratio), axis=-1) + 1e-8)
     losses.append(linear + (window / 2) ** 0.5 * jnp.mean(rms))
   return jnp.mean(jnp.stack(losses))
+
+
+def spectral_losses(
+    audio: Float[Array, 'batch samples'],
+    reconstruction: Float[Array, 'batch samples'],
+    sample_rate: int,
+) -> tuple[Float[Array, ''], Float[Array, '']]:
+  """Distances of spectra of several windows, and of their phases (ours).
+
+  Args:
+    audio: [batch, samples].
+    reconstruction: [batch, samples].
+    sample_rate: Sample rate, in Hz.
+
+  Returns:
+    The mean absolute difference of logarithmic mel magnitudes, and the mean
+    distance of complex spectra over the mean magnitude; summed over windows.
+  """
+  log_mel: Array = jnp.zeros(())
+  spectrum: Array = jnp.zeros(())
+  for window in SPECTRAL_WINDOWS:
+    real, fake = (
+        dsp.stft(x, window, window // 4) for x in (audio, reconstruction)
+    )
+    filters = dsp.mel_filterbank(sample_rate, window, min(80, window // 6))
+    real_mel, fake_mel = (
+        jnp.log(_magnitudes(x) @ filters + _MEL_FLOOR) for x in (real, fake)
+    )
+    log_mel += jnp.mean(jnp.abs(real_mel - fake_mel))
+    spectrum += jnp.mean(_magnitudes(real - fake)) / (
+        jnp.mean(_magnitudes(real)) + 1e-6
+    )
+  return log_mel, spectrum
+
+
+def _magnitudes(
+    spectrum: Complex[Array, 'batch frames bins'],
+) -> Float[Array, 'batch frames bins']:
+  # The gradient of a square root is infinite at 0, where silence is.
+  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  return jnp.sqrt(jnp.maximum(power, 1e-12))

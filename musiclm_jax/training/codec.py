@@ -1,0 +1,244 @@
+"""Trains a codec: generator and discriminators in one loss."""
+
+import abc
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+import os
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from musiclm_jax import errors
+from musiclm_jax.audio import distances
+from musiclm_jax.models import discriminators
+from musiclm_jax.models import parts
+from musiclm_jax.training import losses
+from musiclm_jax.training import model
+import numpy as np
+import optax
+
+
+class CodecModel(model.TrainableModel):
+  """A codec and, maybe, the discriminators it is trained against.
+
+  Attributes:
+    discriminators: Networks that tell its output from real audio.
+    weights: How much each loss counts.
+  """
+
+  network: Callable[[Any], nn.Module]
+
+  def __init__(
+      self,
+      config: Any,
+      discriminator_config: discriminators.DiscriminatorConfig | None,
+      optimizer_def: optax.GradientTransformation,
+      weights: Any,
+  ):
+    """Makes the networks.
+
+    Args:
+      config: Sizes of the codec.
+      discriminator_config: Sizes of the discriminators; None for none.
+      optimizer_def: See TrainableModel.
+      weights: How much each loss counts, 'adversarial' and 'feature' among
+        them.
+    """
+    super().__init__(optimizer_def)
+    self.config = config
+    self.sample_rate = config.sample_rate
+    self.module = self.network(config)
+    self.discriminators = None
+    if discriminator_config is not None:
+      self.discriminators = discriminators.Discriminators(discriminator_config)
+    self.weights = weights
+
+  def get_initial_variables(
+      self,
+      rng: jax.Array,
+      input_shapes: Mapping[str, tuple[int, ...]],
+      input_types: Mapping[str, Any] | None = None,
+  ) -> model.Variables:
+    """See the base class; reads the shape of 'audio', [batch, samples]."""
+    del input_types
+    self._check_samples(input_shapes['audio'][1])
+    # No shape of a variable depends on how much audio there is.
+    audio = jnp.zeros((1, self.config.hop_length))
+    generator_rng, discriminator_rng = jax.random.split(rng)
+    generator = self.module.init(generator_rng, audio)
+    both = {'generator': generator}
+    if self.discriminators is not None:
+      both['discriminator'] = self.discriminators.init(discriminator_rng, audio)
+    variables = {
+        collection: {name: made[collection] for name, made in both.items()}
+        for collection in ('params', 'params_axes')
+    }
+    return variables | {
+        collection: generator[collection]
+        for collection in ('codebooks', 'codebooks_axes')
+    }
+
+  def loss_fn(
+      self,
+      params: model.Variables,
+      batch: model.Batch,
+      dropout_rng: jax.Array | None,
+      flax_mutables: model.Variables | None = None,
+  ) -> tuple[jax.Array, Any]:
+    """Returns the sum of two losses that share no gradient.
+
+    The generator's loss sees the discriminators' parameters under
+    stop_gradient, the discriminators' loss sees the reconstruction under it. So
+    one gradient of the sum is the gradient of each loss with respect to its own
+    parameters, and any trainer of one loss trains this GAN, that of t5x
+    included. Both losses judge the same audio with the same parameters: XLA
+    finds the repeated forward pass and runs it once.
+
+    Args:
+      params: 'generator' and 'discriminator'.
+      batch: 'audio', [batch, samples] in whole frames.
+      dropout_rng: Key of quantizer dropout and new codes; None for neither.
+      flax_mutables: 'codebooks'.
+
+    Returns:
+      The loss, and (metrics, updated mutables).
+    """
+    audio = self._audio(batch)
+    rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
+    (reconstruction, metrics), mutables = self.module.apply(
+        {'params': params['generator'], **(flax_mutables or {})},
+        audio,
+        train=bool(rngs),
+        mutable=['codebooks'],
+        rngs=rngs,
+    )
+    judges = params.get('discriminator', {})
+    frozen = jax.lax.stop_gradient(judges)
+    generator_loss, generator_metrics = self._generator_loss(
+        frozen, audio, reconstruction, metrics['commitment_loss']
+    )
+    discriminator_loss, discriminator_metrics = self._discriminator_loss(
+        judges, audio, jax.lax.stop_gradient(reconstruction)
+    )
+    perplexity = metrics['codebook_perplexity']
+    health = {
+        'dead_codes': metrics['dead_codes'],
+        'codebook_perplexity_mean': jnp.mean(perplexity),
+        'codebook_perplexity_min': jnp.min(perplexity),
+        'si_sdr': jnp.mean(distances.si_sdr(audio, reconstruction)),
+    } | {
+        f'codebook_perplexity_q{i + 1:02}': perplexity[i]
+        for i in range(self.config.num_quantizers)
+    }
+    loss = generator_loss + discriminator_loss
+    averages = model.average(
+        loss=loss, **generator_metrics, **discriminator_metrics, **health
+    )
+    return loss, (averages, mutables)
+
+  def eval_fn(
+      self,
+      params: model.Variables,
+      batch: model.Batch,
+      flax_mutables: model.Variables | None = None,
+  ) -> tuple[jax.Array, model.Metrics]:
+    """Returns loss and metrics of audio quantized with every quantizer."""
+    loss, (metrics, _) = self.loss_fn(params, batch, None, flax_mutables)
+    return loss, metrics
+
+  def summaries(
+      self, variables: model.Variables, batch: Mapping[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Returns the first example and its reconstruction."""
+    audio = batch['audio'][:1]
+    reconstruction, _ = jax.jit(self.module.apply)(
+        {
+            'params': variables['params']['generator'],
+            'codebooks': variables['codebooks'],
+        },
+        audio,
+    )
+    return {
+        'original': np.asarray(audio[0]),
+        'reconstruction': np.asarray(reconstruction[0]),
+    }
+
+  def export(
+      self,
+      variables: model.Variables,
+      directory: str | os.PathLike[str],
+      clips: Iterable[np.ndarray] | None = None,
+      lineage: Mapping[str, str] | None = None,
+      dtype: str = 'float32',
+  ) -> str:
+    """Writes the generator as a part; see the base class.
+
+    Clips are not read, as there is nothing to fit; codebooks stay float32.
+    """
+    del clips
+    generator = {
+        'params': variables['params']['generator'],
+        'codebooks': variables['codebooks'],
+    }
+    return parts.save(
+        directory,
+        self.name,
+        dataclasses.asdict(self.config),
+        jax.device_get(generator),
+        lineage,
+        dtype,
+    )
+
+  @abc.abstractmethod
+  def _distances(
+      self, audio: jax.Array, reconstruction: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Returns the losses that compare a reconstruction with its original."""
+
+  @abc.abstractmethod
+  def _weigh(self, metrics: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns the sum of those and 'commitment_loss', each by its weight."""
+
+  def _generator_loss(self, discriminator, audio, reconstruction, commitment):
+    metrics = {
+        **self._distances(audio, reconstruction),
+        'commitment_loss': commitment,
+    }
+    loss = self._weigh(metrics)
+    if self.discriminators is not None:
+      judge = lambda x: self.discriminators.apply({'params': discriminator}, x)
+      real, fake = jax.lax.stop_gradient(judge(audio)), judge(reconstruction)
+      metrics |= {
+          'adversarial_loss': losses.adversarial_loss(fake),
+          'feature_loss': losses.feature_loss(real, fake),
+      }
+      loss += self.weights.adversarial * metrics['adversarial_loss']
+      loss += self.weights.feature * metrics['feature_loss']
+    return loss, metrics | {'generator_loss': loss}
+
+  def _discriminator_loss(self, discriminator, audio, reconstruction):
+    if self.discriminators is None:
+      return 0.0, {}
+    judge = lambda x: self.discriminators.apply({'params': discriminator}, x)
+    real, fake = judge(audio), judge(reconstruction)
+    loss = losses.discriminator_loss(real, fake)
+    mean = lambda judgements: jnp.mean(
+        jnp.stack([jnp.mean(logits) for logits, _ in judgements])
+    )
+    # Equal logits say that the discriminators have given up, a gap above 2 that
+    # the generator no longer fools them.
+    metrics = {'logits_real': mean(real), 'logits_fake': mean(fake)}
+    return loss, metrics | {'discriminator_loss': loss}
+
+  def _audio(self, batch):
+    self._check_samples(batch['audio'].shape[1])
+    return batch['audio'].astype(jnp.float32)
+
+  def _check_samples(self, samples):
+    if samples == 0 or samples % self.config.hop_length:
+      raise errors.UserError(
+          "the crop 'audio' must be a whole number of frames of"
+          f' {self.config.hop_length} samples, but has {samples} samples. Set'
+          " TASK_FEATURE_LENGTHS['audio'] to a multiple."
+      )

@@ -1,0 +1,73 @@
+"""Trains the codec in the time-frequency domain."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from musiclm_jax.audio import distances
+from musiclm_jax.models import discriminators
+from musiclm_jax.models import spectral_codec
+from musiclm_jax.training import codec
+from musiclm_jax.training import losses
+import optax
+
+_SDR_RANGE = 20.0, 30.0  # Decibels below and above 0 that count.
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+  """How much each loss of the generator counts (all figures are ours).
+
+  Attributes:
+    log_mel: Weight of the distance of logarithmic mel spectra.
+    spectrum: Weight of the relative distance of complex spectra, without which
+      it learns no phase.
+    si_sdr: Weight of a decibel of distortion.
+    commitment: Weight of the distance of embeddings to their codes.
+    adversarial: Weight of the loss for not fooling the discriminators.
+    feature: Weight of the loss for not matching their features.
+  """
+
+  log_mel: float = 0.5
+  spectrum: float = 1.0
+  si_sdr: float = 0.1
+  commitment: float = 0.25
+  adversarial: float = 0.0
+  feature: float = 0.0
+
+
+class SpectralCodecModel(codec.CodecModel):
+  """The codec and, if they count, the discriminators it is trained against."""
+
+  name = 'spectral_codec'
+  network = spectral_codec.SpectralCodec
+
+  def __init__(
+      self,
+      config: spectral_codec.SpectralCodecConfig,
+      discriminator_config: discriminators.DiscriminatorConfig | None,
+      optimizer_def: optax.GradientTransformation,
+      weights: LossWeights = LossWeights(),
+  ):
+    super().__init__(config, discriminator_config, optimizer_def, weights)
+
+  def _distances(self, audio, reconstruction):
+    log_mel, spectrum = losses.spectral_losses(
+        audio, reconstruction, self.config.sample_rate
+    )
+    least, most = _SDR_RANGE
+    ratio = distances.si_sdr(audio, reconstruction)
+    return {
+        'log_mel_loss': log_mel,
+        'spectrum_loss': spectrum,
+        'si_sdr_loss': -jnp.mean(jnp.clip(ratio, -least, most)),
+    }
+
+  def _weigh(self, metrics) -> jax.Array:
+    w = self.weights
+    return (
+        w.log_mel * metrics['log_mel_loss']
+        + w.spectrum * metrics['spectrum_loss']
+        + w.si_sdr * metrics['si_sdr_loss']
+        + w.commitment * metrics['commitment_loss']
+    )
