@@ -26,6 +26,7 @@ tearDownModule = training_drill.tearDownModule
 SCRIPT = """
 import sys, time
 from musiclm_jax import cli
+from musiclm_jax.cli import evaluate
 
 def run(args, rest):
   # Once the command has set what libraries say.
@@ -54,7 +55,7 @@ def run(args, rest):
       trainer.Schedule(60, 20, 20, log_period=4),
       tensorboard=sys.argv[2] == 'trains')
 
-cli._doctor = run
+evaluate._doctor = run
 sys.exit(cli.main(['doctor', 'x']))
 """
 
