@@ -20,7 +20,6 @@ from musiclm_jax.training import w2v_bert_losses as losses
 import numpy as np
 import optax
 
-NUM_CENTROIDS = w2v_bert.W2vBertConfig.num_centroids
 MAX_FRAMES = 100_000  # Frames that k-means is fitted to.
 
 
