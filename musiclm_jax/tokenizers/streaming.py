@@ -38,7 +38,7 @@ class _Network:
   ) -> list[np.ndarray]:
     """Returns outputs of the next [batch, frames * per_frame + ahead, …]."""
     outputs, start = [], 0
-    for size in chunk_sizes((x.shape[1] - ahead) // per_frame):
+    for size in chunk_sizes(max(0, x.shape[1] - ahead) // per_frame):
       end = start + size * per_frame
       output, self._state = self._step(self._state, x[:, start : end + ahead])
       outputs.append(np.asarray(output))
