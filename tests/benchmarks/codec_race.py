@@ -1,0 +1,163 @@
+"""Compares codecs on held-out clips: what survives, and what can be predicted.
+
+  python -m tests.benchmarks.codec_race --data DATA NAME=MODEL [NAME=MODEL …]
+
+DATA holds `music`; each MODEL is the directory of a model with a codec. The
+table has, for each codec and for the audio itself: frames with a pitch,
+polyphony and notes per second that Basic Pitch hears, the likeness of pitch
+classes to the original, log-mel distance, SI-SDR, speed in multiples of real
+time, and the nats per second of the tokens of its first quantizers under a
+small language model that is trained for the same steps on each. Means over
+clips, with standard errors.
+"""
+
+import argparse
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+from musiclm_jax import streams
+from musiclm_jax.audio import io
+from musiclm_jax.data import clips
+from musiclm_jax.data import datasets
+from musiclm_jax.metrics import codec as codec_metrics
+from musiclm_jax.metrics import report
+from musiclm_jax.metrics import transcription
+from musiclm_jax.models import transformer
+from musiclm_jax.tokenizers import acoustic
+from musiclm_jax.tokenizers import table
+from musiclm_jax.training import stage as stage_lib
+import numpy as np
+import optax
+import tqdm
+
+SECONDS = 10.0
+CROP_SECONDS = 4.0
+QUANTIZERS = 2  # Of which the language model learns.
+LM_STEPS, LM_BATCH = 300, 8
+LM = transformer.TransformerConfig(
+    num_layers=3, num_heads=4, head_dim=32, embed_dim=128, mlp_dim=384
+)
+
+
+def read(data, split, count, rate):
+  """Returns [samples] audio of evenly spread clips, `SECONDS` of each."""
+  source = datasets.open_dataset('music', data, split)
+  given = datasets.sample_rate(data)
+  indices = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+  audio = [clips.to_float(source[int(i)]['audio']) for i in indices]
+  audio = [io.resample(x, given, rate)[: round(SECONDS * rate)] for x in audio]
+  return [x for x in audio if len(x) == round(SECONDS * rate)]
+
+
+def measure(made, original, rate):
+  """Returns what is kept of a clip."""
+  heard, true = (transcription.transcribe(x, rate) for x in (made, original))
+  pair = original[np.newaxis], made[np.newaxis]
+  return {
+      'pitched': heard.pitched,
+      'polyphony': heard.polyphony,
+      'notes/s': heard.notes_per_second,
+      'chroma': transcription.likeness(heard, true),
+      'log-mel dB': float(codec_metrics.mel_distance(*pair, rate)[0]),
+      'SI-SDR dB': float(codec_metrics.si_sdr(*pair)[0]),
+  }
+
+
+def nats_per_second(codec, train, held_out):
+  """Returns how surprising the first quantizers are, after equal training."""
+  first = codec.streams[0]
+  stream = streams.Stream(
+      'first', QUANTIZERS, first.codebook_size, first.frame_rate
+  )
+  stage = streams.Stage('lm', (), stream, CROP_SECONDS)
+  model = stage_lib.StageModel(stage, LM, optax.adam(1e-3))
+
+  def ids(audio):
+    tokens = codec.tokenize(np.stack(audio))
+    codes = acoustic.join(tokens, codec.streams)[..., :QUANTIZERS]
+    return stage.to_ids(codes, stream).astype(np.int32)
+
+  def crops(rows, rng):
+    length = stream.num_frames(CROP_SECONDS)
+    starts = rng.integers(rows.shape[1] - length + 1, size=len(rows))
+    cut = [row[s : s + length] for row, s in zip(rows, starts)]
+    targets = np.stack(cut).reshape(len(rows), -1)
+    return {
+        'inputs': jnp.zeros((len(rows), 0), jnp.int32),
+        'targets': jnp.asarray(targets),
+    }
+
+  @jax.jit
+  def step(params, state, batch, key):
+    loss, gradient = jax.value_and_grad(
+        lambda p: model.loss_fn(p, batch, key)[0]
+    )(params)
+    updates, state = model.optimizer_def.update(gradient, state)
+    return optax.apply_updates(params, updates), state, loss
+
+  rng, known, unknown = np.random.default_rng(0), ids(train), ids(held_out)
+  batch = crops(known[:LM_BATCH], rng)
+  shapes = {name: x.shape for name, x in batch.items()}
+  params = model.get_initial_variables(jax.random.key(0), shapes)['params']
+  state = model.optimizer_def.init(params)
+  for i in range(LM_STEPS):
+    rows = rng.integers(len(known), size=LM_BATCH)
+    batch = crops(known[rows], rng)
+    params, state, _ = step(params, state, batch, jax.random.key(i))
+  loss = jax.jit(model.eval_fn)(params, crops(unknown, rng))[0]
+  return float(loss) * QUANTIZERS * stream.num_frames(1.0)
+
+
+def race(name, directory, args):
+  """Returns the rows of a codec, one for each measure."""
+  codec = table.Tokenizers(directory).codec
+  rate = codec.sample_rate
+  held_out = read(args.data, 'test', args.clips, rate)
+  codec.detokenize(codec.tokenize(held_out[0][np.newaxis]))  # Compiles.
+  found, start = [], time.perf_counter()
+  made = [
+      codec.detokenize(codec.tokenize(x[np.newaxis]))[0, : len(x)]
+      for x in held_out
+  ]
+  speed = len(held_out) * SECONDS / (time.perf_counter() - start)
+  for x, y in tqdm.tqdm([*zip(held_out, made)], name):
+    found.append(measure(y, x, rate))
+  row = {'codec': name, **summary(found), '× real time': f'{speed:.0f}'}
+  if not args.no_language_model:
+    train = read(args.data, 'train', args.train_clips, rate)
+    row['nats/s'] = f'{nats_per_second(codec, train, held_out):.0f}'
+  return row, held_out, rate
+
+
+def summary(found):
+  """Returns 'mean ± standard error' of each measure."""
+  values = {k: np.array([row[k] for row in found]) for k in found[0]}
+  return {
+      k: f'{v.mean():.3g} ± {v.std(ddof=1) / len(v) ** 0.5:.2g}'
+      for k, v in values.items()
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--clips', type=int, default=40)
+  parser.add_argument('--train_clips', type=int, default=300)
+  parser.add_argument('--no_language_model', action='store_true')
+  parser.add_argument('models', nargs='+', metavar='NAME=MODEL')
+  args = parser.parse_args()
+  rows = []
+  for model in args.models:
+    name, _, directory = model.partition('=')
+    row, held_out, rate = race(name, directory, args)
+    rows.append(row)
+  true = summary([measure(x, x, rate) for x in held_out])
+  blank = dict.fromkeys(rows[0], '')
+  rows.append({**blank, 'codec': 'true audio', **true})
+  print(report.render(rows))
+
+
+if __name__ == '__main__':
+  main()
