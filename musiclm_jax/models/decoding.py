@@ -2,16 +2,19 @@
 
 The same numbers as `transformer.StageTransformer`, in plain functions of a
 tree of weights: rows are few here, so a step takes as long as reading every
-weight and the cache once. Matrices are [out, in].
+weight, and as much of the cache as is filled. Matrices are [out, in].
+
+One program serves any position: the cache has a fixed size, in blocks, and a
+step loops over those that hold something. Layers are looped over, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.models import conditions
@@ -26,38 +29,50 @@ _CPU_OPTIONS = {
     'xla_cpu_prefer_vector_width': 512,
 }
 
+# Positions that are attended to, and filled, at once. Accelerators start small
+# programs more slowly than they read a whole cache, which is one block there.
+BLOCK = 256
+# The length of a cache is a multiple of this, and so is the part of it that a
+# softmax is of: each is compiled.
+LENGTH_STEP = 512
+BATCH_AXIS = 2  # Of the arrays of a cache.
+
 Weights = dict[str, Any]
-# Of a layer so far: keys [batch, heads, head_dim, length] and values [batch,
-# heads, length, head_dim]. What lies next to each other is worked on together.
-KeyValues = tuple[jax.Array, jax.Array]
-# As the layers of the weights: of each, or stacked.
-Cache = list[KeyValues] | KeyValues
+# Keys [layers, blocks, batch, heads, head_dim, BLOCK] and values [layers,
+# blocks, batch, heads, BLOCK, head_dim] of the positions so far. What lies next
+# to each other is worked on together.
+Cache = tuple[jax.Array, jax.Array]
+# Keys [batch, heads, head_dim, t] and values [batch, heads, t, head_dim].
+KeysValues = tuple[jax.Array, jax.Array]
+
+# An index that may count from the end would take a kernel of its own.
+_slice = functools.partial(
+    jax.lax.dynamic_slice_in_dim, allow_negative_indices=False
+)
+_put = functools.partial(
+    jax.lax.dynamic_update_slice_in_dim, allow_negative_indices=False
+)
 
 
 def compiler_options() -> dict[str, Any] | None:
-  """Returns what `jax.jit` of a loop of steps must be given, to be fast."""
+  """Returns the options with which `jax.jit` of a loop of steps is fast."""
   return _CPU_OPTIONS if jax.default_backend() == 'cpu' else None
 
 
 def pack(
-    params: Any,
-    config: transformer.TransformerConfig,
-    dtype: str,
-    rows: int = 1,
+    params: Any, config: transformer.TransformerConfig, dtype: str
 ) -> Weights:
   """Lays out the parameters of a stage for `prefill` and `step`.
 
   Args:
-    params: Of `transformer.StageTransformer`.
+    params: Parameters of `transformer.StageTransformer`, layers unstacked.
     config: Sizes.
-    dtype: Of the matrices, one of `matvec.DTYPES`. Norms, residuals and the
-      softmax are float32 in any case; cache and embeddings are bfloat16 unless
-      this is float32.
-    rows: That steps will have. The layout is chosen for them; with any other
-      number, steps are right but slower.
+    dtype: Type of the matrices, one of `matvec.DTYPES`. Norms, residuals and
+      the softmax are float32 in any case; cache and embeddings are bfloat16
+      unless this is float32.
 
   Returns:
-    A tree of arrays.
+    A tree of NumPy arrays; layers are stacked.
 
   Raises:
     UserError: If there is no such dtype.
@@ -66,49 +81,55 @@ def pack(
     raise errors.UserError(
         f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'."
     )
-  cast = jnp.dtype('float32' if dtype == 'float32' else 'bfloat16')
-  matrix = functools.partial(_pack_matrix, dtype=dtype, rows=rows)
+  layers = [params[f'layers_{i}'] for i in range(config.num_layers)]
 
-  def layer(p):
-    attention, mlp = p['attention'], p['mlp']
-    return {
-        'attention_norm': jax.device_put(p['attention_norm']['scale']),
-        'qkv': matrix([attention['qkv']['kernel'].T]),
-        'out': matrix([attention['out']['kernel'].T]),
-        'mlp_norm': jax.device_put(p['mlp_norm']['scale']),
-        'gate_up': matrix([mlp['gate']['kernel'].T, mlp['up']['kernel'].T]),
-        'down': matrix([mlp['down']['kernel'].T]),
-    }
+  def stack(module, *names):
+    kernels = [
+        np.concatenate([layer[module][name]['kernel'] for name in names], 1).T
+        for layer in layers
+    ]
+    return matvec.pack(np.stack(kernels), dtype)
 
+  scales = lambda norm: np.stack([layer[norm]['scale'] for layer in layers])
   biases = [k for k in ('position_bias', 'frame_bias') if k in params]
-  heads = [matrix([head]) for head in params['head']]
-  layers = [layer(params[f'layers_{i}']) for i in range(config.num_layers)]
+  embedding = np.asarray(params['token_embed']['embedding'])
   return {
-      'embed': jax.device_put(params['token_embed']['embedding'].astype(cast)),
-      'layers': _stack(layers) if _is_blocked(layers[0]) else layers,
-      'final_norm': jax.device_put(params['final_norm']['scale']),
-      'head': jax.tree.map(lambda *x: jnp.stack(x), *heads),
-      **{k: jax.device_put(params[k]) for k in biases},
+      'embed': embedding.astype(_vector_dtype(dtype)),
+      'layers': {
+          'attention_norm': scales('attention_norm'),
+          'qkv': stack('attention', 'qkv'),
+          'out': stack('attention', 'out'),
+          'mlp_norm': scales('mlp_norm'),
+          'gate_up': stack('mlp', 'gate', 'up'),
+          'down': stack('mlp', 'down'),
+      },
+      'final_norm': np.asarray(params['final_norm']['scale']),
+      'head': matvec.pack(np.asarray(params['head']), dtype),
+      **{k: np.asarray(params[k]) for k in biases},
   }
 
 
-def _is_blocked(layer: Weights) -> bool:
-  return all('blocks' in w for w in layer.values() if isinstance(w, dict))
+def empty(
+    config: transformer.TransformerConfig, dtype: str, rows: int, length: int
+) -> Cache:
+  """Returns a cache with nothing in it.
+
+  Args:
+    config: Sizes.
+    dtype: Type of the matrices, see `pack`.
+    rows: Sequences side by side.
+    length: Positions that there is room for; a multiple of LENGTH_STEP.
+  """
+  block = BLOCK if jax.default_backend() == 'cpu' else length
+  shape = config.num_layers, length // block, rows, config.num_heads
+  zeros = lambda *last: matvec.store(
+      jnp.zeros((*shape, *last), _vector_dtype(dtype))
+  )
+  return zeros(config.head_dim, block), zeros(block, config.head_dim)
 
 
-def _stack(layers: list[Weights]) -> Weights:
-  """Stacks each parameter, and lets go of what it is made of."""
-  return {
-      name: jax.tree.map(
-          lambda *x: jnp.stack(x), *[w.pop(name) for w in layers]
-      )
-      for name in list(layers[0])
-  }
-
-
-@functools.partial(jax.jit, static_argnames=('dtype', 'rows'))
-def _pack_matrix(matrices, dtype, rows):
-  return matvec.pack(jnp.concatenate(matrices), dtype, rows)
+def _vector_dtype(dtype: str) -> Any:
+  return jnp.float32 if dtype == 'float32' else jnp.bfloat16
 
 
 def _multiply(x: Float[Array, '*b i'], matrix: Any) -> Float[Array, '*b o']:
@@ -132,17 +153,136 @@ def add_up(
     ids: conditions.Ids,
     token_frames: np.ndarray,
 ) -> Float[Array, 'b length d']:
-  """Returns what `prefill` and `step` are to add to each position.
+  """Returns the embeddings that are added to each position.
 
   Args:
     weights: From `pack`.
     config: Sizes.
-    stage: Adds streams.
-    ids: [batch, frames, quantizers] ids of each of them.
-    token_frames: Of the whole sequence, from `positions.frames`.
+    stage: A stage that adds streams.
+    ids: [batch, frames, quantizers] ids of each of these.
+    token_frames: Frames of the whole sequence, from `positions.frames`.
   """
   embed = functools.partial(_embed, weights, config)
   return conditions.add_up(embed, ids, stage, token_frames)
+
+
+def prefill(
+    weights: Weights,
+    config: transformer.TransformerConfig,
+    ids: Int[Array, 'b length'],
+    first: Int[Array, ''] | int,
+    stop: Int[Array, ''] | int,
+    token_frames: Int[Array, ' frames'],
+    cache: Cache,
+    added: Float[Array, 'b length d'] | None = None,
+) -> Cache:
+  """Runs known positions of a sequence, BLOCK of them at once.
+
+  Args:
+    weights: From `pack`.
+    config: Sizes.
+    ids: [batch, length] ids that the positions read: 0, then the sequence. As
+      long as the cache.
+    first: Positions that are in the cache already, rounded up to blocks.
+    stop: Position to run to; those behind it in its block are filled with what
+      is to be overwritten.
+    token_frames: Frames of the whole sequence, from `positions.frames`.
+    cache: Keys and values so far.
+    added: Embeddings added to each position, as long as the cache; from
+      `add_up`.
+
+  Returns:
+    The cache with these positions in it.
+  """
+
+  def run(i, cache):
+    start = i * BLOCK
+    block = _slice(ids, start, BLOCK, 1)
+    return _extend(weights, config, block, start, token_frames, cache, added)[1]
+
+  blocks = lambda position: (position + BLOCK - 1) // BLOCK
+  return jax.lax.fori_loop(blocks(first), blocks(stop), run, cache)
+
+
+def step(
+    weights: Weights,
+    config: transformer.TransformerConfig,
+    ids: Int[Array, ' b'],
+    position: Int[Array, ''],
+    token_frames: Int[Array, ' frames'],
+    quantizer: Int[Array, ''],
+    cache: Cache,
+    added: Float[Array, 'b length d'] | None = None,
+) -> tuple[Float[Array, 'b c'], Cache]:
+  """Runs one position, after all before it.
+
+  Args:
+    weights: From `pack`.
+    config: Sizes.
+    ids: [batch] ids that the position reads: those of the token before.
+    position: Index in the sequence of the token that it predicts.
+    token_frames: Frames of the whole sequence, from `positions.frames`.
+    quantizer: Quantizer of the token that it predicts.
+    cache: Keys and values of all positions before, and room for this one.
+    added: See `prefill`.
+
+  Returns:
+    [batch, codes] float32 logits, and the cache with this position in it.
+  """
+  x, cache = _extend(
+      weights, config, ids[:, None], position, token_frames, cache, added
+  )
+  head = {**weights['head'], 'index': quantizer}
+  x = _norm(x[:, 0], weights['final_norm'])
+  return matvec.multiply(x, head), cache
+
+
+def _extend(
+    weights: Weights,
+    config: transformer.TransformerConfig,
+    ids: Int[Array, 'b t'],
+    start: Int[Array, ''],
+    token_frames: Int[Array, ' frames'],
+    cache: Cache,
+    added: Float[Array, 'b length d'] | None,
+) -> tuple[Float[Array, 'b t d'], Cache]:
+  """Runs positions [start, start + t), all within one block of the cache."""
+  # Else XLA would take apart the weights ahead of a loop, at twice the memory.
+  weights, ids = jax.lax.optimization_barrier((weights, ids))
+  layers, dtype = weights['layers'], weights['embed'].dtype
+  length = cache[0].shape[1] * cache[0].shape[-1]
+  tables = weights['position_bias'], weights.get('frame_bias')
+  index = start + jnp.arange(ids.shape[1])
+
+  def bias_to(size):
+    keys = jnp.arange(size)
+    bias = transformer.attention_bias(config, tables, index, keys, token_frames)
+    return _pad(bias, length, transformer.MASKED)
+
+  bias = _for_size(cache, start + len(index), bias_to)
+
+  def run(i, carry):
+    x, cache = carry
+    layer = _take(layers, i)
+    y, new = _attend(x, layer, config, cache, start, bias, i)
+    x = x + y
+    cache = _write(cache, [y.astype(dtype) for y in new], start, i)
+    return x + _mlp(x, layer), cache
+
+  x = _embed(weights, config, ids)
+  if added is not None:
+    x += _slice(added, start, ids.shape[1], 1)
+  return jax.lax.fori_loop(0, config.num_layers, run, (x, cache))
+
+
+def _take(layers: Weights, index: Int[Array, '']) -> Weights:
+  """Returns one of the stacked layers; its matrices are left where they are."""
+  take = lambda w: (
+      {**w, 'index': index}
+      if isinstance(w, dict)
+      else _slice(w, index, 1, 0)[0]
+  )
+  return {name: take(w) for name, w in layers.items()}
 
 
 def _mlp(x: Float[Array, '*b d'], layer: Weights) -> Float[Array, '*b d']:
@@ -162,194 +302,139 @@ def _project(
   return query * c.head_dim**-0.5, key, value
 
 
-def _bias(weights, config, *args):
-  tables = weights['position_bias'], weights.get('frame_bias')
-  return transformer.attention_bias(config, tables, *args)
-
-
-def prefill(
-    weights: Weights,
+def _attend(
+    x: Float[Array, 'b t d'],
+    layer: Weights,
     config: transformer.TransformerConfig,
-    ids: Int[Array, 'b t'],
-    token_frames: Int[Array, ' length'],
-    added: Float[Array, 'b room d'] | None = None,
-) -> Cache:
-  """Runs the first positions of a sequence at once.
-
-  Args:
-    weights: From `pack`.
-    config: Sizes.
-    ids: [batch, length] ids that the positions read: 0, then the first ones of
-      the sequence.
-    token_frames: Of the whole sequence, from `positions.frames`.
-    added: To each position of the whole sequence and, maybe, behind it; from
-      `add_up`.
-
-  Returns:
-    The keys and values of each layer.
-  """
-  index = jnp.arange(ids.shape[1])
-  seen = (ids != 0) | (index == 0)  # The start is no padding.
-  bias = _bias(weights, config, index, index, token_frames)
-  padding = jnp.where(seen, 0, transformer.MASKED)[:, None, None]
-  dtype = weights['embed'].dtype
-
-  def run(x, layer):
-    query, key, value = (y.astype(dtype) for y in _project(x, layer, config))
-    logits = jnp.einsum(
-        'bnth,bnsh->bnts', query, key, preferred_element_type=jnp.float32
-    )
-    shares = jax.nn.softmax(logits + bias + padding).astype(dtype)
-    y = jnp.einsum(
-        'bnts,bnsh->btnh', shares, value, preferred_element_type=jnp.float32
-    )
-    x = x + _multiply(y.reshape(*y.shape[:2], -1), layer['out'])
-    x = x + _mlp(x, layer)
-    return x, (matvec.store(key.swapaxes(2, 3)), matvec.store(value))
-
-  x, layers = _embed(weights, config, ids), weights['layers']
-  if added is not None:
-    x += added[:, : ids.shape[1]]
-  if isinstance(layers, dict):
-    return jax.lax.scan(run, x, layers)[1]
-  cache, run_traced = [], jax.jit(run)
-  for layer in layers:
-    x, key_values = run_traced(x, layer)
-    cache.append(key_values)
-  return cache
-
-
-def batch_axis(weights: Weights) -> int:
-  """Returns which axis of the arrays of a cache is the batch."""
-  return 1 if isinstance(weights['layers'], dict) else 0
-
-
-def resize(cache: Cache, length: int) -> Cache:
-  """Makes room for `length` positions in all."""
-
-  def pad(x, axis):
-    config = [(0, 0, 0)] * x.ndim
-    config[axis] = (0, length - x.shape[axis], 0)
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
-
-  pad_both = lambda keys, values: (pad(keys, -1), pad(values, -2))
-  if isinstance(cache, list):
-    return [pad_both(*key_values) for key_values in cache]
-  return pad_both(*cache)
-
-
-def step(
-    weights: Weights,
-    config: transformer.TransformerConfig,
-    ids: Int[Array, ' b'],
-    position: Int[Array, ''],
-    token_frames: Int[Array, ' length'],
-    quantizer: Int[Array, ''],
     cache: Cache,
-    added: Float[Array, 'b room d'] | None = None,
-) -> tuple[Float[Array, 'b c'], Cache]:
-  """Runs one position, after all before it.
-
-  Args:
-    weights: From `pack`.
-    config: Sizes.
-    ids: [batch] ids that the position reads: those of the token before.
-    position: Index in the sequence of the token that it predicts.
-    token_frames: Of the whole sequence, from `positions.frames`.
-    quantizer: Of the token that it predicts.
-    cache: Keys and values of each layer; room for `position` at least.
-    added: See `prefill`.
+    start: Int[Array, ''],
+    bias: Float[Array, '1 n t s'],
+    index: Int[Array, ''],
+) -> tuple[Float[Array, 'b t d'], KeysValues]:
+  """Attends from some positions to those in the cache and to each other.
 
   Returns:
-    [batch, codes] float32 logits, and the cache with this position in it.
+    The sum of each position, and their keys and values.
   """
-  # Else XLA would take apart the weights ahead of a loop, at twice the memory.
-  weights, ids = jax.lax.optimization_barrier((weights, ids))
-  layers, dtype = weights['layers'], weights['embed'].dtype
-  length = jax.tree.leaves(cache)[0].shape[-1]
-  bias = _bias(
-      weights, config, position[None], jnp.arange(length), token_frames
-  )[:, :, 0]
-
-  def run(x, layer, key_values, index=None):
-    y, new = _attend(x, layer, config, key_values, position, bias, index)
-    x = x + y
-    new = [matvec.store(y.astype(dtype)) for y in new]
-    cache = _write(key_values, new, position, index)
-    return x + _mlp(x, layer), cache
-
-  x = _embed(weights, config, ids)
-  if added is not None:
-    x += jax.lax.dynamic_index_in_dim(added, position, 1, keepdims=False)
-  if isinstance(layers, dict):
-    x, cache = jax.lax.fori_loop(
-        0,
-        len(layers['mlp_norm']),
-        lambda i, carry: run(carry[0], _take(layers, i), carry[1], i),
-        (x, cache),
-    )
-  else:
-    updated, run_traced = [], jax.jit(run)  # Traced once, as layers are alike.
-    for layer, key_values in zip(layers, cache, strict=True):
-      x, key_values = run_traced(x, layer, key_values)
-      updated.append(key_values)
-    cache = updated
-  head = {**weights['head'], 'index': quantizer}
-  return matvec.multiply(_norm(x, weights['final_norm']), head), cache
+  query, key, value = _project(x, layer, config)
+  new = key.swapaxes(2, 3), value
+  mix = _mix_for_one if x.shape[1] == 1 else _mix_for_many
+  y = mix(query, new, cache, start, bias, index)
+  y = y.swapaxes(1, 2).reshape(*x.shape[:2], -1)
+  return _multiply(y, layer['out']), new
 
 
-def _take(layers: Weights, index: Int[Array, '']) -> Weights:
-  """Returns one of the stacked layers; its matrices are left where they are."""
-  take = lambda w: (
-      {**w, 'index': index}
-      if isinstance(w, dict)
-      else jax.lax.dynamic_index_in_dim(w, index, keepdims=False)
-  )
-  return {name: take(w) for name, w in layers.items()}
+def _mix_for_many(
+    query: Float[Array, 'b n t h'],
+    new: KeysValues,
+    cache: Cache,
+    start: Int[Array, ''],
+    bias: Float[Array, '1 n t s'],
+    index: Int[Array, ''],
+) -> Float[Array, 'b n t h']:
+  """Returns the mean of values by how well keys match, for many queries."""
+  keys, values = (matvec.restore(_slice(x, index, 1, 0)[0]) for x in cache)
+
+  def mix(size):
+    blocks = max(1, size // keys.shape[-1])
+    key = jnp.moveaxis(keys[:blocks], 0, -2)
+    key = key.reshape(*key.shape[:-2], -1)[..., :size]
+    key = _put(key, new[0].astype(key.dtype), start, 3)
+    value = jnp.moveaxis(values[:blocks], 0, -3)
+    value = value.reshape(*value.shape[:2], -1, value.shape[-1])[:, :, :size]
+    value = _put(value, new[1].astype(value.dtype), start, 2)
+    logits = _dot('bnth,bnhs->bnts', query, key) + bias[..., :size]
+    return _dot('bnts,bnsh->bnth', jax.nn.softmax(logits), value)
+
+  return _for_size(cache, start + query.shape[2], mix)
+
+
+def _dot(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  x = x.astype(y.dtype)
+  return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
+
+
+def _mix_for_one(
+    query: Float[Array, 'b n 1 h'],
+    new: KeysValues,
+    cache: Cache,
+    start: Int[Array, ''],
+    bias: Float[Array, '1 n 1 s'],
+    index: Int[Array, ''],
+) -> Float[Array, 'b n 1 h']:
+  """Returns what `_mix_for_many` does, for one query, block by block."""
+  query, bias = query[:, :, 0], bias[:, :, 0]
+  key, value = new[0][..., 0], new[1][:, :, 0]
+  keys, values = cache
+  num_blocks, block = keys.shape[1], keys.shape[-1]
+
+  # Each loop writes what it finds into room of its own: one kernel a block.
+  def score(i, logits):
+    found = matvec.multiply_each(query, keys, (index, i))
+    return _put(logits, found[:, :, 0], i * block, 2)
+
+  def mix(i, parts):
+    share = _slice(shares, i * block, block, 2)
+    found = matvec.multiply_each(share, values, (index, i), matvec.TERMS)
+    return _put(parts, found, i * found.shape[2], 2)
+
+  def for_filled(body, carry):
+    if num_blocks == 1:
+      return body(0, carry)
+    return jax.lax.fori_loop(0, (start + block - 1) // block, body, carry)
+
+  def softmax(size):
+    shares = jax.nn.softmax(logits[..., :size])
+    return _pad(shares, logits.shape[-1], 0.0)
+
+  # To write first and attend after would copy the cache, at every step.
+  logits = jnp.full((len(query), *bias.shape[1:]), transformer.MASKED)
+  logits = for_filled(score, logits)
+  here = jnp.sum(query * key, axis=-1, keepdims=True)
+  logits = _put(logits, here, start, 2) + bias
+  shares = _for_size(cache, start + 1, softmax)
+  here = _slice(shares, start, 1, 2)
+  shares = _put(shares, jnp.zeros_like(here), start, 2)
+  chunks = num_blocks * matvec.num_chunks(block)
+  parts = jnp.zeros((*query.shape[:2], chunks, query.shape[2]))
+  parts = for_filled(mix, parts)
+  # Slices, as a sum over the axis would add in another order.
+  y = functools.reduce(jnp.add, [parts[:, :, i] for i in range(chunks)])
+  return (y + here * value)[:, :, None]
+
+
+def _for_size(
+    cache: Cache, end: Int[Array, ''], function: Callable[[int], jax.Array]
+) -> jax.Array:
+  """Returns function(size), of a multiple of LENGTH_STEP from `end` on."""
+  num_blocks, block = cache[0].shape[1], cache[0].shape[-1]
+  length = num_blocks * block
+  if num_blocks == 1:
+    return function(length)
+  sizes = range(LENGTH_STEP, length + 1, LENGTH_STEP)
+  branches = [functools.partial(function, size) for size in sizes]
+  return jax.lax.switch((end - 1) // LENGTH_STEP, branches)
+
+
+def _pad(x: jax.Array, length: int, value: float) -> jax.Array:
+  padding = [(0, 0)] * (x.ndim - 1) + [(0, length - x.shape[-1])]
+  return jnp.pad(x, padding, constant_values=value)
 
 
 def _write(
-    cache: KeyValues,
-    new: Sequence[Shaped[Array, 'b n h']],
-    position: Int[Array, ''],
-    layer: Int[Array, ''] | None = None,
-) -> KeyValues:
-  """Writes a key and a value of each row and head."""
-  keys, values = cache
-  key, value = new[0][..., None], new[1][:, :, None]
-  zero = jnp.zeros_like(position)
-  start = [zero, zero, zero, position], [zero, zero, position, zero]
-  if layer is not None:
-    key, value = key[None], value[None]
-    start = [layer, *start[0]], [layer, *start[1]]
-  write = jax.lax.dynamic_update_slice
-  return write(keys, key, start[0]), write(values, value, start[1])
-
-
-def _attend(
-    x: Float[Array, 'b d'],
-    layer: Weights,
-    config: transformer.TransformerConfig,
-    cache: KeyValues,
-    position: Int[Array, ''],
-    bias: Float[Array, '1 n s'],
-    index: Int[Array, ''] | None,
-) -> tuple[Float[Array, 'b d'], Sequence[Float[Array, 'b n h']]]:
-  """Attends from one position to those in the cache and to itself.
-
-  Returns:
-    What is added to x, and this position's key and value.
-  """
-  keys, values = cache
-  query, key, value = (y[:, :, 0] for y in _project(x[:, None], layer, config))
-  # To write first and attend after would copy the cache, at every step.
-  here = jnp.arange(keys.shape[-1]) == position
-  logits = jnp.where(
-      here,
-      jnp.sum(query * key, axis=-1, keepdims=True),
-      matvec.multiply_each(query, keys, index),
+    cache: Cache,
+    new: Sequence[jax.Array],
+    start: Int[Array, ''],
+    layer: Int[Array, ''],
+) -> Cache:
+  """Writes the keys and values of some positions, from `start` on."""
+  block, place = jnp.divmod(start, cache[0].shape[-1])
+  key, value = (matvec.store(y)[None, None] for y in new)
+  zero = jnp.zeros_like(start)
+  write = functools.partial(
+      jax.lax.dynamic_update_slice, allow_negative_indices=False
   )
-  shares = jax.nn.softmax(logits + bias)
-  y = matvec.multiply_each(jnp.where(here, 0, shares), values, index)
-  y += jnp.sum(shares, -1, keepdims=True, where=here) * value
-  return _multiply(y.reshape(len(x), -1), layer['out']), (key, value)
+  return (
+      write(cache[0], key, [layer, block, zero, zero, zero, place]),
+      write(cache[1], value, [layer, block, zero, zero, place, zero]),
+  )

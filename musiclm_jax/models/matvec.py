@@ -16,54 +16,49 @@ from typing import Any
 import jax
 from jax.experimental import xla_metadata
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
+import numpy as np
 
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
-BLOCKED_ROWS = 4  # Of more rows, XLA's own products are as fast or faster.
-# Smaller int8 matrices stay in a CPU's caches, where XLA is faster, too.
-BLOCKED_INT8_SIZE = 1 << 20
 UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
 
 # One of 'plain', [out, in], and 'blocks'; for int8 also 'scale', [out]. With
 # 'index', all have another axis in front, and one of the matrices is meant:
 # its blocks are then read in place, where a slice would be a copy.
-Matrix = dict[str, jax.Array]
+Matrix = dict[str, Any]
+Index = tuple[Any, ...]  # Where in a stack of arrays.
 
 
-def pack(matrix: Float[Array, 'o i'], dtype: str, rows: int = 1) -> Matrix:
-  """Lays out a matrix for products with few rows.
+def pack(matrix: Float[np.ndarray, '*stack o i'], dtype: str) -> Matrix:
+  """Lays out matrices for products with few rows.
 
   Args:
-    matrix: [out, in].
-    dtype: Of its elements: 'float32', 'bfloat16', or 'int8' with a scale per
-      output, of which the largest element becomes ±127. With more rows than
-      BLOCKED_ROWS, or fewer elements than BLOCKED_INT8_SIZE, CPUs round what is
-      multiplied with int8 to int8, too.
-    rows: That it will be multiplied with at once. `multiply` accepts any
-      number, but is fastest for this one.
+    matrix: [..., out, in]; NumPy, as each shape would be a program of XLA.
+    dtype: Type of the elements: 'float32', 'bfloat16', or 'int8' with a scale
+      per output, of which the largest element becomes ±127.
+
+  Returns:
+    NumPy arrays.
   """
   packed = {}
   if dtype == 'int8':
-    scale = jnp.max(jnp.abs(matrix), axis=1) / 127
-    packed['scale'] = jnp.where(scale == 0, 1, scale)
-    matrix = jnp.round(matrix / packed['scale'][:, None])
-  matrix = matrix.astype(dtype)
-  is_whole = matrix.shape[0] % LANES == 0 and matrix.shape[1] % TERMS == 0
-  is_large = dtype != 'int8' or matrix.size >= BLOCKED_INT8_SIZE
-  is_blocked = is_whole and is_large and rows <= BLOCKED_ROWS
-  if jax.default_backend() == 'cpu' and is_blocked:
+    scale = np.max(np.abs(matrix), axis=-1) / np.float32(127)
+    packed['scale'] = np.where(scale == 0, 1, scale).astype(np.float32)
+    matrix = np.round(matrix / packed['scale'][..., None])
+  matrix = matrix.astype(jnp.dtype(dtype))
+  is_whole = matrix.shape[-2] % LANES == 0 and matrix.shape[-1] % TERMS == 0
+  if jax.default_backend() == 'cpu' and is_whole:
     return {'blocks': _to_blocks(matrix), **packed}
   return {'plain': matrix, **packed}
 
 
 def multiply(x: Float[Array, 'r i'], matrix: Matrix) -> Float[Array, 'r o']:
   """Multiplies rows with the transpose of a matrix, in float32 sums."""
-  matrix = dict(matrix)
-  index = matrix.pop('index', None)
+  matrix = jax.tree.map(jnp.asarray, matrix)
+  index = (matrix.pop('index'),) if 'index' in matrix else ()
   blocks = matrix.pop('blocks', None)
-  if index is not None:
-    matrix = jax.tree.map(lambda w: _take(w, index), matrix)
+  matrix = jax.tree.map(lambda w: _take(w, index), matrix)
   if blocks is None:
     return _plain_product(x, matrix['plain'], matrix.get('scale'))
   if len(x) >= UNBLOCK_ROWS:
@@ -73,94 +68,114 @@ def multiply(x: Float[Array, 'r i'], matrix: Matrix) -> Float[Array, 'r o']:
   return y * matrix['scale'] if 'scale' in matrix else y
 
 
-def _take(stack: Array, index: Any) -> Array:
-  if index is None:
-    return stack
-  return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)
+def _take(stack: Array, index: Index) -> Array:
+  for i in index:
+    stack = jax.lax.dynamic_index_in_dim(
+        stack, i, keepdims=False, allow_negative_indices=False
+    )
+  return stack
 
 
-def _slice(stack: Array, index: Any, axis: int, i: int) -> Array:
-  """Returns slice i of an axis of stack[index], without that axis.
+def _slice(stack: Array, index: Index, axis: int, i: int) -> jax.Array:
+  """Returns slice i of an axis of stack[index], without that axis, as floats.
 
   Slices of what was taken out of the stack would not be fused into their use.
   """
-  if index is None:
-    return jax.lax.index_in_dim(stack, i, axis, keepdims=False)
-  start, size = [0] * stack.ndim, list(stack.shape)
-  start[0], start[axis + 1] = index, i
-  size[0] = size[axis + 1] = 1
-  return jax.lax.dynamic_slice(stack, start, size).squeeze((0, axis + 1))
+  axis += len(index)
+  start, size = [*index, *[0] * (stack.ndim - len(index))], list(stack.shape)
+  start[axis] = i
+  gone = (*range(len(index)), axis)
+  for j in gone:
+    size[j] = 1
+  found = jax.lax.dynamic_slice(
+      stack, start, size, allow_negative_indices=False
+  )
+  found = restore(jax.lax.squeeze(found, gone))
+  return jax.lax.convert_element_type(found, jnp.float32)
 
 
-def store(x: Shaped[Array, '*s']) -> Shaped[Array, '*s']:
-  """Returns x as `multiply_each` takes it: on CPUs, the bits of bfloat16."""
+def store(x: Any) -> Any:
+  """Returns an array as it is kept: on CPUs, the bits of bfloat16."""
   # XLA's CPU backend would turn whole arrays of bfloat16 into float32.
   if x.dtype != jnp.bfloat16 or jax.default_backend() != 'cpu':
     return x
-  return jax.lax.bitcast_convert_type(x, jnp.uint16)
+  return x.view(jnp.uint16)
 
 
-def _restore(x: Array) -> Array:
+def restore(x: Array) -> Array:
+  """Returns what `store` was given."""
   if x.dtype != jnp.uint16:
     return x
   return jax.lax.bitcast_convert_type(x, jnp.bfloat16)
 
 
+def num_chunks(length: int) -> int:
+  """Returns the chunks of TERMS that `multiply_each` cuts a length into."""
+  return length // math.gcd(length, TERMS) if _is_unrolled() else 1
+
+
 def multiply_each(
-    x: Float[Array, 'b n i'], matrices: Array, index: Any = None
-) -> Float[Array, 'b n o']:
+    x: Float[Array, 'b n i'],
+    matrices: Array,
+    index: Index = (),
+    terms: int | None = None,
+) -> Float[Array, 'b n chunks o']:
   """Multiplies each row with a matrix of its own.
 
   Args:
     x: [batch, heads, in].
-    matrices: [batch, heads, in, out], from `store`.
-    index: If given, matrices have another axis in front, and this one of them
-      is meant.
+    matrices: [..., batch, heads, in, out], from `store`.
+    index: One for each axis that matrices have in front.
+    terms: Inputs in a chunk; all of them by default.
 
   Returns:
-    [batch, heads, out] float32.
+    [batch, heads, chunks, out] float32. Chunks are still to be added up: fused
+    into what this is used for, each would become a call.
   """
-  if jax.default_backend() != 'cpu':
+  if not _is_unrolled():
+    chosen = _take(matrices, index)
     return jnp.einsum(
-        'bni,bnio->bno', x.astype(matrices.dtype), _take(matrices, index),
+        'bni,bnio->bno', x.astype(chosen.dtype), chosen,
         preferred_element_type=jnp.float32,
-    )  # fmt: skip
-  parts = _apart(_sums_of_terms, x, matrices, index)
-  # Slices, as a sum over the axis would be fused with what makes the parts.
-  return functools.reduce(
-      jnp.add, [parts[:, :, i] for i in range(parts.shape[2])]
-  )
-
-
-def _sums_of_terms(x: jax.Array, matrices: Array, index: Any) -> jax.Array:
-  """Returns [batch, heads, chunks, out]."""
-  terms = math.gcd(x.shape[2], TERMS)
+    )[:, :, None]  # fmt: skip
+  terms = math.gcd(x.shape[2], terms or x.shape[2])
   x = x.reshape(*x.shape[:2], -1, terms)
-  stack = () if index is None else matrices.shape[:1]
+  stack = matrices.shape[: len(index)]
   matrices = matrices.reshape(*stack, *x.shape, -1)
-  matrix_rows = [
-      _restore(_slice(matrices, index, 3, i)).astype(jnp.float32)
-      for i in range(terms)
-  ]
-  return _add_up([x[..., i, None] * y for i, y in enumerate(matrix_rows)])
+  rows = [_slice(matrices, index, 3, i) for i in range(terms)]
+  return _add_up(jnp.moveaxis(x, -1, 0), rows)
 
 
-def _add_up(terms: list[Array]) -> Array:
-  """Adds in two chains, so that an addition need not wait for the last."""
+def _is_unrolled() -> bool:
+  return jax.default_backend() == 'cpu'
+
+
+def _add_up(x: jax.Array, rows: list[Array]) -> jax.Array:
+  """Returns the sum of x[i] * rows[i], broadcast along the last axes of rows.
+
+  In two chains, so that an addition need not wait for the last; and in lax, as
+  jax.numpy takes many times as long to trace.
+  """
+  dims, shape = tuple(range(x.ndim - 1)), rows[0].shape
+  spread = lambda i: jax.lax.broadcast_in_dim(
+      jax.lax.index_in_dim(x, i, keepdims=False), shape, dims
+  )
+  terms = [jax.lax.mul(spread(i), row) for i, row in enumerate(rows)]
   chains = [terms[::2], terms[1::2]] if len(terms) > 1 else [terms]
-  sums = [functools.reduce(jnp.add, chain) for chain in chains]
-  return functools.reduce(jnp.add, sums)
+  sums = [functools.reduce(jax.lax.add, chain) for chain in chains]
+  return functools.reduce(jax.lax.add, sums)
 
 
-def _to_blocks(matrix: jax.Array) -> jax.Array:
-  """Returns [chunks, blocks, TERMS, LANES]."""
-  y = matrix.reshape(len(matrix) // LANES, LANES, -1, TERMS)
-  return store(y.transpose(2, 0, 3, 1))
+def _to_blocks(matrix: np.ndarray) -> np.ndarray:
+  """Returns [..., chunks, blocks, TERMS, LANES]."""
+  *stack, out, inner = matrix.shape
+  y = matrix.reshape(*stack, out // LANES, LANES, inner // TERMS, TERMS)
+  return store(np.ascontiguousarray(np.moveaxis(y, -3, -1).swapaxes(-4, -3)))
 
 
 def _from_blocks(blocks: jax.Array) -> jax.Array:
   """Returns the matrix, as floats that hold its elements exactly."""
-  y = _restore(blocks).transpose(1, 3, 0, 2)
+  y = restore(blocks).transpose(1, 3, 0, 2)
   if y.dtype == jnp.int8:
     y = y.astype(jnp.bfloat16)
   return y.reshape(y.shape[0] * LANES, -1)
@@ -168,28 +183,37 @@ def _from_blocks(blocks: jax.Array) -> jax.Array:
 
 def _blocked_product(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
   rows = len(x)
+  pairs = x[None]
+  if rows > 1:
+    pairs = jnp.pad(x, ((0, rows % 2), (0, 0))).reshape(-1, 2, x.shape[1])
+  parts = _apart(_sums_of_chunks, pairs, blocks, index)
+  # On its own: fused, each of its terms would be a call, and none a vector.
+  y = _apart(_add_slices, parts)
   if rows == 1:
-    return _apart(_sum_of_chunks, x[None], blocks, index).reshape(1, -1)
-  x = jnp.pad(x, ((0, rows % 2), (0, 0)))
-  y = _apart(_sum_of_chunks, x.reshape(-1, 2, x.shape[1]), blocks, index)
-  return jnp.stack([y.real, y.imag], axis=1).reshape(len(x), -1)[:rows]
+    return y.reshape(1, -1)
+  return jnp.stack([y.real, y.imag], axis=1).reshape(2 * len(y), -1)[:rows]
 
 
-def _sum_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
-  """Multiplies [groups, rows, in]; two rows become one of complex numbers."""
-  chunks = blocks.shape[-4]
-  x = x.reshape(*x.shape[:2], chunks, TERMS).transpose(1, 2, 0, 3)
-  terms = [
-      _restore(_slice(blocks, index, 2, i)).astype(jnp.float32)[:, None]
+def _add_slices(parts: jax.Array) -> jax.Array:
+  return functools.reduce(jnp.add, [parts[i] for i in range(len(parts))])
+
+
+def _sums_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
+  """Multiplies [groups, rows, in]; two rows become one of complex numbers.
+
+  Returns:
+    [chunks, groups, blocks, LANES], which are still to be added up.
+  """
+  x = x.reshape(*x.shape[:2], -1, TERMS).transpose(1, 3, 2, 0)
+  chunks, blocks_in_chunk = blocks.shape[-4:-2]
+  shape = chunks, x.shape[3], blocks_in_chunk, LANES
+  rows = [
+      jax.lax.broadcast_in_dim(_slice(blocks, index, 2, i), shape, (0, 2, 3))
       for i in range(TERMS)
   ]
-  parts = [
-      _add_up([row[:, :, i, None, None] * y for i, y in enumerate(terms)])
-      for row in x
-  ]
+  parts = [_add_up(one, rows) for one in x]
   # XLA would run through the matrix twice to write two arrays.
-  y = parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
-  return functools.reduce(jnp.add, [y[i] for i in range(chunks)])
+  return parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
 
 
 def _apart(function: Any, *args: Any) -> Any:

@@ -13,7 +13,6 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import streams
 from musiclm_jax.models import decoding
-from musiclm_jax.models import matvec
 from musiclm_jax.models import parts
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
@@ -25,8 +24,6 @@ import safetensors
 
 # Decoded at once by a device; more take turns, to bound memory.
 MAX_ROWS = 16
-CACHE_STEP = 512  # The cache grows by so many positions: few programs to build.
-PREFILL_STEP = 256
 REPORT_STEPS = 64  # Between reports of progress.
 
 
@@ -68,20 +65,22 @@ class StageDecoder:
     self.knows_absence, self.sha256 = knows_absence, sha256
     self.stage = stage
     self.lineage = dict(lineage or {})
-    self._config, self._params, self._dtype = config, params, dtype
-    self._packed: dict[tuple[bool, int], decoding.Weights] = {}
+    self._config, self._dtype = config, dtype
+    weights = decoding.pack(params, config, dtype)
+    self._weights = functools.cache(
+        functools.partial(spreading.copy_to_all, weights)
+    )
     self._prefix_length = sum(stage.num_ids(s) for s in stage.prefix)
     self._frames = positions.frames(
         stage, self._prefix_length, stage.num_ids(stage.targets)
     )
     # Of what is read: a position more, as position i reads token i - 1.
-    self._length = _round_up(len(self._frames) + 1, CACHE_STEP)
-    self._add = jax.jit(self._add_up)
-    self._prefill = jax.jit(self._prefill_positions, static_argnums=3)
+    self._length = _round_up(len(self._frames) + 1, decoding.LENGTH_STEP)
+    self._empty = jax.jit(self._empty_cache, static_argnums=(0, 1))
     self._run = jax.jit(
         self._run_steps,
-        static_argnums=(9, 10),
-        donate_argnums=3,
+        static_argnums=(8, 9),
+        donate_argnums=2,
         compiler_options=decoding.compiler_options(),
     )
 
@@ -185,26 +184,22 @@ class StageDecoder:
     with guidance. Arguments are those of `sample`.
     """
     quantizers = self.stage.targets.num_quantizers
-    read, position, added_ids = self._layout(tokens, prefix, config, negative)
+    read, position, added = self._layout(tokens, prefix, config, negative)
     end = self._prefix_length + num_frames * quantizers
     devices = spreading.num_devices(len(prefix))
-    weights = self._weights(read.shape[0] * len(prefix) // devices, devices)
-    first = read[:, :, : _round_up(position, PREFILL_STEP)]
-    added = self._add(weights, added_ids)
-    cache = self._prefill(weights, first, added, devices)
+    weights = self._weights(devices)
+    cache = self._empty(read.shape[0] * len(prefix), devices)
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
+    filled = 0
     while position < end:
-      size = _round_up(position + quantizers, CACHE_STEP)
-      room = min(size, end, position + REPORT_STEPS) - position
+      room = min(end - position, REPORT_STEPS)
       stop = position + room // quantizers * quantizers
-      cache = _resize(cache, size)
       read, cache = self._run(
           weights,
           read,
-          added,
           cache,
-          position,
-          stop,
+          added,
+          np.array([filled, position, stop], np.int32),
           seeds.astype(np.uint32),
           starts.astype(np.int32) * quantizers,
           config.numbers,
@@ -212,7 +207,7 @@ class StageDecoder:
           devices,
       )
       ids = np.asarray(read)[0, :, position + 1 : stop + 1]
-      position = stop
+      filled = position = stop
       yield ids.reshape(len(prefix), -1, quantizers) - offsets
 
   def _is_guided(self, config: choosing.SamplingConfig) -> bool:
@@ -240,68 +235,43 @@ class StageDecoder:
     added = {s.name: ids(s).astype(np.int32) for s in stage.added}
     return read, known.shape[-1], added
 
-  def _weights(self, rows: int, devices: int) -> decoding.Weights:
-    """Returns the weights, fast for so many rows on each of some devices."""
-    key = rows <= matvec.BLOCKED_ROWS, devices
-    if key not in self._packed:
-      weights = decoding.pack(self._params, self._config, self._dtype, rows)
-      self._packed[key] = spreading.copy_to_all(weights, devices)
-    return self._packed[key]
-
-  def _add_up(self, weights, ids):
-    """Returns [sides, rows, length, embed], added to each position, or None."""
-    if not ids:
-      return None
-    room = self._length - len(self._frames)
-    frames = np.pad(self._frames, (0, room), constant_values=positions.NO_FRAME)
-    add = lambda side: decoding.add_up(
-        weights, self._config, self.stage, side, frames
-    )
-    sides = len(next(iter(ids.values())))
-    return jnp.stack(
-        [add({name: x[i] for name, x in ids.items()}) for i in range(sides)]
-    )
-
-  def _prefill_positions(self, weights, read, added, devices):
-    def run(weights, read, added):
-      ids = read.reshape(-1, read.shape[-1])
-      frames = jnp.asarray(self._frames)
-      return decoding.prefill(
-          weights, self._config, ids, frames, _merge_sides(added)
+  def _empty_cache(self, rows, devices):
+    def run():
+      return decoding.empty(
+          self._config, self._dtype, rows // devices, self._length
       )
 
-    in_specs = spreading.WHOLE, spreading.along(1), spreading.along(1)
-    out_specs = spreading.along(decoding.batch_axis(weights))
-    spread = spreading.spread(run, devices, in_specs, out_specs)
-    return spread(weights, read, added)
+    cached = spreading.along(decoding.BATCH_AXIS)
+    return spreading.spread(run, devices, (), cached)()
 
   def _run_steps(
-      self, weights, read, added, cache, position, stop, seeds, firsts, numbers,
+      self, weights, read, cache, added, places, seeds, firsts, numbers,
       truncates, devices,
   ):  # fmt: skip
-    """Samples the tokens of positions [position, stop)."""
+    """Samples tokens; `places` are those that are read, known, and to be."""
     rows, whole = spreading.along(0), spreading.WHOLE
-    sides = spreading.along(1)
-    cached = spreading.along(decoding.batch_axis(weights))
+    sides, cached = spreading.along(1), spreading.along(decoding.BATCH_AXIS)
     run = spreading.spread(
         functools.partial(self._sample_rows, truncates=truncates),
         devices,
-        (whole, sides, sides, cached, whole, whole, rows, rows, whole),
+        (whole, sides, cached, sides, whole, rows, rows, whole),
         (sides, cached),
     )
-    return run(
-        weights, read, added, cache, position, stop, seeds, firsts, numbers
-    )
+    return run(weights, read, cache, added, places, seeds, firsts, numbers)
 
   def _sample_rows(
-      self, weights, sides, added, cache, position, stop, seeds, firsts,
-      numbers, truncates,
+      self, weights, sides, cache, added, places, seeds, firsts, numbers,
+      truncates,
   ):  # fmt: skip
-    """As `_run_steps`, on one device."""
-    keys = choosing.keys(seeds)
-    read, added = sides.reshape(-1, sides.shape[-1]), _merge_sides(added)
+    """Samples as `_run_steps`, on one device."""
+    filled, known, stop = places
+    keys, frames = choosing.keys(seeds), jnp.asarray(self._frames)
+    read, added = _merge_sides(sides), self._add_up(weights, added)
     quantizers = self.stage.targets.num_quantizers
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
+    cache = decoding.prefill(
+        weights, self._config, read, filled, known, frames, cache, added
+    )
 
     def step(carry):
       position, read, cache = carry
@@ -311,7 +281,7 @@ class StageDecoder:
           self._config,
           jax.lax.dynamic_index_in_dim(read, position, 1, keepdims=False),
           position,
-          jnp.asarray(self._frames),
+          frames,
           index % quantizers,
           cache,
           added,
@@ -324,9 +294,23 @@ class StageDecoder:
       )
       return position + 1, read, cache
 
-    carry = jnp.int32(position), read, cache
+    carry = known, read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
     return read.reshape(sides.shape), cache
+
+  def _add_up(self, weights, ids):
+    """Returns [rows, length, embed], added to each position, or None."""
+    if not ids:
+      return None
+    room = self._length - len(self._frames)
+    frames = np.pad(self._frames, (0, room), constant_values=positions.NO_FRAME)
+    ids = {name: _merge_sides(x) for name, x in ids.items()}
+    return decoding.add_up(weights, self._config, self.stage, ids, frames)
+
+
+def _merge_sides(x: jax.Array) -> jax.Array:
+  """[sides, rows, ...] -> [sides * rows, ...]."""
+  return x.reshape(-1, *x.shape[2:])
 
 
 def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
@@ -352,11 +336,6 @@ def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
   return 'int8' if is_int8 else 'float32'
 
 
-def _merge_sides(added: Any) -> Any:
-  """[sides, rows, ...] -> [sides * rows, ...]; nothing stays nothing."""
-  return None if added is None else added.reshape(-1, *added.shape[2:])
-
-
 def _without_conditioning(
     stage: streams.Stage, tokens: streams.Tokens
 ) -> streams.Tokens:
@@ -377,6 +356,3 @@ def _rows_at_once(rows: int, most: int) -> int:
   turns = -(-rows // (devices * most))
   share = -(-rows // (turns * devices))
   return devices * (share if share < 8 else _round_up(share, 2))
-
-
-_resize = jax.jit(decoding.resize, static_argnums=1)

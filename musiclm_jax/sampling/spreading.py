@@ -32,7 +32,7 @@ def _mesh(num_devices: int) -> Mesh:
 def copy_to_all(arrays: Any, num_devices: int) -> Any:
   """Returns a tree of arrays that lie whole on each of some devices."""
   if num_devices == 1:
-    return arrays
+    return jax.device_put(arrays)
   return jax.device_put(arrays, NamedSharding(_mesh(num_devices), WHOLE))
 
 

@@ -26,13 +26,13 @@ CROPS = {
 class Sequences:
   """Random weights and tokens of a stage, and the logits of one pass."""
 
-  def __init__(self, name, frame_bias, rows=2):
-    self.stage = stages.get_stage(name, CROPS[name])
+  def __init__(self, name, frame_bias, rows=2, embed_dim=64, crop=None):
+    self.stage = stages.get_stage(name, crop or CROPS[name])
     self.config = transformer.TransformerConfig(
         num_layers=2,
         num_heads=2,
         head_dim=32,
-        embed_dim=64,
+        embed_dim=embed_dim,
         mlp_dim=128,
         frame_bias=frame_bias,
     )
@@ -72,15 +72,24 @@ class Sequences:
         self.stage, prefix.shape[1], targets.shape[1]
     )
 
-  def decode(self, dtype, num_steps=12, rows=None, packed_for=1):
-    """Returns the logits of steps after a prefill, and of the one pass."""
-    read = self.read[:rows]
-    known = self.num_inputs + 5  # Inputs and some targets, in one pass.
-    weights = decoding.pack(self.params, self.config, dtype, packed_for)
-    added = self._add(weights, rows)
-    cache = jax.jit(self._prefill)(weights, read[:, :known], added)
-    # Room to spare, filled with what must not be seen.
-    cache = decoding.resize(cache, known + num_steps + 3)
+  def decode(self, dtype, num_steps=12, rows=None, known=None):
+    """Returns the logits of steps after a prefill, and of the one pass.
+
+    Args:
+      dtype: Type of the weights.
+      num_steps: Positions to decode.
+      rows: Sequences to decode; all by default.
+      known: Positions to prefill; inputs and some targets by default.
+    """
+    known = known or self.num_inputs + 5
+    length = -(-self.read.shape[1] // decoding.LENGTH_STEP)
+    length *= decoding.LENGTH_STEP
+    read = jnp.pad(self.read, ((0, 0), (0, length - self.read.shape[1])))[:rows]
+    packed = decoding.pack(self.params, self.config, dtype)
+    weights = jax.device_put(packed)
+    added = self._add(weights, rows, length)
+    cache = decoding.empty(self.config, dtype, len(read), length)
+    cache = jax.jit(self._prefill)(weights, read, known, cache, added)
     cache = self.fill(cache, known)
     step = jax.jit(
         self._step,
@@ -99,26 +108,28 @@ class Sequences:
     """Fills what must not be seen with what would show."""
 
     def fill(x, axis):
-      shape = [1] * x.ndim
-      shape[axis] = -1
-      later = np.arange(x.shape[axis]).reshape(shape) >= known
+      shape = [1, x.shape[1], *[1] * (x.ndim - 2)]
+      shape[axis] = x.shape[axis]
+      later = np.arange(x.shape[1] * x.shape[axis]).reshape(shape) >= known
       return jnp.where(later, jnp.asarray(9, x.dtype), x)
 
-    if isinstance(cache, list):
-      return [(fill(keys, -1), fill(values, -2)) for keys, values in cache]
     return fill(cache[0], -1), fill(cache[1], -2)
 
-  def _add(self, weights, rows):
+  def _add(self, weights, rows, length):
     if not self.added_ids:
       return None
     ids = {name: x[:rows] for name, x in self.added_ids.items()}
-    return decoding.add_up(
-        weights, self.config, self.stage, ids, self.token_frames
+    room = length - len(self.token_frames)
+    frames = np.pad(
+        self.token_frames, (0, room), constant_values=positions.NO_FRAME
     )
+    return decoding.add_up(weights, self.config, self.stage, ids, frames)
 
-  def _prefill(self, weights, ids, added):
+  def _prefill(self, weights, ids, known, cache, added):
     frames = jnp.asarray(self.token_frames)
-    return decoding.prefill(weights, self.config, ids, frames, added)
+    return decoding.prefill(
+        weights, self.config, ids, 0, known, frames, cache, added
+    )
 
   def _step(self, weights, ids, position, cache, added):
     quantizers = self.stage.targets.num_quantizers
@@ -145,26 +156,37 @@ def error(found, expected):
 class DecodingTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      *((name, False, 1) for name in stages.PAPER),
-      ('coarse', True, 1),
-      ('semantic', True, 8),
+      *((name, False, 64) for name in stages.PAPER),
+      ('coarse', True, 64),
+      ('semantic', True, 48),  # Not a multiple that makes blocks.
   )
-  def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias, rows):
-    sequences = make(name, frame_bias)
-    found, expected = sequences.decode('float32', packed_for=rows)
+  def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias, embed_dim):
+    sequences = make(name, frame_bias, embed_dim=embed_dim)
+    found, expected = sequences.decode('float32')
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
 
+  @parameterized.parameters(1, decoding.BLOCK, 2 * decoding.BLOCK + 1)
+  def test_any_position_equals_one_pass(self, known):
+    # To the end of a sequence of many blocks of the cache.
+    sequences = make('coarse', True, crop=2.6)
+    num_steps = sequences.logits.shape[1] + sequences.num_inputs
+    known = max(known, sequences.num_inputs)
+    found, expected = sequences.decode('float32', num_steps - known, 1, known)
+    self.assertGreater(known + found.shape[1], 2 * decoding.BLOCK + 50)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale)
+
   @parameterized.parameters(
-      ('semantic', 'bfloat16', 1, 0.01),
-      ('semantic', 'int8', 1, 0.02),
-      ('coarse', 'bfloat16', 8, 0.01),
-      ('coarse', 'int8', 8, 0.03),
-      ('fine', 'int8', 1, 0.02),
-      ('semantic_melody', 'bfloat16', 1, 0.01),
+      ('semantic', 'bfloat16', 64, 0.01),
+      ('semantic', 'int8', 64, 0.02),
+      ('coarse', 'bfloat16', 48, 0.01),
+      ('coarse', 'int8', 48, 0.03),
+      ('fine', 'int8', 64, 0.02),
+      ('semantic_melody', 'bfloat16', 64, 0.01),
   )
-  def test_fewer_bits_are_close(self, name, dtype, rows, tolerance):
-    found, expected = make(name, True).decode(dtype, packed_for=rows)
+  def test_fewer_bits_are_close(self, name, dtype, embed_dim, tolerance):
+    found, expected = make(name, True, embed_dim=embed_dim).decode(dtype)
     self.assertBetween(error(found, expected), 1e-4, tolerance)
 
   @parameterized.parameters(
@@ -174,7 +196,7 @@ class DecodingTest(parameterized.TestCase):
     # Another number of rows than elsewhere, as programs are kept by it.
     with mock.patch.object(jax, 'default_backend', return_value='gpu'):
       self.assertIsNone(decoding.compiler_options())
-      found, expected = make('coarse', True).decode(dtype, packed_for=3)
+      found, expected = make('coarse', True, rows=3).decode(dtype)
     self.assertBetween(error(found, expected), low, high)
 
   def test_a_row_does_not_depend_on_the_others(self):

@@ -1,6 +1,6 @@
 """Tests for matvec."""
 
-from unittest import mock
+import math
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -20,7 +20,7 @@ ERRORS = {
 
 def draw(*shape):
   rng = np.random.default_rng(sum(shape))
-  return jnp.asarray(rng.normal(size=shape), jnp.float32)
+  return rng.normal(size=shape).astype(np.float32)
 
 
 def error(found, expected):
@@ -29,18 +29,9 @@ def error(found, expected):
 
 class MatvecTest(parameterized.TestCase):
 
-  def setUp(self):
-    super().setUp()
-    self.enterContext(mock.patch.object(matvec, 'BLOCKED_INT8_SIZE', 0))
-
-  def test_small_int8_matrices_stay_plain(self):
-    with mock.patch.object(matvec, 'BLOCKED_INT8_SIZE', OUT * IN + 1):
-      self.assertIn('plain', matvec.pack(draw(OUT, IN), 'int8'))
-      self.assertIn('blocks', matvec.pack(draw(OUT, IN), 'bfloat16'))
-
   @parameterized.product(dtype=matvec.DTYPES, rows=[1, 2, 3, 40])
   def test_products_of_blocks(self, dtype, rows):
-    x, matrix = draw(rows, IN), draw(OUT, IN)
+    x, matrix = jnp.asarray(draw(rows, IN)), draw(OUT, IN)
     packed = matvec.pack(matrix, dtype)
     self.assertIn('blocks', packed)
     low, high, _ = ERRORS[dtype]
@@ -49,9 +40,9 @@ class MatvecTest(parameterized.TestCase):
     self.assertBetween(error(found, x @ matrix.T), low, high)
 
   @parameterized.product(dtype=matvec.DTYPES, rows=[1, 8])
-  def test_products_of_many_rows(self, dtype, rows):
-    x, matrix = draw(rows, IN), draw(OUT, IN)
-    packed = matvec.pack(matrix, dtype, rows=8)
+  def test_products_without_blocks(self, dtype, rows):
+    x, matrix = jnp.asarray(draw(rows, IN + 2)), draw(OUT, IN + 2)
+    packed = matvec.pack(matrix, dtype)
     self.assertIn('plain', packed)
     low, _, high = ERRORS[dtype]
     found = jax.jit(matvec.multiply)(x, packed)
@@ -59,7 +50,7 @@ class MatvecTest(parameterized.TestCase):
 
   @parameterized.parameters((OUT + 1, IN), (OUT, IN + 2))
   def test_sizes_that_do_not_make_blocks(self, out, inner):
-    x, matrix = draw(1, inner), draw(out, inner)
+    x, matrix = jnp.asarray(draw(1, inner)), draw(out, inner)
     packed = matvec.pack(matrix, 'float32')
     self.assertIn('plain', packed)
     np.testing.assert_allclose(
@@ -69,41 +60,50 @@ class MatvecTest(parameterized.TestCase):
   @parameterized.parameters(*matvec.DTYPES)
   def test_a_row_does_not_depend_on_the_others(self, dtype):
     packed = matvec.pack(draw(OUT, IN), dtype)
-    x, multiply = draw(5, IN), jax.jit(matvec.multiply)
+    x, multiply = jnp.asarray(draw(5, IN)), jax.jit(matvec.multiply)
     together = multiply(x, packed)
     for i in range(5):
       np.testing.assert_array_equal(multiply(x[i : i + 1], packed)[0],
                                     together[i])  # fmt: skip
 
-  @parameterized.product(dtype=['float32', 'int8'], rows=[1, 8])
-  def test_one_of_a_stack(self, dtype, rows):
-    x = draw(2, IN)
-    packed = [matvec.pack(i * draw(OUT, IN), dtype, rows) for i in (1, 2, 3)]
-    stack = jax.tree.map(lambda *w: jnp.stack(w), *packed)
+  @parameterized.product(dtype=['float32', 'int8'], inner=[IN, IN + 2])
+  def test_one_of_a_stack(self, dtype, inner):
+    x = jnp.asarray(draw(2, inner))
+    matrices = np.stack([i * draw(OUT, inner) for i in (1, 2, 3)])
+    stack = matvec.pack(matrices, dtype)
     multiply = jax.jit(matvec.multiply)
-    for i, matrix in enumerate(packed):
+    for i, matrix in enumerate(matrices):
       np.testing.assert_allclose(
-          multiply(x, {**stack, 'index': i}), multiply(x, matrix), rtol=1e-5
+          multiply(x, {**stack, 'index': i}),
+          multiply(x, matvec.pack(matrix, dtype)),
+          rtol=1e-5,
       )
 
-  def test_a_channel_of_zeros(self):
-    matrix = draw(OUT, IN).at[7].set(0)
+  @parameterized.parameters(IN, IN + 2)
+  def test_a_channel_of_zeros(self, inner):
+    matrix = draw(OUT, inner)
+    matrix[7] = 0
     for rows in (1, 8):
-      found = matvec.multiply(draw(2, IN), matvec.pack(matrix, 'int8', rows))
+      packed = matvec.pack(matrix, 'int8')
+      found = matvec.multiply(jnp.asarray(draw(rows, inner)), packed)
       np.testing.assert_array_equal(found[:, 7], 0)
       self.assertTrue(np.all(np.isfinite(found)))
 
   @parameterized.product(
-      length=[5, 128], dtype=['float32', 'bfloat16'], index=[None, 1]
+      length=[5, 128],
+      dtype=['float32', 'bfloat16'],
+      index=[(), (1,), (1, 0)],
+      terms=[None, 32],
   )
-  def test_a_matrix_for_each_row(self, length, dtype, index):
-    x, matrices = draw(2, 3, length), draw(2, 2, 3, length, 8)
-    stored = matvec.store(matrices.astype(dtype))
-    expected = jnp.einsum('bni,bnio->bno', x, matrices[1])
-    found = matvec.multiply_each(
-        x, stored[1] if index is None else stored, index
-    )
-    self.assertLess(error(found, expected), ERRORS[dtype][1])
+  def test_a_matrix_for_each_row(self, length, dtype, index, terms):
+    x, stack = jnp.asarray(draw(2, 3, length)), draw(2, 2, 2, 3, length, 8)
+    stored = matvec.store(jnp.asarray(stack, dtype))[(0,) * (2 - len(index))]
+    chosen = stack[(0,) * (2 - len(index))][index]
+    expected = np.einsum('bni,bnio->bno', x, chosen)
+    found = matvec.multiply_each(x, stored, index, terms)
+    chunk = math.gcd(length, terms or length)
+    self.assertEqual(found.shape, (2, 3, length // chunk, 8))
+    self.assertLess(error(found.sum(2), expected), ERRORS[dtype][1])
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Tests for decode."""
 
+import contextlib
 import functools
 import tempfile
 from unittest import mock
@@ -7,6 +8,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
+from jax import monitoring
 import jax.numpy as jnp
 from musiclm_jax import errors
 from musiclm_jax import streams
@@ -95,6 +97,22 @@ def flat_ids(stage, tokens, streams):
       for s in streams
   ]
   return jnp.asarray(np.concatenate(ids, axis=1), jnp.int32)
+
+
+@contextlib.contextmanager
+def count_programs():
+  """Yields a list, and adds an event to it for each program that is built."""
+  built = []
+  listener = lambda event, *_, **__: (
+      built.append(event)
+      if event.endswith('backend_compile_duration')
+      else None
+  )
+  monitoring.register_event_duration_secs_listener(listener)
+  try:
+    yield built
+  finally:
+    monitoring.unregister_event_duration_listener(listener)
 
 
 class StageDecoderTest(parameterized.TestCase):
@@ -283,19 +301,31 @@ class StageDecoderTest(parameterized.TestCase):
     first, second = sample(decoder, tokens, seeds=same, starts=np.array([0, 9]))
     self.assertTrue(np.any(first != second))
 
-  def test_cache_grows(self):
-    # 12 inputs and 530 targets: more than one size of the cache.
-    decoder, _, _ = make_stage('semantic')
+  def test_known_tokens_of_many_blocks(self):
+    # 12 inputs and 530 targets: more than one block of the cache.
+    small, _, params = make_stage('semantic')
     stage = stages.get_stage('semantic', 21.2)
-    decoder = decode.StageDecoder(stage, decoder._config, decoder._params)
+    decoder = decode.StageDecoder(stage, small._config, params)
     tokens = make_inputs(stage, rows=1)
     told = []
     whole = sample(decoder, tokens, temperature=0.0, progress=told.append)
     self.assertEqual(sum(told), 530)
     self.assertLess(max(told), 530)
-    # From 520 known tokens on, none of it is decoded in the small cache.
-    again = sample(decoder, tokens, temperature=0.0, prefix=whole[:, :520])
-    np.testing.assert_array_equal(again, whole)
+    # Known tokens are read in blocks, the others one by one.
+    for known in (230, 520):
+      again = sample(decoder, tokens, temperature=0.0, prefix=whole[:, :known])
+      np.testing.assert_array_equal(again, whole)
+
+  def test_one_program_for_any_length(self):
+    stage = stages.get_stage('semantic', 21.2)
+    small, _, params = make_stage('semantic')
+    decoder = decode.StageDecoder(stage, small._config, params)
+    tokens = make_inputs(stage, rows=1)
+    first = sample(decoder, tokens, num_frames=10)
+    with count_programs() as built:
+      sample(decoder, tokens, num_frames=300)
+      sample(decoder, tokens, num_frames=530, prefix=first, temperature=0.5)
+    self.assertEmpty(built)
 
   @parameterized.parameters(
       ('float32', 'float32'), ('bfloat16', 'float32'), ('int8', 'int8')
