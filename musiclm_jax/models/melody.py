@@ -211,7 +211,7 @@ class Embedder:
     module = MelodyNet(config)
     expected = jax.eval_shape(
         module.init,
-        jax.random.key(0),
+        jax.eval_shape(jax.random.key, 0),
         jax.ShapeDtypeStruct((1, config.window_samples), jnp.float32),
     )
     parts.check_variables(

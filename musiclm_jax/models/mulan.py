@@ -236,7 +236,9 @@ class Embedder:
     module, method = MuLan(self.config), f'embed_{tower}'
     init = functools.partial(module.init, method=method)
     with errors.reading("part 'mulan'", 'a trained MuLan', 'Export it again.'):
-      expected = jax.eval_shape(init, jax.random.key(0), example)['params']
+      expected = jax.eval_shape(
+          init, jax.eval_shape(jax.random.key, 0), example
+      )['params']
       params = {name: self._params.get(name, {}) for name in expected}
       parts.check_variables('mulan', {'params': params}, {'params': expected})
     apply = jax.jit(functools.partial(module.apply, method=method))

@@ -252,7 +252,9 @@ def abstract_params(
       for length in stage.feature_lengths.values()
   ]
   module = StageTransformer(one, stage)
-  params = jax.eval_shape(module.init, jax.random.key(0), *ids)['params']
+  params = jax.eval_shape(module.init, jax.eval_shape(jax.random.key, 0), *ids)[
+      'params'
+  ]
   layer = params.pop('layers_0')
   return params | {f'layers_{i}': layer for i in range(config.num_layers)}
 

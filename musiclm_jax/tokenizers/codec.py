@@ -106,7 +106,9 @@ class NeuralCodec(base.Codec):
       config = cls.config_class.from_json(part.config)
       module = cls.network(config)
       audio = jax.ShapeDtypeStruct((1, config.hop_length), np.float32)
-      expected = jax.eval_shape(module.init, jax.random.key(0), audio)
+      expected = jax.eval_shape(
+          module.init, jax.eval_shape(jax.random.key, 0), audio
+      )
       collections = {name: expected[name] for name in ('params', 'codebooks')}
       parts.check_variables(cls.name, part.variables, collections)
       return cls(config, part.variables, part.sha256, dtype=dtype)
@@ -166,8 +168,8 @@ class NeuralCodec(base.Codec):
     num_quantizers = acoustic.check_num_quantizers(num_quantizers, self.streams)
     codes = acoustic.join(tokens, self.streams)[..., :num_quantizers]
 
-    def decode(chunk: np.ndarray) -> Array:
-      audio = self._decode(self._variables, chunk)
+    def decode(chunk: np.ndarray) -> np.ndarray:
+      audio = np.asarray(self._decode(self._variables, chunk))
       return audio.reshape(*chunk.shape[:2], self.config.hop_length)
 
     audio = self._by_chunks(decode, codes)
@@ -210,7 +212,7 @@ class NeuralCodec(base.Codec):
 
   def _by_chunks(
       self,
-      network: Callable[[np.ndarray], Array],
+      network: Callable[[np.ndarray], Any],
       frames: np.ndarray,
       after: int = 0,
   ) -> np.ndarray:

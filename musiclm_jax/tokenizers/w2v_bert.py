@@ -158,7 +158,9 @@ def _expected(config: w2v_bert.W2vBertConfig) -> dict[str, Any]:
   audio = jax.ShapeDtypeStruct((1, w2v_bert.FRAME_LENGTH), np.float32)
   valid = jax.ShapeDtypeStruct((1, 1), np.bool_)
   encoder = w2v_bert.W2vBertEncoder(config)
-  params = jax.eval_shape(encoder.init, jax.random.key(0), audio, valid)
+  params = jax.eval_shape(
+      encoder.init, jax.eval_shape(jax.random.key, 0), audio, valid
+  )
   vector = jax.ShapeDtypeStruct((config.embed_dim,), np.float32)
   centroids = jax.ShapeDtypeStruct(
       (config.num_centroids, config.embed_dim), np.float32
