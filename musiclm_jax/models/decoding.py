@@ -5,7 +5,8 @@ tree of weights: rows are few here, so a step takes as long as reading every
 weight, and as much of the cache as is filled. Matrices are [out, in].
 
 One program serves any position: the cache has a fixed size, in blocks, and a
-step loops over those that hold something. Layers are looped over, too.
+step loops over those that hold something. Layers are looped over, too, but on
+accelerators, where a loop would copy the weights of each.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,12 +39,11 @@ LENGTH_STEP = 512
 BATCH_AXIS = 2  # Of the arrays of a cache.
 
 Weights = dict[str, Any]
-# Keys [layers, blocks, batch, heads, head_dim, BLOCK] and values [layers,
-# blocks, batch, heads, BLOCK, head_dim] of the positions so far. What lies next
-# to each other is worked on together.
-Cache = tuple[jax.Array, jax.Array]
-# Keys [batch, heads, head_dim, t] and values [batch, heads, t, head_dim].
 KeysValues = tuple[jax.Array, jax.Array]
+# Keys [layers, blocks, batch, heads, head_dim, BLOCK] and values [layers,
+# blocks, batch, heads, BLOCK, head_dim] of the positions so far, for each group
+# of layers. What lies next to each other is worked on together.
+Cache = list[KeysValues]
 
 # An index that may count from the end would take a kernel of its own.
 _slice = functools.partial(
@@ -82,8 +82,28 @@ def pack(
         f"dtype must be one of {matvec.DTYPES}, but is '{dtype}'."
     )
   layers = [params[f'layers_{i}'] for i in range(config.num_layers)]
+  size = _group_size(config)
+  groups = [layers[i : i + size] for i in range(0, len(layers), size)]
+  biases = [k for k in ('position_bias', 'frame_bias') if k in params]
+  embedding = np.asarray(params['token_embed']['embedding'])
+  return {
+      'embed': embedding.astype(_vector_dtype(dtype)),
+      'layers': [_pack_layers(group, dtype) for group in groups],
+      'final_norm': np.asarray(params['final_norm']['scale']),
+      'head': matvec.pack(np.asarray(params['head']), dtype),
+      **{k: np.asarray(params[k]) for k in biases},
+  }
 
-  def stack(module, *names):
+
+def _group_size(config: transformer.TransformerConfig) -> int:
+  """Returns how many layers are looped over; the groups are unrolled."""
+  return config.num_layers if jax.default_backend() == 'cpu' else 1
+
+
+def _pack_layers(layers: Sequence[Any], dtype: str) -> Weights:
+  """Stacks layers."""
+
+  def matrices(module, *names):
     kernels = [
         np.concatenate([layer[module][name]['kernel'] for name in names], 1).T
         for layer in layers
@@ -91,21 +111,13 @@ def pack(
     return matvec.pack(np.stack(kernels), dtype)
 
   scales = lambda norm: np.stack([layer[norm]['scale'] for layer in layers])
-  biases = [k for k in ('position_bias', 'frame_bias') if k in params]
-  embedding = np.asarray(params['token_embed']['embedding'])
   return {
-      'embed': embedding.astype(_vector_dtype(dtype)),
-      'layers': {
-          'attention_norm': scales('attention_norm'),
-          'qkv': stack('attention', 'qkv'),
-          'out': stack('attention', 'out'),
-          'mlp_norm': scales('mlp_norm'),
-          'gate_up': stack('mlp', 'gate', 'up'),
-          'down': stack('mlp', 'down'),
-      },
-      'final_norm': np.asarray(params['final_norm']['scale']),
-      'head': matvec.pack(np.asarray(params['head']), dtype),
-      **{k: np.asarray(params[k]) for k in biases},
+      'attention_norm': scales('attention_norm'),
+      'qkv': matrices('attention', 'qkv'),
+      'out': matrices('attention', 'out'),
+      'mlp_norm': scales('mlp_norm'),
+      'gate_up': matrices('mlp', 'gate', 'up'),
+      'down': matrices('mlp', 'down'),
   }
 
 
@@ -121,11 +133,15 @@ def empty(
     length: Positions that there is room for; a multiple of LENGTH_STEP.
   """
   block = BLOCK if jax.default_backend() == 'cpu' else length
-  shape = config.num_layers, length // block, rows, config.num_heads
+  size = _group_size(config)
+  shape = size, length // block, rows, config.num_heads
   zeros = lambda *last: matvec.store(
       jnp.zeros((*shape, *last), _vector_dtype(dtype))
   )
-  return zeros(config.head_dim, block), zeros(block, config.head_dim)
+  return [
+      (zeros(config.head_dim, block), zeros(block, config.head_dim))
+      for _ in range(0, config.num_layers, size)
+  ]
 
 
 def _vector_dtype(dtype: str) -> Any:
@@ -249,8 +265,8 @@ def _extend(
   """Runs positions [start, start + t), all within one block of the cache."""
   # Else XLA would take apart the weights ahead of a loop, at twice the memory.
   weights, ids = jax.lax.optimization_barrier((weights, ids))
-  layers, dtype = weights['layers'], weights['embed'].dtype
-  length = cache[0].shape[1] * cache[0].shape[-1]
+  keys, dtype = cache[0][0], weights['embed'].dtype
+  length = keys.shape[1] * keys.shape[-1]
   tables = weights['position_bias'], weights.get('frame_bias')
   index = start + jnp.arange(ids.shape[1])
 
@@ -259,11 +275,10 @@ def _extend(
     bias = transformer.attention_bias(config, tables, index, keys, token_frames)
     return _pad(bias, length, transformer.MASKED)
 
-  bias = _for_size(cache, start + len(index), bias_to)
+  bias = _for_size(keys, start + len(index), bias_to)
 
-  def run(i, carry):
-    x, cache = carry
-    layer = _take(layers, i)
+  def run(layers, i, carry):
+    (x, cache), layer = carry, _take(layers, i)
     y, new = _attend(x, layer, config, cache, start, bias, i)
     x = x + y
     cache = _write(cache, [y.astype(dtype) for y in new], start, i)
@@ -272,7 +287,19 @@ def _extend(
   x = _embed(weights, config, ids)
   if added is not None:
     x += _slice(added, start, ids.shape[1], 1)
-  return jax.lax.fori_loop(0, config.num_layers, run, (x, cache))
+  filled, traced = [], jax.jit(run)  # Traced once, as groups are alike.
+  for layers, group in zip(weights['layers'], cache, strict=True):
+    body = functools.partial(traced, layers)
+    x, group = _for_each(len(group[0]), body, (x, group))
+    filled.append(group)
+  return x, filled
+
+
+def _for_each(count: Any, body: Callable[..., Any], carry: Any) -> Any:
+  """Loops; not where it is known that there is one turn."""
+  if isinstance(count, int) and count == 1:
+    return body(0, carry)
+  return jax.lax.fori_loop(0, count, body, carry)
 
 
 def _take(layers: Weights, index: Int[Array, '']) -> Weights:
@@ -306,7 +333,7 @@ def _attend(
     x: Float[Array, 'b t d'],
     layer: Weights,
     config: transformer.TransformerConfig,
-    cache: Cache,
+    cache: KeysValues,
     start: Int[Array, ''],
     bias: Float[Array, '1 n t s'],
     index: Int[Array, ''],
@@ -327,7 +354,7 @@ def _attend(
 def _mix_for_many(
     query: Float[Array, 'b n t h'],
     new: KeysValues,
-    cache: Cache,
+    cache: KeysValues,
     start: Int[Array, ''],
     bias: Float[Array, '1 n t s'],
     index: Int[Array, ''],
@@ -346,7 +373,7 @@ def _mix_for_many(
     logits = _dot('bnth,bnhs->bnts', query, key) + bias[..., :size]
     return _dot('bnts,bnsh->bnth', jax.nn.softmax(logits), value)
 
-  return _for_size(cache, start + query.shape[2], mix)
+  return _for_size(cache[0], start + query.shape[2], mix)
 
 
 def _dot(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -357,7 +384,7 @@ def _dot(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
 def _mix_for_one(
     query: Float[Array, 'b n 1 h'],
     new: KeysValues,
-    cache: Cache,
+    cache: KeysValues,
     start: Int[Array, ''],
     bias: Float[Array, '1 n 1 s'],
     index: Int[Array, ''],
@@ -367,6 +394,8 @@ def _mix_for_one(
   key, value = new[0][..., 0], new[1][:, :, 0]
   keys, values = cache
   num_blocks, block = keys.shape[1], keys.shape[-1]
+  filled = 1 if num_blocks == 1 else (start + block - 1) // block
+  is_here = jnp.arange(num_blocks * block) == start
 
   # Each loop writes what it finds into room of its own: one kernel a block.
   def score(i, logits):
@@ -378,36 +407,31 @@ def _mix_for_one(
     found = matvec.multiply_each(share, values, (index, i), matvec.TERMS)
     return _put(parts, found, i * found.shape[2], 2)
 
-  def for_filled(body, carry):
-    if num_blocks == 1:
-      return body(0, carry)
-    return jax.lax.fori_loop(0, (start + block - 1) // block, body, carry)
-
   def softmax(size):
     shares = jax.nn.softmax(logits[..., :size])
     return _pad(shares, logits.shape[-1], 0.0)
 
   # To write first and attend after would copy the cache, at every step.
   logits = jnp.full((len(query), *bias.shape[1:]), transformer.MASKED)
-  logits = for_filled(score, logits)
+  logits = _for_each(filled, score, logits)
   here = jnp.sum(query * key, axis=-1, keepdims=True)
-  logits = _put(logits, here, start, 2) + bias
-  shares = _for_size(cache, start + 1, softmax)
+  logits = jnp.where(is_here, here, logits) + bias
+  shares = _for_size(keys, start + 1, softmax)
   here = _slice(shares, start, 1, 2)
-  shares = _put(shares, jnp.zeros_like(here), start, 2)
+  shares = jnp.where(is_here, 0, shares)
   chunks = num_blocks * matvec.num_chunks(block)
   parts = jnp.zeros((*query.shape[:2], chunks, query.shape[2]))
-  parts = for_filled(mix, parts)
+  parts = _for_each(filled, mix, parts)
   # Slices, as a sum over the axis would add in another order.
   y = functools.reduce(jnp.add, [parts[:, :, i] for i in range(chunks)])
   return (y + here * value)[:, :, None]
 
 
 def _for_size(
-    cache: Cache, end: Int[Array, ''], function: Callable[[int], jax.Array]
+    keys: jax.Array, end: Int[Array, ''], function: Callable[[int], jax.Array]
 ) -> jax.Array:
   """Returns function(size), of a multiple of LENGTH_STEP from `end` on."""
-  num_blocks, block = cache[0].shape[1], cache[0].shape[-1]
+  num_blocks, block = keys.shape[1], keys.shape[-1]
   length = num_blocks * block
   if num_blocks == 1:
     return function(length)
@@ -422,11 +446,11 @@ def _pad(x: jax.Array, length: int, value: float) -> jax.Array:
 
 
 def _write(
-    cache: Cache,
+    cache: KeysValues,
     new: Sequence[jax.Array],
     start: Int[Array, ''],
     layer: Int[Array, ''],
-) -> Cache:
+) -> KeysValues:
   """Writes the keys and values of some positions, from `start` on."""
   block, place = jnp.divmod(start, cache[0].shape[-1])
   key, value = (matvec.store(y)[None, None] for y in new)

@@ -46,8 +46,7 @@ class TimedDecoder(decode.StageDecoder):
 
   def stream(self, tokens, prefix, *args) -> Iterator[np.ndarray]:
     rows, known, quantizers = prefix.shape
-    devices = spreading.num_devices(rows)
-    weights = self._weights(rows // devices, devices)
+    weights = self._weights(spreading.num_devices(rows))
     position = self._prefix_length + known * quantizers
     start = time.perf_counter()
     for piece in super().stream(tokens, prefix, *args):
@@ -68,8 +67,7 @@ def bytes_per_step(
   size = sum(x.nbytes for x in jax.tree.leaves(weights['layers']))
   # Logits are of one quantizer.
   size += sum(x.nbytes / len(x) for x in jax.tree.leaves(weights['head']))
-  norms = weights['layers']
-  layers = len(norms if isinstance(norms, list) else norms['mlp_norm'])
+  layers = sum(len(group['mlp_norm']) for group in weights['layers'])
   numbers = rows * layers * 2 * paper_size.EMBED * position
   return size + numbers * weights['embed'].dtype.itemsize
 

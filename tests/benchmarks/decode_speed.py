@@ -51,11 +51,13 @@ def make_ours(
   token_frames = jnp.asarray(positions.frames(stage, inputs, targets))
   rng = np.random.default_rng(0)
   params = paper_size.draw_params(config, stage)
-  weights = decoding.pack(params, config, dtype, batch)
+  weights = jax.device_put(decoding.pack(params, config, dtype))
   del params
+  room = -(-max(lengths) // decoding.LENGTH_STEP) * decoding.LENGTH_STEP
 
   def prefill(weights, ids):
-    return decoding.prefill(weights, config, ids, token_frames)
+    cache = decoding.empty(config, dtype, batch, room)
+    return decoding.prefill(weights, config, ids, 0, 64, token_frames, cache)
 
   def step(weights, ids, position, cache):
     quantizer = jnp.int32(0)
@@ -72,24 +74,21 @@ def make_ours(
 
   options = {'compiler_options': decoding.compiler_options()}
   run = jax.jit(run, donate_argnums=3, **options)
-  start = jnp.asarray(rng.integers(2, stage.vocab_size, (batch, 64)), jnp.int32)
-  prefix = jax.jit(prefill)(weights, start)
-  caches = {
-      length: jax.block_until_ready(decoding.resize(prefix, length))
-      for length in lengths
-  }
+  ids = jnp.asarray(rng.integers(2, stage.vocab_size, (batch, room)), jnp.int32)
+  cache = jax.jit(prefill, **options)(weights, ids)
+  one, logits = jax.jit(step, donate_argnums=3, **options), []
+  for i in range(64, 80):
+    row, cache = one(weights, ids[:, i], jnp.int32(i), cache)
+    logits.append(np.asarray(row[0]))
+  caches = [cache]
 
   def verb(length):
-    ids, caches[length] = run(
-        weights, start[:, 0], jnp.int32(length - STEPS), caches[length]
+    found, cache = run(
+        weights, ids[:, 0], jnp.int32(length - STEPS), caches.pop()
     )
-    jax.block_until_ready(ids)
+    caches.append(jax.block_until_ready(cache))
+    jax.block_until_ready(found)
 
-  one = jax.jit(step, donate_argnums=3, **options)
-  cache, logits = decoding.resize(prefix, 96), []
-  for i in range(16):
-    row, cache = one(weights, start[:, i], jnp.int32(64 + i), cache)
-    logits.append(np.asarray(row[0]))
   # Logits are of one quantizer.
   size = sum(x.nbytes / len(x) for x in jax.tree.leaves(weights['head']))
   size += sum(x.nbytes for x in jax.tree.leaves(weights['layers']))
@@ -97,7 +96,8 @@ def make_ours(
       {str(n): functools.partial(verb, n) for n in lengths},
       {
           'bytes': {
-              str(n): size + sum(x.nbytes for x in jax.tree.leaves(caches[n]))
+              str(n): size
+              + n / room * sum(x.nbytes for x in jax.tree.leaves(caches))
               for n in lengths
           },
           'logits': np.stack(logits),

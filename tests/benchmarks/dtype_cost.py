@@ -29,38 +29,43 @@ KNOWN, STEPS = 40, 120  # Tokens of the targets: read at once, and predicted.
 
 
 def predictions(
-    decoder: decode.StageDecoder, sequence: np.ndarray, dtype: str
+    decoder: decode.StageDecoder, sequence: np.ndarray
 ) -> np.ndarray:
   """Returns the [rows, steps, codes] log probabilities of the next tokens.
 
   Args:
-    decoder: Of the stage.
+    decoder: Decoder of a stage.
     sequence: [rows, length] ids of its inputs and targets.
-    dtype: Of the weights.
   """
   config, stage = decoder._config, decoder.stage
-  weights = decoding.pack(decoder._params, config, dtype, len(sequence))
+  weights = decoder._weights(1)
   prefix = sum(stage.num_ids(s) for s in stage.prefix)
   frames = jnp.asarray(
       positions.frames(stage, prefix, stage.num_ids(stage.targets))
   )
-  read = jnp.pad(jnp.asarray(sequence, jnp.int32), ((0, 0), (1, 0)))
+  read = np.zeros((len(sequence), decoder._length), np.int32)
+  read[:, 1 : sequence.shape[1] + 1] = sequence
   start = prefix + KNOWN
-  cache = jax.jit(decoding.prefill, static_argnums=1)(
-      weights, config, read[:, :start], frames
-  )
-  cache = decoding.resize(cache, start + STEPS)
+  options = {'compiler_options': decoding.compiler_options()}
+  cache = jax.jit(
+      lambda read, cache: decoding.prefill(
+          weights, config, read, 0, start, frames, cache
+      ),
+      **options,
+  )(read, decoder._empty(len(sequence), 1))
   step = jax.jit(
-      lambda cache, position, quantizer: decoding.step(
-          weights, config, read[:, position], position, frames, quantizer, cache
+      lambda cache, ids, position, quantizer: decoding.step(
+          weights, config, ids, position, frames, quantizer, cache
       ),
       donate_argnums=0,
-      compiler_options=decoding.compiler_options(),
+      **options,
   )
   found = []
   for position in range(start, start + STEPS):
     quantizer = (position - prefix) % stage.targets.num_quantizers
-    logits, cache = step(cache, jnp.int32(position), jnp.int32(quantizer))
+    logits, cache = step(
+        cache, read[:, position], jnp.int32(position), jnp.int32(quantizer)
+    )
     found.append(jax.nn.log_softmax(logits))
   return np.stack(found, axis=1)
 
@@ -86,15 +91,15 @@ def main() -> None:
   takes = model.takes(list(PROMPTS), seconds=SECONDS)
   print('stage     dtype      nats    KL       agreement')
   for name in ('semantic', 'coarse', 'fine'):
-    decoder = decode.StageDecoder.from_dir(directory, name)
-    stage = decoder.stage
+    stage = decode.StageDecoder.from_dir(directory, name).stage
     sequence = ids(stage, takes)
     start = sum(stage.num_ids(s) for s in stage.prefix) + KNOWN
     offsets = stage.offsets(stage.targets)
     quantizers = (KNOWN + np.arange(STEPS)) % len(offsets)
     codes = sequence[:, start : start + STEPS] - offsets[quantizers]
     for dtype in parts.DTYPES:
-      logs = predictions(decoder, sequence, dtype)
+      decoder = decode.StageDecoder.from_dir(directory, name, dtype)
+      logs = predictions(decoder, sequence)
       if dtype == 'float32':
         exact = logs
       nats = -np.take_along_axis(logs, codes[..., None], axis=-1).mean()

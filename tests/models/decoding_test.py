@@ -113,7 +113,7 @@ class Sequences:
       later = np.arange(x.shape[1] * x.shape[axis]).reshape(shape) >= known
       return jnp.where(later, jnp.asarray(9, x.dtype), x)
 
-    return fill(cache[0], -1), fill(cache[1], -2)
+    return [(fill(keys, -1), fill(values, -2)) for keys, values in cache]
 
   def _add(self, weights, rows, length):
     if not self.added_ids:
