@@ -139,7 +139,7 @@ def _make_examples(
 def _output_features(make: example_base.Examples) -> dict[str, seqio.Feature]:
   def feature(rank, dtype):
     if isinstance(make, stage_examples.StageExamples):
-      vocabulary = seqio.PassThroughVocabulary(_MAX_IDS)
+      vocabulary = seqio.PassThroughVocabulary(make.vocab_size or _MAX_IDS)
       return seqio.Feature(vocabulary, add_eos=False, rank=rank, dtype=dtype)
     return seqio.ContinuousFeature(rank=rank, dtype=dtype)
 

@@ -47,6 +47,11 @@ class StageExamples(example_base.Examples):
     """
     self._name = name
 
+  @property
+  def vocab_size(self) -> int | None:
+    """Number of ids, if it is for a stage of the paper."""
+    return None if self._name is None else stages.PAPER[self._name].vocab_size
+
   def reads(self, stage, quantizers, hummed, **context):
     texts = [token_dataset.text_of(name) for name in quantizers]
     weights = ['caption_weights'] if quantizers else []

@@ -86,7 +86,7 @@ def known_streams(
     return {
         s.name: s
         for part, written in base.PAPER_PARTS.items()
-        if part in metadata['lineage']
+        if part in (metadata.get('lineage') or base.PAPER_PARTS)
         for s in written
     }
   found = [streams.Stream.from_json(s) for s in metadata['streams']]

@@ -20,7 +20,7 @@ from musiclm_jax.stages import base as stages
 import pytest
 from tests.sampling import batch_test
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 # One process of a job.
 PROCESS = """
 import sys

@@ -49,11 +49,11 @@ class ErrorsTest(parameterized.TestCase):
   @parameterized.named_parameters(
       ('ours', errors.UserError('it must\n be so'), 'musiclm: it must be so'),
       ('disk', OSError(28, 'No space left on device'), 'No space left on dev'),
-      ('memory', MemoryError(), 'must be memory for this, but it ran out'),
+      ('memory', MemoryError(), 'must be enough memory, but it ran out'),
       (
           'device',
           jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 93 GiB'),
-          'must be memory for this, .*a smaller batch: RESOURCE_EXHAUSTED: 93',
+          'must be enough memory, .*a smaller batch: RESOURCE_EXHAUSTED: 93',
       ),
       ('extra', ModuleNotFoundError(name='librosa'), 'librosa must be install'),
   )

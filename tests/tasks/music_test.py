@@ -24,6 +24,7 @@ import tensorflow as tf
 
 FRAMES = 100  # Of semantic tokens in a record: 4 s.
 LENGTHS = {
+    'music_codec': {'audio': 2400},
     'music_soundstream': {'audio': 2400},
     'music_w2v_bert': {'audio': 1600},
     'music_mulan': {'audio': 1600, 'text_ids': 8},
@@ -32,6 +33,7 @@ LENGTHS = {
         f'music_{name}': stages.get_stage(name, 1.0).feature_lengths
         for name in stages.PAPER
     },
+    'music_stage': stages.get_stage('coarse', 1.0).feature_lengths,
 }
 
 
@@ -137,7 +139,11 @@ class MusicTest(parameterized.TestCase):
     gin.bind_parameter('settings.data_dir', self.data_dir)
 
   def options(self, name):
-    return {'vocab': str(self.vocab)} if name == 'music_mulan' else {}
+    found = {
+        'music_mulan': {'vocab': str(self.vocab)},
+        'music_stage': {'stage': stages.get_stage('coarse', 1.0)},
+    }
+    return found.get(name, {})
 
   def get_dataset(self, name, **kwargs):
     gin.bind_parameter('settings.options', self.options(name))
