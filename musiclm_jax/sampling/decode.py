@@ -12,6 +12,7 @@ from jaxtyping import Int
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import streams
+from musiclm_jax.models import caching
 from musiclm_jax.models import decoding
 from musiclm_jax.models import parts
 from musiclm_jax.models import positions
@@ -22,9 +23,9 @@ from musiclm_jax.stages import base as stages
 import numpy as np
 import safetensors
 
-# Decoded at once by a device; more take turns, to bound memory.
+# Rows that a device decodes at once; more take turns, to bound memory.
 MAX_ROWS = 16
-REPORT_STEPS = 64  # Between reports of progress.
+REPORT_STEPS = 64  # Steps between reports of progress.
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -35,7 +36,7 @@ class StageDecoder:
   """A trained stage, ready to sample from.
 
   Attributes:
-    stage: What it reads and writes, and the length of its windows.
+    stage: The streams it reads and writes, and the length of its windows.
     lineage: The sha256 of each tokenizer it was trained with.
     knows_absence: Whether it has learned to do without conditioning.
     sha256: Hash of the part that holds its weights.
@@ -56,9 +57,9 @@ class StageDecoder:
     Args:
       stage: See above.
       config: Sizes.
-      params: Of `transformer.StageTransformer`, layers unstacked.
+      params: Parameters of `transformer.StageTransformer`, layers unstacked.
       lineage: See above.
-      dtype: Of the weights, see `from_dir`.
+      dtype: Type of the weights, see `from_dir`; not 'auto'.
       knows_absence: See above.
       sha256: See above.
     """
@@ -74,8 +75,8 @@ class StageDecoder:
     self._frames = positions.frames(
         stage, self._prefix_length, stage.num_ids(stage.targets)
     )
-    # Of what is read: a position more, as position i reads token i - 1.
-    self._length = _round_up(len(self._frames) + 1, decoding.LENGTH_STEP)
+    # A position more than tokens, as position i reads token i - 1.
+    self._length = _round_up(len(self._frames) + 1, caching.LENGTH_STEP)
     self._empty = jax.jit(self._empty_cache, static_argnums=(0, 1))
     self._run = jax.jit(
         self._run_steps,
@@ -94,9 +95,9 @@ class StageDecoder:
     """Loads the part of a stage.
 
     Args:
-      directory: Of the model.
-      name: Of the stage.
-      dtype: Of the weights: 'float32', 'bfloat16' or 'int8'; or 'auto', see
+      directory: Directory of the model.
+      name: Name of the stage.
+      dtype: Type of the weights: 'float32', 'bfloat16', 'int8', or 'auto', see
         `auto_dtype`.
 
     Raises:
@@ -133,14 +134,14 @@ class StageDecoder:
     Args:
       tokens: The inputs of the stage, each a whole window.
       prefix: Known frames at the start of the window.
-      num_frames: To return, those of the prefix included.
+      num_frames: Frames to return, those of the prefix included.
       seeds: [rows, numbers] of 32 bits; a row's noise depends on all its own.
       starts: [rows] frame of the whole piece at which the window starts. The
         same frame and seed draw the same noise in any window.
       config: How a token is chosen.
-      negative: What guidance leads away from: inputs like `tokens`, or no
-        conditioning at all if None.
-      progress: Is told how many more tokens are sampled.
+      negative: Inputs like `tokens` that guidance leads away from; None for no
+        conditioning at all.
+      progress: Called with the number of tokens after each few of them.
 
     Returns:
       [rows, num_frames, quantizers] tokens of the targets.
@@ -214,10 +215,12 @@ class StageDecoder:
     return bool(self.stage.conditioning) and config.guidance_scale != 1.0
 
   def _layout(self, tokens, prefix, config, negative):
-    """Returns [sides, rows, length] ids to read, and the first to sample.
+    """Lays out the sequences to read.
 
-    And the [sides, rows, frames, quantizers] ids of each stream that is added.
-    With guidance, the second side is what to lead away from.
+    Returns:
+      [sides, rows, length] ids to read, the first position to sample, and the
+      [sides, rows, frames, quantizers] ids of each stream that is added. With
+      guidance, it leads away from the second side.
     """
     stage = self.stage
     inputs = [tokens]
@@ -237,20 +240,36 @@ class StageDecoder:
 
   def _empty_cache(self, rows, devices):
     def run():
-      return decoding.empty(
+      return caching.empty(
           self._config, self._dtype, rows // devices, self._length
       )
 
-    cached = spreading.along(decoding.BATCH_AXIS)
+    cached = spreading.along(caching.BATCH_AXIS)
     return spreading.spread(run, devices, (), cached)()
 
   def _run_steps(
       self, weights, read, cache, added, places, seeds, firsts, numbers,
       truncates, devices,
   ):  # fmt: skip
-    """Samples tokens; `places` are those that are read, known, and to be."""
+    """Samples tokens.
+
+    Args:
+      weights: From `decoding.pack`.
+      read: [sides, rows, length] ids, known ones first.
+      cache: Keys and values so far.
+      added: [sides, rows, frames, quantizers] ids of each added stream.
+      places: Numbers of positions in the cache, known, and to be known.
+      seeds: See `sample`.
+      firsts: [rows] number in the piece of the first token of the window.
+      numbers: From `choosing.SamplingConfig`.
+      truncates: Likewise.
+      devices: Devices that share the rows.
+
+    Returns:
+      The ids with those sampled, and the cache.
+    """
     rows, whole = spreading.along(0), spreading.WHOLE
-    sides, cached = spreading.along(1), spreading.along(decoding.BATCH_AXIS)
+    sides, cached = spreading.along(1), spreading.along(caching.BATCH_AXIS)
     run = spreading.spread(
         functools.partial(self._sample_rows, truncates=truncates),
         devices,
@@ -339,7 +358,7 @@ def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
 def _without_conditioning(
     stage: streams.Stage, tokens: streams.Tokens
 ) -> streams.Tokens:
-  """Returns inputs in which what describes the music is not known."""
+  """Returns inputs of which no description of the music is known."""
   absent = lambda x: np.full_like(x, streams.ABSENT)
   unknown = {s.name: absent(tokens[s.name]) for s in stage.conditioning}
   return {**tokens, **unknown}
@@ -349,8 +368,8 @@ def _rows_at_once(rows: int, most: int) -> int:
   """Shares out rows evenly, in one of few sizes: each is compiled for.
 
   Args:
-    rows: In all.
-    most: At once, on each device.
+    rows: Rows in all.
+    most: Rows at once, on each device.
   """
   devices = min(rows, jax.local_device_count())
   turns = -(-rows // (devices * most))

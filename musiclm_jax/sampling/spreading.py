@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 AXIS = 'rows'
-WHOLE = PartitionSpec()  # Of an array that all devices need.
+WHOLE = PartitionSpec()  # For an array that all devices need.
 
 
 def num_devices(rows: int) -> int:
@@ -37,7 +37,7 @@ def copy_to_all(arrays: Any, num_devices: int) -> Any:
 
 
 def along(axis: int) -> PartitionSpec:
-  """Returns what says that an array has rows along an axis."""
+  """Returns the spec of an array that has rows along an axis."""
   return PartitionSpec(*[None] * axis, AXIS)
 
 
@@ -50,10 +50,10 @@ def spread(
   """Returns a function that runs on some devices, each with its rows.
 
   Args:
-    function: Of arrays, some of which have rows.
-    num_devices: Of `num_devices`; the function itself if it is 1.
+    function: Function of arrays, some of which have rows.
+    num_devices: From `num_devices`; the function is returned as it is for 1.
     in_specs: `along(axis)` or WHOLE for each argument, or a tree of them.
-    out_specs: Likewise, of what it returns.
+    out_specs: Likewise, for each of its results.
   """
   if num_devices == 1:
     return function

@@ -41,6 +41,7 @@ def make_ours(
   """Returns our decode loop, one verb for each length of the cache."""
   import jax
   import jax.numpy as jnp
+  from musiclm_jax.models import caching
   from musiclm_jax.models import decoding
   from musiclm_jax.models import positions
   from musiclm_jax.stages import base as stages
@@ -53,10 +54,10 @@ def make_ours(
   params = paper_size.draw_params(config, stage)
   weights = jax.device_put(decoding.pack(params, config, dtype))
   del params
-  room = -(-max(lengths) // decoding.LENGTH_STEP) * decoding.LENGTH_STEP
+  room = -(-max(lengths) // caching.LENGTH_STEP) * caching.LENGTH_STEP
 
   def prefill(weights, ids):
-    cache = decoding.empty(config, dtype, batch, room)
+    cache = caching.empty(config, dtype, batch, room)
     return decoding.prefill(weights, config, ids, 0, 64, token_frames, cache)
 
   def step(weights, ids, position, cache):

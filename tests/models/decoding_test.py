@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import conditions
+from musiclm_jax.models import caching
 from musiclm_jax.models import decoding
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
@@ -82,13 +83,13 @@ class Sequences:
       known: Positions to prefill; inputs and some targets by default.
     """
     known = known or self.num_inputs + 5
-    length = -(-self.read.shape[1] // decoding.LENGTH_STEP)
-    length *= decoding.LENGTH_STEP
+    length = -(-self.read.shape[1] // caching.LENGTH_STEP)
+    length *= caching.LENGTH_STEP
     read = jnp.pad(self.read, ((0, 0), (0, length - self.read.shape[1])))[:rows]
     packed = decoding.pack(self.params, self.config, dtype)
     weights = jax.device_put(packed)
     added = self._add(weights, rows, length)
-    cache = decoding.empty(self.config, dtype, len(read), length)
+    cache = caching.empty(self.config, dtype, len(read), length)
     cache = jax.jit(self._prefill)(weights, read, known, cache, added)
     cache = self.fill(cache, known)
     step = jax.jit(
@@ -166,14 +167,14 @@ class DecodingTest(parameterized.TestCase):
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
 
-  @parameterized.parameters(1, decoding.BLOCK, 2 * decoding.BLOCK + 1)
+  @parameterized.parameters(1, caching.BLOCK, 2 * caching.BLOCK + 1)
   def test_any_position_equals_one_pass(self, known):
     # To the end of a sequence of many blocks of the cache.
     sequences = make('coarse', True, crop=2.6)
     num_steps = sequences.logits.shape[1] + sequences.num_inputs
     known = max(known, sequences.num_inputs)
     found, expected = sequences.decode('float32', num_steps - known, 1, known)
-    self.assertGreater(known + found.shape[1], 2 * decoding.BLOCK + 50)
+    self.assertGreater(known + found.shape[1], 2 * caching.BLOCK + 50)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale)
 
