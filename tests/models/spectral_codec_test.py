@@ -27,6 +27,11 @@ FRAMES = 40
 MODULE = spectral_codec.SpectralCodec(CONFIG)
 
 
+# Operation by operation, each would be compiled alone.
+encode = jax.jit(functools.partial(MODULE.apply, method='encode'))
+decode = jax.jit(functools.partial(MODULE.apply, method='decode'))
+
+
 @functools.cache
 def make_variables():
   audio = jnp.zeros((1, CONFIG.hop_length))
@@ -85,29 +90,32 @@ class SpectralCodecTest(parameterized.TestCase):
 
   def test_shapes(self):
     audio, variables = make_audio(), make_variables()
-    tokens = MODULE.apply(variables, ahead(audio), method='encode')
+    tokens = encode(variables, ahead(audio))
     self.assertEqual(tokens.shape, (2, FRAMES, 3))
-    found = MODULE.apply(variables, tokens, method='decode')
+    found = decode(variables, tokens)
     self.assertEqual(found.shape, audio.shape)
-    first = MODULE.apply(variables, tokens[..., :1], method='decode')
+    first = decode(variables, tokens[..., :1])
     self.assertGreater(float(jnp.abs(found - first).max()), 0)
 
   def test_call_is_encode_and_decode(self):
     audio, variables = make_audio(), make_variables()
-    found, metrics = MODULE.apply(variables, audio)
-    tokens = MODULE.apply(variables, ahead(audio), method='encode')
-    expected = MODULE.apply(variables, tokens, method='decode')
+    found, metrics = jax.jit(MODULE.apply)(variables, audio)
+    tokens = encode(variables, ahead(audio))
+    expected = decode(variables, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     self.assertEqual(metrics['codebook_perplexity'].shape, (3,))
 
   @parameterized.parameters(1, 3, 20)
   def test_streams_give_the_whole(self, chunk):
     audio, variables = ahead(make_audio()), make_variables()
-    tokens = MODULE.apply(variables, audio, method='encode')
-    whole = MODULE.apply(variables, tokens, method='decode')
+    tokens = encode(variables, audio)
+    whole = decode(variables, tokens)
     found, made = [], []
     states = [{}, {}]
-    step = functools.partial(MODULE.apply, mutable=[causal.STREAM])
+    step = jax.jit(
+        functools.partial(MODULE.apply, mutable=[causal.STREAM]),
+        static_argnames='method',
+    )
     hop = CONFIG.hop_length
     for i in range(0, FRAMES, chunk):
       piece = audio[:, i * hop : (i + chunk) * hop + CONFIG.lookahead]
@@ -122,11 +130,11 @@ class SpectralCodecTest(parameterized.TestCase):
 
   def test_tokens_depend_on_their_past_and_the_lookahead(self):
     audio, variables = ahead(make_audio(batch=1)), make_variables()
-    tokens = MODULE.apply(variables, audio, method='encode')
+    tokens = encode(variables, audio)
     frame = 20
     end = (frame + 1) * CONFIG.hop_length + CONFIG.lookahead
     changed = audio.at[:, end:].set(1.0)
-    other = MODULE.apply(variables, changed, method='encode')
+    other = encode(variables, changed)
     np.testing.assert_array_equal(other[:, : frame + 1], tokens[:, : frame + 1])
     self.assertFalse(np.array_equal(other, tokens))
 
@@ -136,9 +144,7 @@ class SpectralCodecTest(parameterized.TestCase):
     shape = 1, 2 * CONFIG.context_frames, 3
     tokens = jnp.asarray(rng.integers(16, size=shape), jnp.int32)
     other = tokens.at[:, : CONFIG.context_frames].set(0)
-    sound, last = (
-        MODULE.apply(variables, x, method='decode') for x in (tokens, other)
-    )
+    sound, last = (decode(variables, x) for x in (tokens, other))
     after = CONFIG.context_frames * CONFIG.hop_length
     first = after + CONFIG.context_frames * CONFIG.hop_length - CONFIG.hop
     np.testing.assert_allclose(sound[:, first:], last[:, first:], atol=1e-5)
