@@ -73,6 +73,14 @@ class Sequences:
         self.stage, prefix.shape[1], targets.shape[1]
     )
 
+    # Compiled once for all tests of the same sizes.
+    self.prefill = jax.jit(self._prefill)
+    self.step = jax.jit(
+        self._step,
+        donate_argnums=3,
+        compiler_options=decoding.compiler_options(),
+    )
+
   def decode(self, dtype, num_steps=12, rows=None, known=None):
     """Returns the logits of steps after a prefill, and of the one pass.
 
@@ -90,16 +98,13 @@ class Sequences:
     weights = jax.device_put(packed)
     added = self._add(weights, rows, length)
     cache = caching.empty(self.config, dtype, len(read), length)
-    cache = jax.jit(self._prefill)(weights, read, known, cache, added)
+    cache = self.prefill(weights, read, known, cache, added)
     cache = self.fill(cache, known)
-    step = jax.jit(
-        self._step,
-        donate_argnums=3,
-        compiler_options=decoding.compiler_options(),
-    )
     found = []
     for position in range(known, known + num_steps):
-      logits, cache = step(weights, read[:, position], position, cache, added)
+      logits, cache = self.step(
+          weights, read[:, position], position, cache, added
+      )
       found.append(logits)
     start = known - self.num_inputs
     expected = self.logits[:rows, start : start + num_steps]

@@ -321,7 +321,9 @@ class StageDecoderTest(parameterized.TestCase):
     small, _, params = make_stage('semantic')
     decoder = decode.StageDecoder(stage, small._config, params)
     tokens = make_inputs(stage, rows=1)
-    first = sample(decoder, tokens, num_frames=10)
+    with count_programs() as built:
+      first = sample(decoder, tokens, num_frames=10)
+    self.assertLen(built, 2)  # An empty cache, and all else.
     with count_programs() as built:
       sample(decoder, tokens, num_frames=300)
       sample(decoder, tokens, num_frames=530, prefix=first, temperature=0.5)
