@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import pathlib
-import shutil
 import tempfile
 
 from absl.testing import absltest
@@ -176,12 +175,7 @@ class HeadlineTest(HeadlineCase):
       self.assertRegex(verdict, rf'(?m)^{part}: (ok|sick: )')
     self.assertNotIn('not made', verdict)
 
-  @absltest.skipIf(
-      shutil.which('fluidsynth') is None, 'the program fluidsynth is missing'
-  )
-  @absltest.skipIf(
-      synthesis_test.SOUNDFONT is None, 'pretty_midi, which has one, is missing'
-  )
+  @synthesis_test.NEEDS_FLUIDSYNTH
   def test_from_scores_to_music_that_follows_a_melody(self):
     self.data.mkdir()
     for i in range(4):

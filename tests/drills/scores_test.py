@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import synthesis
+from musiclm_jax.data.scores import synthesizer
+from musiclm_jax.data.sources import mutopia
 from musiclm_jax.data.sources import score_files
 from musiclm_jax.data.sources import rendered_scores
 from musiclm_jax.data.scores import smf
@@ -30,10 +33,22 @@ from tests.data.sources import rendered_scores_test
 NOTE = b'\x00\x90\x3c\x40\x83\x60\x3c\x00'  # A beat of middle C.
 RATE = 24000
 END = b'\x00\xff\x2f\x00'
-NEEDS_FLUIDSYNTH = absltest.skipIf(
-    shutil.which('fluidsynth') is None or synthesis_test.SOUNDFONT is None,
-    'fluidsynth or pretty_midi, which has a SoundFont, is missing',
-)
+NEEDS_FLUIDSYNTH = synthesis_test.NEEDS_FLUIDSYNTH
+
+
+def crash(pipe):
+  pipe.recv()
+  os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave(pipe):
+  pipe.recv()
+  sys.exit(3)
+
+
+def hang(pipe):
+  pipe.recv()
+  time.sleep(60)
 
 
 def smf_file(*tracks, kind=1, division=480, num_tracks=None):
@@ -283,29 +298,42 @@ class Renderer(ScoresDrill):
       synthesis.render(score, path, RATE)
 
   @parameterized.named_parameters(
-      ('crash', 'kill -SEGV $$', r'exit status -11'),
-      ('failure', 'echo no memory >&2; exit 3', 'status 3.: no memory'),
-      ('hang', 'exec sleep 60', 'within 1 s, but did not'),
-      ('nothing', 'exit 0', 'exit status 0'),
+      ('crash', crash, 'exit status -11'),
+      ('failure', leave, 'exit status 3'),
+      ('hang', hang, 'within 8 s, but did not'),
   )
-  def test_a_program_that_fails(self, script, message):
-    program = self.root / 'bin/fluidsynth'
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n{script}\n')
-    program.chmod(0o755)
-    path = f'{program.parent}{os.pathsep}{os.environ["PATH"]}'
-    with (
-        mock.patch.dict(os.environ, {'PATH': path}),
-        mock.patch.object(synthesis, '_TIMEOUT_SECONDS', 1.0),
-        self.assertRaisesRegex(errors.UserError, message),
-    ):
-      synthesis.render(
-          synthesis_test.make_score(), synthesis_test.SOUNDFONT, RATE
-      )
+  def test_a_synthesizer_that_fails(self, serve, message):
+    failing = synthesizer.Synthesizer()
+    self.addCleanup(failing.end)
+    with mock.patch.object(synthesizer, 'serve', serve):
+      with self.assertRaisesRegex(errors.UserError, message):
+        failing.play('a.mid', 'font.sf2', {}, 8.0)
+    # The next piece has a new process.
+    with self.assertRaisesRegex(errors.UserError, 'rendered to silence'):
+      with mock.patch.object(synthesis, '_SYNTHESIZER', failing):
+        with mock.patch.object(synthesis, '_SILENCE', 1.0):
+          synthesis.render(
+              synthesis_test.make_score(), synthesis_test.SOUNDFONT, RATE
+          )
+
+  def test_the_synthesizer_ends_with_its_parent(self):
+    code = f"""if __name__ == '__main__':
+      import time
+      from musiclm_jax.data.scores import synthesis
+      synthesis.check_renderer({str(synthesis_test.SOUNDFONT)!r})
+      print(synthesis._SYNTHESIZER._process.pid, flush=True)
+      time.sleep(60)
+    """
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+      child = int(parent.stdout.readline())
+      parent.kill()
+    self.assert_ends(child)
 
   @absltest.skipIf(shutil.which('setpriv') is None, 'setpriv is missing')
   def test_ends_with_its_parent(self):
-    sleep = [*synthesis.tied(), 'sleep', '60']
+    sleep = [*mutopia.tied(), 'sleep', '60']
     code = f'import subprocess; p = subprocess.Popen({sleep!r});'
     code += 'print(p.pid, flush=True); p.wait()'
     with subprocess.Popen(
@@ -314,6 +342,10 @@ class Renderer(ScoresDrill):
       child = int(parent.stdout.readline())
       time.sleep(0.3)  # Until it is what it will be.
       parent.kill()
+    self.assert_ends(child)
+
+  def assert_ends(self, child):
+    """Fails unless a process ends within five seconds."""
     for _ in range(50):
       stat = pathlib.Path(f'/proc/{child}/stat')
       if not stat.exists() or ') Z ' in stat.read_text():

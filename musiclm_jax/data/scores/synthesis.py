@@ -3,26 +3,22 @@
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import tempfile
 
 from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io
-from musiclm_jax.audio import mixing
+from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import notation
+from musiclm_jax.data.scores import synthesizer
 import numpy as np
-import soundfile
 
-_RENDER_RATE = 44100
 _SILENCE = 1e-3  # -60 dBFS
 _TIMEOUT_SECONDS = 600.0
 _CHECK_SECONDS = 60.0  # Time for one note, with a SoundFont of gigabytes.
 _MAX_SECONDS = 3600.0
-_BLOCK = 1 << 16  # Frames read at once.
 # FluidSynth's message about a missing instrument.
 _MISSING = (
     r'(?:Instrument not|No preset) found on channel (\d+) \[bank=\d+ prog=(\d+)'
@@ -36,6 +32,7 @@ _A_NOTE = notation.Score(
     volume=np.ones(1),
     part=np.array([0]),
 )
+_SYNTHESIZER = synthesizer.Synthesizer()
 
 
 def check_renderer(soundfont: str | os.PathLike[str]) -> None:
@@ -48,11 +45,16 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
     NotFoundError: If FluidSynth or the SoundFont is missing.
     UserError: If FluidSynth cannot play a note with it.
   """
-  if shutil.which('fluidsynth') is None:
+  try:
+    import fluidsynth  # Needs the library, and only rendering does.
+
+    del fluidsynth
+  except ImportError as e:
     raise errors.NotFoundError(
-        "the program 'fluidsynth' must be on PATH to render scores, but is"
-        " not; install it, e.g. with 'apt install fluidsynth'."
-    )
+        'FluidSynth and pyfluidsynth must be installed to render scores, but'
+        f" are not ({e}); install them, e.g. with 'apt install fluidsynth' and"
+        " 'pip install pyfluidsynth'."
+    ) from e
   path = pathlib.Path(soundfont)
   if not path.is_file():
     raise errors.NotFoundError(
@@ -68,11 +70,14 @@ def check_renderer(soundfont: str | os.PathLike[str]) -> None:
         f' {header!r}. Give an sf2 or sf3 file.'
     )
   with progress.telling(f'loading {path}'):
-    _synthesize(_A_NOTE, path, _CHECK_SECONDS)
+    _synthesize(_A_NOTE, path, {}, _CHECK_SECONDS)
 
 
 def render(
-    score: notation.Score, soundfont: str | os.PathLike[str], sample_rate: int
+    score: notation.Score,
+    soundfont: str | os.PathLike[str],
+    sample_rate: int,
+    sound: effects.Effects = effects.PLAIN,
 ) -> Float[np.ndarray, ' samples']:
   """Renders a score.
 
@@ -80,10 +85,11 @@ def render(
     score: The notes.
     soundfont: Path of a General MIDI SoundFont; see `check_renderer`.
     sample_rate: Sample rate of the result.
+    sound: Room, tone and level.
 
   Returns:
-    [samples] mono audio at -20 dB RMS, less if it would peak over .95. It ends
-    when the last note has died away.
+    [samples] mono audio; see `effects.apply` for its level. It ends when the
+    last note has died away.
 
   Raises:
     UserError: If FluidSynth fails, or renders silence, or if the score is
@@ -94,58 +100,30 @@ def render(
         f'a score must last at most {_MAX_SECONDS:g} s, but lasts'
         f' {score.seconds:.0f} s. Leave it out, or render an excerpt.'
     )
-  audio, log = _synthesize(score, soundfont, _TIMEOUT_SECONDS)
-  audio = io.resample(audio, _RENDER_RATE, sample_rate)
+  audio, log = _synthesize(score, soundfont, sound.settings, _TIMEOUT_SECONDS)
+  audio = io.resample(audio, synthesizer.RENDER_RATE, sample_rate)
   _check_instruments(score, soundfont, log)
-  return mixing.normalize(_trim(audio))
+  return effects.apply(_trim(audio), sample_rate, sound)
 
 
 def _synthesize(
-    score: notation.Score, soundfont: str | os.PathLike[str], timeout: float
+    score: notation.Score,
+    soundfont: str | os.PathLike[str],
+    settings: synthesizer.Settings,
+    timeout: float,
 ) -> tuple[Float[np.ndarray, ' samples'], str]:
-  """Returns audio of a score at `_RENDER_RATE`, and FluidSynth's log."""
+  """Returns audio of a score at RENDER_RATE, and FluidSynth's warnings."""
   with tempfile.TemporaryDirectory() as folder:
-    source = os.path.join(folder, 'score.mid')
-    target = os.path.join(folder, 'score.wav')
-    notation.write_midi(score, source)
-    options = ['-ni', '-q', '-g', '0.4', '-r', str(_RENDER_RATE)]
-    options += ['-o', 'synth.dynamic-sample-loading=1']
-    font = os.path.abspath(soundfont)  # A name may begin with a dash.
-    files = ['-T', 'wav', '-O', 'float', '-F', target, font, source]
-    try:
-      result = subprocess.run(
-          [*tied(), 'fluidsynth', *options, *files],
-          stdin=subprocess.DEVNULL,
-          capture_output=True,
-          check=False,
-          timeout=timeout,
-      )
-    except subprocess.TimeoutExpired as e:
-      raise errors.UserError(
-          f'fluidsynth must render a score within {timeout:g} s, but did not.'
-          ' Leave the score out, or try another SoundFont.'
-      ) from e
-    log = result.stderr.decode(errors='replace')
-    # Its status is 0 even if it failed to load the SoundFont.
-    if (
-        result.returncode
-        or 'Failed to load' in log
-        or not os.path.exists(target)
-    ):
-      said = re.findall(r'fluidsynth: error: (.*)', log) or [log.strip()[-200:]]
-      raise errors.UserError(
-          f'fluidsynth must render with {soundfont}, but failed (exit status'
-          f' {result.returncode}): {said[0]}. Try another SoundFont.'
-      )
-    blocks = soundfile.blocks(target, _BLOCK, dtype='float32', always_2d=True)
-    audio = np.concatenate([block.mean(axis=1) for block in blocks])
+    path = os.path.join(folder, 'score.mid')
+    notation.write_midi(score, path)
+    audio, messages = _SYNTHESIZER.play(path, soundfont, settings, timeout)
+  log = '\n'.join(messages)
+  if 'Failed to load' in log:
+    raise errors.UserError(
+        f'FluidSynth must render with {soundfont}, but failed:'
+        f' {messages[0].strip()}. Try another SoundFont.'
+    )
   return audio, log
-
-
-def tied() -> list[str]:
-  """Returns a command that ends a program with the process that started it."""
-  # Else it would outlive a worker that is killed. Only Linux has the command.
-  return ['setpriv', '--pdeathsig', 'KILL'] if shutil.which('setpriv') else []
 
 
 def _check_instruments(

@@ -22,7 +22,6 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import machine
 from musiclm_jax import progress
-from musiclm_jax.data.scores import synthesis
 import tqdm
 
 # Without their versions.
@@ -271,7 +270,7 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
   """Runs `command`; if it fails, its output files are missing."""
   try:
     subprocess.run(
-        [*synthesis.tied(), *command],
+        [*tied(), *command],
         cwd=folder,
         timeout=_TIMEOUT_SECONDS,
         stdout=subprocess.DEVNULL,
@@ -280,6 +279,12 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
     )
   except subprocess.TimeoutExpired:
     progress.say(f'{command[-1]} took over {_TIMEOUT_SECONDS} s')
+
+
+def tied() -> list[str]:
+  """Returns a command that ends a program with the process that started it."""
+  # Else it would outlive a command that is killed. Only Linux has the program.
+  return ['setpriv', '--pdeathsig', 'KILL'] if shutil.which('setpriv') else []
 
 
 def _midi_key(path: pathlib.Path) -> str | None:

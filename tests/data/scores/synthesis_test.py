@@ -1,11 +1,12 @@
 """Tests for rendering."""
 
 import pathlib
-import shutil
+import sys
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import synthesis
 import numpy as np
@@ -16,8 +17,16 @@ try:
   SOUNDFONT = pathlib.Path(pretty_midi.__file__).parent / 'TimGM6mb.sf2'
 except ImportError:
   SOUNDFONT = None
+try:
+  import fluidsynth
+except ImportError:
+  fluidsynth = None
 
 RATE = 32000
+NEEDS_FLUIDSYNTH = absltest.skipIf(
+    fluidsynth is None or SOUNDFONT is None,
+    'FluidSynth, or pretty_midi, which has a SoundFont, is missing',
+)
 
 
 def make_score(program=0, pitch=69, seconds=1.0):
@@ -38,28 +47,33 @@ class CheckTest(absltest.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-  def test_names_the_missing_program(self):
-    with mock.patch.object(shutil, 'which', return_value=None):
+  def test_names_the_missing_library(self):
+    with mock.patch.dict(sys.modules, {'fluidsynth': None}):
       with self.assertRaisesRegex(FileNotFoundError, 'apt install fluidsynth'):
         synthesis.check_renderer('font.sf2')
 
+  @NEEDS_FLUIDSYNTH
   def test_names_the_missing_soundfont(self):
-    with mock.patch.object(shutil, 'which', return_value='fluidsynth'):
-      with self.assertRaisesRegex(FileNotFoundError, 'no.sf2.*is not there'):
-        synthesis.check_renderer(self.folder / 'no.sf2')
+    with self.assertRaisesRegex(FileNotFoundError, 'no.sf2.*is not there'):
+      synthesis.check_renderer(self.folder / 'no.sf2')
 
+  @NEEDS_FLUIDSYNTH
   def test_rejects_what_is_no_soundfont(self):
     path = self.folder / 'font.sf2'
     path.write_bytes(b'RIFF____WAVEfmt ')
-    with mock.patch.object(shutil, 'which', return_value='fluidsynth'):
-      with self.assertRaisesRegex(ValueError, 'must be a SoundFont'):
-        synthesis.check_renderer(path)
+    with self.assertRaisesRegex(ValueError, 'must be a SoundFont'):
+      synthesis.check_renderer(path)
+
+  @NEEDS_FLUIDSYNTH
+  def test_rejects_a_damaged_soundfont(self):
+    path = self.folder / 'font.sf2'
+    path.write_bytes(SOUNDFONT.read_bytes()[:100_000])
+    with self.assertRaisesRegex(ValueError, 'font.sf2, but failed: .*load'):
+      synthesis.check_renderer(path)
+    synthesis.check_renderer(SOUNDFONT)
 
 
-@absltest.skipIf(
-    shutil.which('fluidsynth') is None, 'the program fluidsynth is missing'
-)
-@absltest.skipIf(SOUNDFONT is None, 'pretty_midi, which has one, is missing')
+@NEEDS_FLUIDSYNTH
 class RenderTest(absltest.TestCase):
 
   def test_pitch_loudness_and_length(self):
@@ -88,6 +102,38 @@ class RenderTest(absltest.TestCase):
     audio = synthesis.render(score, SOUNDFONT, RATE)
     onset = np.flatnonzero(np.abs(audio) > 0.05)[0] / RATE
     self.assertAlmostEqual(onset, 1.0, delta=0.03)
+
+  def test_pieces_before_are_not_heard(self):
+    first, _, again = (
+        synthesis.render(make_score(program=program), SOUNDFONT, RATE)
+        for program in (0, 61, 0)
+    )
+    np.testing.assert_allclose(again, first, atol=2e-3)
+
+  def test_effects_keep_time_and_do_not_clip(self):
+    plain = synthesis.render(make_score(), SOUNDFONT, RATE)
+    for seed in range(4):
+      sound = effects.draw(np.random.default_rng(seed))
+      audio = synthesis.render(make_score(), SOUNDFONT, RATE, sound)
+      self.assertLess(np.max(np.abs(audio)), 0.96)
+      onsets = [
+          np.flatnonzero(np.abs(a) > 0.2 * np.max(a))[0] for a in (audio, plain)
+      ]
+      self.assertLess(abs(onsets[0] - onsets[1]) / RATE, 0.01)
+
+  def test_a_larger_room_sounds_longer(self):
+    lengths = [
+        len(
+            synthesis.render(
+                make_score(program=19, seconds=0.2),
+                SOUNDFONT,
+                RATE,
+                effects.Effects(room_size=size),
+            )
+        )
+        for size in (0.1, 0.8)
+    ]
+    self.assertGreater(lengths[1], lengths[0] + RATE // 10)
 
   def test_rejects_hours(self):
     with self.assertRaisesRegex(ValueError, 'at most 3600 s, but lasts 3700'):

@@ -1,7 +1,6 @@
 """Tests for melody."""
 
 import pathlib
-import shutil
 import tempfile
 from unittest import mock
 
@@ -17,12 +16,7 @@ from musiclm_jax.data.sources import rendered_scores
 from musiclm_jax.data.sources import score_files
 import numpy as np
 
-try:
-  import pretty_midi
-
-  SOUNDFONT = pathlib.Path(pretty_midi.__file__).parent / 'TimGM6mb.sf2'
-except ImportError:
-  SOUNDFONT = None
+from tests.data.scores import synthesis_test
 
 TUNE = (72, 74, 76, 77, 79, 77, 76, 74)
 
@@ -208,10 +202,7 @@ class BuildTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'variations must be at least 2'):
       melody_pairs.build_melody_pairs('songs', 'data', 'font.sf2', **options)
 
-  @absltest.skipIf(
-      shutil.which('fluidsynth') is None, 'the program fluidsynth is missing'
-  )
-  @absltest.skipIf(SOUNDFONT is None, 'pretty_midi, which has one, is missing')
+  @synthesis_test.NEEDS_FLUIDSYNTH
   def test_builds_a_dataset_split_by_work(self):
     (self.folder / 'songs').mkdir()
     for i in range(3):
@@ -220,7 +211,7 @@ class BuildTest(parameterized.TestCase):
     melody_pairs.build_melody_pairs(
         [self.folder / 'songs'],
         self.folder / 'data',
-        SOUNDFONT,
+        synthesis_test.SOUNDFONT,
         phrases_per_score=1,
         phrase_seconds=6.0,
         num_workers=1,

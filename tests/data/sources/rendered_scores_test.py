@@ -4,7 +4,6 @@ import collections
 import json
 import pathlib
 import re
-import shutil
 import tempfile
 from unittest import mock
 
@@ -22,13 +21,9 @@ from musiclm_jax.data.sources import score_files
 from musiclm_jax.data.sources import rendered_scores
 import numpy as np
 
-try:
-  import pretty_midi
+from tests.data.scores import synthesis_test
 
-  SOUNDFONT = pathlib.Path(pretty_midi.__file__).parent / 'TimGM6mb.sf2'
-except ImportError:
-  SOUNDFONT = None
-
+SOUNDFONT = synthesis_test.SOUNDFONT
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 11, 12)
 XML = """<?xml version="1.0" encoding="UTF-8"?>
 <score-partwise version="3.1">
@@ -204,10 +199,7 @@ class ScoresTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'a.mid must be a MIDI file'):
       self.read()
 
-  @absltest.skipIf(
-      shutil.which('fluidsynth') is None, 'the program fluidsynth is missing'
-  )
-  @absltest.skipIf(SOUNDFONT is None, 'pretty_midi, which has one, is missing')
+  @synthesis_test.NEEDS_FLUIDSYNTH
   def test_builds_a_corpus_split_by_work(self):
     rows = ['file,work']
     for i in range(6):
