@@ -1,17 +1,22 @@
 """Arrangements of a score: other instruments, another key and tempo."""
 
+import collections
 import dataclasses
 import enum
 
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import notation
+from musiclm_jax.data.scores import voicing
 import numpy as np
 
 MAX_TRANSPOSITION = 5  # Semitones.
 TEMPO_RANGE = (0.7, 1.3)  # Factors.
-# Shares of arrangements with one instrument, and without the drums.
-_SOLO_SHARE = 0.35
+# Shares of arrangements of the melody alone, with one instrument, and without
+# the drums; of those with several instruments that get a bass line.
+_LINE_SHARE = 0.15
+_SOLO_SHARE = 0.25
 _NO_DRUMS_SHARE = 0.5
+_BASS_SHARE = 0.6
 _MELODY_WORDS = ('melody', 'bridge', 'vocal', 'voice', 'lead', 'solo', 'sopran')
 _BASS_PROGRAMS = range(32, 40)
 _BASS_PITCH = 48  # A bass line has a lower mean pitch.
@@ -96,54 +101,139 @@ def arrange(
 ) -> Arrangement:
   """Returns the score for other instruments, in another key and tempo.
 
-  Either one instrument plays all parts, or each part gets one that suits its
-  role and range; parts that shared an instrument still do. Drums stay, or are
-  left out if other parts play.
+  Either one instrument plays the melody alone, or all parts, or each part gets
+  one that suits its role and range; parts that shared an instrument still do.
+  Families of instruments that can play are drawn about equally often. If there
+  is no melody or bass line, the chords may be parted into one. Drums get
+  another kit, or are left out if other parts play.
 
   Args:
     score: The written score.
     rng: Draws the instruments, the key and the tempo.
     max_transposition: Most semitones up or down; 0 if a note would leave the
-      range of MIDI.
+      range of MIDI. If it is not 0, parts may also move by octaves.
     tempo_range: Least and greatest factor of the tempo.
   """
   roles = find_roles(score)
   semitones = int(rng.integers(-max_transposition, max_transposition + 1))
   factor = float(rng.uniform(*tempo_range))
-  pitched = [i for i, r in enumerate(roles) if r != Role.DRUMS]
-  if pitched and Role.DRUMS in roles and rng.random() < _NO_DRUMS_SHARE:
+  is_pitched = any(r != Role.DRUMS for r in roles)
+  if is_pitched and Role.DRUMS in roles and rng.random() < _NO_DRUMS_SHARE:
     score = score.select(~score.is_drums)
   moved = score.transpose(semitones)
   if len(moved.start) < len(score.start):  # Notes left the range of MIDI.
     moved, semitones = score, 0
   score = moved.accelerate(factor)
-  if len(pitched) < 2 or rng.random() < _SOLO_SHARE:
-    groups = [pitched]
-  else:
-    groups = _groups(score, roles, pitched)
-  parts = list(score.parts)
+  draw = rng.random()
+  if draw < _LINE_SHARE:
+    score, roles = _melody_alone(score, roles)
+  elif draw >= _LINE_SHARE + _SOLO_SHARE:
+    score, roles = _part_chords(score, roles, rng)
+  groups = _groups(score, roles, draw < _LINE_SHARE + _SOLO_SHARE)
   for group in groups:
-    program = _choose(score, group, roles, len(groups) == 1, rng)
-    for i in group:
-      parts[i] = dataclasses.replace(parts[i], program=program)
-  score = dataclasses.replace(score, parts=tuple(parts))
+    able = _able(score, group, roles, len(groups) == 1)
+    if not max_transposition:
+      able = {i: octaves for i, octaves in able.items() if not octaves}
+    score = _give(score, group, *_draw(able, rng))
+  kit = int(rng.choice(instruments.DRUM_KITS))
+  parts = tuple(
+      dataclasses.replace(part, program=kit) if part.is_drums else part
+      for part in score.parts
+  )
+  score = dataclasses.replace(score, parts=parts)
   return Arrangement(score, roles, semitones, factor)
 
 
-def _groups(score, roles, pitched) -> list[list[int]]:
-  """Returns the parts that share a role and an instrument."""
-  groups: dict[tuple[Role, int], list[int]] = {}
-  for i in pitched:
-    groups.setdefault((roles[i], score.parts[i].program), []).append(i)
+def _melody_alone(score, roles) -> tuple[notation.Score, tuple[Role, ...]]:
+  """Leaves out all but the melody and the drums, if it has a melody."""
+  if Role.MELODY not in roles:
+    score, roles = _separate(score, roles, ('melody',))
+  melody = np.array([r == Role.MELODY for r in roles])
+  if not np.any(melody[score.part]):
+    return score, roles
+  return score.select(melody[score.part] | score.is_drums), roles
+
+
+def _part_chords(score, roles, rng) -> tuple[notation.Score, tuple[Role, ...]]:
+  """Parts the chords into the voices that are missing."""
+  wanted = () if Role.MELODY in roles else ('melody',)
+  if Role.BASS not in roles and rng.random() < _BASS_SHARE:
+    wanted += ('bass',)
+  return _separate(score, roles, wanted)
+
+
+def _separate(score, roles, names) -> tuple[notation.Score, tuple[Role, ...]]:
+  """Gives the outer voices of the part with the most chords parts."""
+  counts = np.bincount(score.part, minlength=len(roles))
+  chords = [
+      i
+      for i, role in enumerate(roles)
+      if role == Role.CHORDS and polyphony(score, i) > _MONOPHONIC
+  ]
+  if not chords:
+    return score, roles
+  most = max(chords, key=lambda i: counts[i])
+  score = voicing.separate(score, most, names)
+  new = [Role[part.name.upper()] for part in score.parts[len(roles) :]]
+  return score, (*roles, *new)
+
+
+def _groups(score, roles, together: bool) -> list[list[int]]:
+  """Returns the parts with notes that share an instrument.
+
+  Args:
+    score: The notes.
+    roles: Role of each part.
+    together: Whether all do; else those of one role and program do.
+  """
+  groups: dict[tuple[Role | None, int], list[int]] = {}
+  for i in sorted(set(score.part.tolist())):
+    if roles[i] != Role.DRUMS:
+      key = (None, 0) if together else (roles[i], score.parts[i].program)
+      groups.setdefault(key, []).append(i)
   return list(groups.values())
 
 
-def _choose(score, group, roles, alone, rng) -> int:
-  """Returns a program that can play the parts of `group`."""
+def _able(
+    score, group, roles, alone: bool
+) -> dict[instruments.Instrument, int]:
+  """Returns what can play the parts of `group`, so many octaves higher."""
   pitches = score.pitch[np.isin(score.part, group)]
+  role = roles[group[0]]
   is_line = all(polyphony(score, i) <= _MONOPHONIC for i in group)
-  role = Role.CHORDS if alone or not is_line else roles[group[0]]
-  able = [i for i in role.value if i.can_play(pitches)]
+  if not is_line or (alone and len({roles[i] for i in group}) > 1):
+    role = Role.CHORDS
+  elif role == Role.CHORDS or alone:
+    role = Role.MELODY
+  octaves = {i: i.octaves(pitches) for i in role.value}
+  return {i: o for i, o in octaves.items() if o is not None}
+
+
+def _draw(able, rng) -> tuple[instruments.Instrument, int]:
+  """Draws from the families, and then from the instruments of one."""
   if not able:
-    return instruments.PIANO.program
-  return able[rng.integers(len(able))].program
+    return instruments.PIANO, 0
+  families = collections.Counter(i.family for i in able)
+  # A family of one instrument would be that instrument too often.
+  weights = np.sqrt(list(families.values()))
+  family = rng.choice(list(families), p=weights / np.sum(weights))
+  able = [(i, o) for i, o in able.items() if i.family == family]
+  return able[rng.integers(len(able))]
+
+
+def _give(score, group, instrument, octaves: int) -> notation.Score:
+  """Lets an instrument play the parts of `group`, octaves higher."""
+  parts = tuple(
+      dataclasses.replace(part, program=instrument.program)
+      if i in group
+      else part
+      for i, part in enumerate(score.parts)
+  )
+  # Notes that do not die away would pile up.
+  controls = tuple(
+      (time, part, message)
+      for time, part, message in score.controls
+      if instrument.rings or part not in group or not voicing.is_pedal(message)
+  )
+  pitch = score.pitch + 12 * octaves * np.isin(score.part, group)
+  return dataclasses.replace(score, parts=parts, controls=controls, pitch=pitch)
