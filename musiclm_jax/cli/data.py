@@ -64,6 +64,13 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   )
   melody.add_argument('--phrases_per_score', type=common.at_least(1))
   melody.add_argument('--phrase_seconds', type=common.positive)
+  scores.add_argument(
+      '--soundfont',
+      required=True,
+      action='append',
+      help='.sf2 or .sf3 file; may be given several times, for varied sounds',
+  )
+  melody.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
   melody.set_defaults(run=_run('melody_pairs', 'build_melody_pairs'))
 
   for parser in (scores, melody):
@@ -72,7 +79,6 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         nargs='+',
         help='folder or zip of scores, or music21:<composer>',
     )
-    parser.add_argument('--soundfont', required=True, help='.sf2 or .sf3 file')
     parser.add_argument('--seed', type=int)
 
   musiccaps = corpora.add_parser('musiccaps', help='from MusicCaps')

@@ -228,7 +228,7 @@ class DamagedScores(ScoresDrill):
     (self.folder / 'hours.mid').write_bytes(data)
     (file,), _ = score_files.find_scores(self.folder)
     with self.assertRaisesRegex(errors.UserError, 'hours.mid.*at most 3600 s'):
-      list(rendered_scores.read_score(file, 'font.sf2'))
+      list(rendered_scores.read_score(file, ['font.sf2']))
 
   @NEEDS_FLUIDSYNTH
   def test_the_command_names_and_skips(self):

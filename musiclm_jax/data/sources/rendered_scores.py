@@ -22,6 +22,7 @@ from musiclm_jax.data.scores import captions
 from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
+from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import facts
 from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import musicxml
@@ -36,7 +37,7 @@ _MIN_RMS = 3e-3  # -50 dBFS
 def build_scores(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     data_dir: str | os.PathLike[str],
-    soundfont: str | os.PathLike[str],
+    soundfont: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     variations: int = 2,
     clip_seconds: float = clips.MAX_SECONDS,
     max_seconds_per_score: float | None = None,
@@ -54,9 +55,11 @@ def build_scores(
       (beats per minute), metre ('unknown' if that of the file is not to be
       trusted), license and source. Without an index, every file is used.
     data_dir: Folder of the datasets.
-    soundfont: Path of a General MIDI SoundFont, sf2 or sf3.
+    soundfont: Path of one or several General MIDI SoundFonts, sf2 or sf3. The
+      variations of a score take turns with them, from one that its name
+      decides.
     variations: Number of renditions of each score: as it was written, and then
-      in arrangements.
+      in arrangements, in varied rooms, tones and levels (`effects.draw`).
     clip_seconds: Length of a clip.
     max_seconds_per_score: Most seconds to render of each variation, from a
       random place; all by default.
@@ -76,11 +79,15 @@ def build_scores(
         'variations must be at least 1 and clip_seconds at least'
         f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
     )
-  synthesis.check_renderer(soundfont)
+  fonts = (
+      [soundfont] if isinstance(soundfont, (str, os.PathLike)) else soundfont
+  )
+  for font in fonts:
+    synthesis.check_renderer(font)
   files, left_out = score_files.gather_scores(source)
   read = functools.partial(
       read_score,
-      soundfont=os.fspath(soundfont),
+      soundfonts=[os.fspath(font) for font in fonts],
       variations=variations,
       clip_seconds=clip_seconds,
       max_seconds=max_seconds_per_score,
@@ -113,13 +120,13 @@ def load_score(file: score_files.ScoreFile) -> notation.Score:
 
 
 def read_score(
-    file: score_files.ScoreFile, soundfont: str, **options: Any
+    file: score_files.ScoreFile, soundfonts: Sequence[str], **options: Any
 ) -> Iterator[clips.Clip]:
   """Renders a score; see `build_scores`.
 
   Args:
     file: The score.
-    soundfont: Path of a SoundFont.
+    soundfonts: Paths of SoundFonts.
     **options: Options of `build_scores`: variations, clip_seconds, max_seconds,
       seed, sample_rate.
 
@@ -130,12 +137,12 @@ def read_score(
     UserError: If the score cannot be read or rendered.
   """
   with score_files.naming(file):
-    yield from _render_score(file, soundfont, **options)
+    yield from _render_score(file, soundfonts, **options)
 
 
 def _render_score(
     file: score_files.ScoreFile,
-    soundfont: str,
+    soundfonts: Sequence[str],
     variations: int = 2,
     clip_seconds: float = clips.MAX_SECONDS,
     max_seconds: float | None = None,
@@ -146,17 +153,21 @@ def _render_score(
   score = load_score(file).trim()
   name = str(pathlib.PurePosixPath(file.name).with_suffix(''))
   name = file.work if file.work.endswith(name) else f'{file.work}/{name}'
+  first_font = hashlib.sha256(name.encode()).digest()[0]
   for variation in range(variations):
+    font = soundfonts[(first_font + variation) % len(soundfonts)]
+    sound = effects.PLAIN
     digest = hashlib.sha256(f'{seed}/{name}/{variation}'.encode()).digest()
     rng = np.random.default_rng(list(digest))
     if variation == 0:
       arrangement = arranging.Arrangement(score, arranging.find_roles(score))
     else:
       arrangement = arranging.arrange(score, rng)
+      sound = effects.draw(rng)
     # The key of the whole score, before it is cut to an excerpt.
     key = facts.find_key(arrangement, file.metadata)
     arrangement, offset = _excerpt(arrangement, max_seconds, rng)
-    audio = synthesis.render(arrangement.score, soundfont, sample_rate)
+    audio = synthesis.render(arrangement.score, font, sample_rate, sound)
     if max_seconds is not None:
       audio = audio[: round(max_seconds * sample_rate)]
     for start, clip in clips.split_audio(audio, sample_rate, clip_seconds):
@@ -171,7 +182,7 @@ def _render_score(
             id=f'{name}/{variation}/{start:g}',
             work=file.work,
             title=file.metadata.title or pathlib.PurePosixPath(name).name,
-            source=file.source,
+            source=f'{file.source}, played by {pathlib.Path(font).stem}',
             license=file.license,
             start=offset + start,
             melody=analysis.melody_frames(arrangement, start, num_frames),

@@ -15,6 +15,7 @@ from musiclm_jax.data.scores import captions
 from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
@@ -24,6 +25,7 @@ import numpy as np
 from tests.data.scores import synthesis_test
 
 SOUNDFONT = synthesis_test.SOUNDFONT
+FONTS = ('a.sf2', 'b.sf3')
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 11, 12)
 XML = """<?xml version="1.0" encoding="UTF-8"?>
 <score-partwise version="3.1">
@@ -79,11 +81,12 @@ class ScoresTest(parameterized.TestCase):
     )
     self.folder.mkdir()
     self.rendered = []
+    self.sounds = []
 
-  def render(self, score, soundfont, sample_rate):
+  def render(self, score, soundfont, sample_rate, sound):
     """Stands in for FluidSynth: noise as long as the score."""
-    del soundfont
     self.rendered.append(score)
+    self.sounds.append((soundfont, sound))
     rng = np.random.default_rng(0)
     samples = round((score.seconds + 1.0) * sample_rate)
     return rng.uniform(-0.1, 0.1, samples).astype(np.float32)
@@ -91,7 +94,7 @@ class ScoresTest(parameterized.TestCase):
   def read(self, **options):
     (file,), _ = score_files.find_scores(self.folder)
     with mock.patch.object(synthesis, 'render', self.render):
-      return list(rendered_scores.read_score(file, 'font.sf2', **options))
+      return list(rendered_scores.read_score(file, FONTS, **options))
 
   def test_captions_are_true_of_what_is_rendered(self):
     write_song(self.folder / 'a.mid')
@@ -135,6 +138,24 @@ class ScoresTest(parameterized.TestCase):
     self.assertEqual(clip.title, 'a')
     # A beat is 30 frames.
     np.testing.assert_array_equal(clip.melody[:60], [69] * 30 + [71] * 30)
+
+  def test_variations_take_turns_with_soundfonts(self):
+    write_song(self.folder / 'a.mid')
+    read = self.read(variations=4)
+    fonts = [font for font, _ in self.sounds]
+    self.assertIn(fonts, [[*FONTS, *FONTS], [*FONTS[::-1], *FONTS[::-1]]])
+    sources = [f'songs, played by {pathlib.Path(f).stem}' for f in fonts]
+    self.assertEqual([clip.source for clip in read], sources)
+    # Another seed changes none of them, as a corpus may be made of several.
+    self.read(variations=4, seed=1)
+    self.assertEqual([font for font, _ in self.sounds[4:]], fonts)
+
+  def test_variations_sound_different(self):
+    write_song(self.folder / 'a.mid')
+    self.read(variations=3)
+    sounds = [sound for _, sound in self.sounds]
+    self.assertEqual(sounds[0], effects.PLAIN)
+    self.assertLen(set(sounds), 3)
 
   def test_facts_and_chords_are_of_what_was_rendered(self):
     write_song(self.folder / 'a.mid')
