@@ -1,24 +1,17 @@
 """Measures the key, the metre, the tempo and the melody of scores."""
 
 from collections.abc import Sequence
-import re
 from typing import Any
 
-from jaxtyping import Int
-from musiclm_jax import errors
+from jaxtyping import Int, Num
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data import clips
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import notation
+from musiclm_jax.tokenizers import terms
 import numpy as np
 
-MODES = ('major', 'minor')
-TONICS = {
-    'major': 'C Db D Eb E F F# G Ab A Bb B'.split(),
-    'minor': 'C C# D Eb E F F# G G# A Bb B'.split(),
-}
-_LETTERS = {'C': 0, 'D': 2, 'E': 4, 'F': 5, 'G': 7, 'A': 9, 'B': 11}
-_ACCIDENTALS = {'': 0, '#': 1, '♯': 1, 'b': -1, '♭': -1}
+MODES, TONICS = terms.MODES, terms.TONICS
 # Profiles of C major and C minor (Krumhansl and Kessler, 1982).
 _PROFILES = {
     'major': np.array(
@@ -33,7 +26,7 @@ _PROFILES = {
 _MIN_CORRELATION = 0.65
 _METRES = '2/4 3/4 4/4 5/4 2/2 3/2 3/8 5/8 6/8 9/8 12/8'.split()
 _STEADY = 0.05  # Largest variation of the tempo of a clip.
-_HEARD = 0.02  # Instruments with less of the loudest's energy are unheard.
+HEARD = 0.02  # Instruments with less of the loudest's energy are unheard.
 
 
 def estimate_key(score: notation.Score) -> str | None:
@@ -49,6 +42,11 @@ def estimate_key(score: notation.Score) -> str | None:
   weights = np.bincount(
       pitched.pitch % 12, weights=pitched.end - pitched.start, minlength=12
   )
+  return fit_key(weights)
+
+
+def fit_key(weights: Num[np.ndarray, '12']) -> str | None:
+  """Returns the key whose profile is most like the weights of pitch classes."""
   if np.ptp(weights) == 0:
     return None
   fits = {
@@ -72,18 +70,8 @@ def transpose_key(key: str, semitones: int) -> str:
   Raises:
     UserError: If `key` is not a key.
   """
-  match = re.fullmatch(
-      r'([A-Ga-g])([#b♯♭]?)\s*(m|min|minor|maj|major|)', key.strip()
-  )
-  if not match:
-    raise errors.UserError(
-        f"a key must be like 'A minor' or 'Eb major', but is '{key}'. Correct"
-        ' it, or leave it empty.'
-    )
-  letter, accidental, mode = match.groups()
-  mode = 'minor' if mode in ('m', 'min', 'minor') else 'major'
-  tonic = _LETTERS[letter.upper()] + _ACCIDENTALS[accidental] + semitones
-  return f'{TONICS[mode][tonic % 12]} {mode}'
+  mode, tonic = divmod(terms.parse_key(key), 12)
+  return terms.KEYS[12 * mode + (tonic + semitones) % 12]
 
 
 def find_metre(score: notation.Score, start: float, end: float) -> str | None:
@@ -112,13 +100,8 @@ def find_tempo(
   tempos = _during(score.tempos, start, end)
   if not tempos or max(tempos) > (1 + _STEADY) * min(tempos):
     return None
-  return float(np.mean(tempos)) / _quarters_per_beat(metre)
-
-
-def _quarters_per_beat(metre: str | None) -> float:
-  if metre in ('6/8', '9/8', '12/8'):
-    return 1.5
-  return 2.0 if metre and metre.endswith('/2') else 1.0
+  _, quarters = terms.find_metre(metre or '') or ('', 1.0)
+  return float(np.mean(tempos)) / quarters
 
 
 def _during(marks: Sequence[tuple[float, Any]], start: float, end: float):
@@ -136,7 +119,7 @@ def heard_parts(score: notation.Score) -> list[int]:
       score.part, weights=energy * seconds, minlength=len(score.parts)
   )
   order = np.argsort(-loudness, kind='stable')
-  return [int(p) for p in order if loudness[p] > _HEARD * loudness[order[0]]]
+  return [int(p) for p in order if loudness[p] > HEARD * loudness[order[0]]]
 
 
 def part_name(part: notation.Part) -> str:
