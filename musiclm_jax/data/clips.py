@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float, Float32, Int16
 from musiclm_jax import errors
+from musiclm_jax.tokenizers import terms
 import numpy as np
 
 SAMPLE_RATE = 24000  # The default of datasets.
@@ -52,8 +53,14 @@ class Clip:
     license: License of the work; empty if unknown.
     start: Start of the clip in the work, in seconds.
     melody: [frames] int8 MIDI pitches at 50 Hz, -1 in rests; empty if unknown.
-    chords: [frames] int8 major (0-11, from C) and minor (12-23) triads at 50
-      Hz, -1 where there is none; empty if unknown.
+    chords: [frames] int8 chords at 50 Hz, by their numbers in
+      `tokenizers.terms`, -1 where none is clear; empty if unknown.
+    beats: [beats, 3] float32 the second of each beat from the one before the
+      clip to the one after it, its number in the bar, from 0, and that of the
+      metre in `tokenizers.terms`, both -1 if unknown; empty if beats are.
+    key: Key, e.g. 'A minor'; empty if unknown.
+    families: [seconds, families] int8 which families of instruments play: 0
+      is off, 1 on, 2 leading; empty if unknown.
     facts: JSON of the `facts.Facts` of a rendered clip; empty if unknown.
   """
 
@@ -71,6 +78,13 @@ class Clip:
   chords: np.ndarray = dataclasses.field(
       default_factory=lambda: np.zeros(0, np.int8)
   )
+  beats: np.ndarray = dataclasses.field(
+      default_factory=lambda: np.zeros((0, 3), np.float32)
+  )
+  key: str = ''
+  families: np.ndarray = dataclasses.field(
+      default_factory=lambda: np.zeros((0, len(terms.FAMILIES)), np.int8)
+  )
   facts: str = ''
   caption_weights: tuple[float, ...] = ()
 
@@ -87,6 +101,9 @@ class Clip:
         'start': np.float32(self.start),
         'melody': np.asarray(self.melody, np.int8),
         'chords': np.asarray(self.chords, np.int8),
+        'beats': np.asarray(self.beats, np.float32),
+        'key': self.key,
+        'families': np.asarray(self.families, np.int8),
         'facts': self.facts,
         'caption_weights': np.asarray(
             self.caption_weights or [1.0] * len(self.captions), np.float32

@@ -15,6 +15,7 @@ from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import left_out as accounts
 from musiclm_jax.data import workers
+from musiclm_jax.tokenizers import terms
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -46,9 +47,11 @@ class _Result:
 def features() -> dict[str, Any]:
   """Returns the tfds features of the dataset; see `clips.Clip`."""
 
-  def array(dtype):
+  def array(dtype, *width):
     # As bytes: the int64 varints of a plain feature take ten times the time.
-    return tfds.features.Tensor(shape=(None,), dtype=dtype, encoding='bytes')
+    return tfds.features.Tensor(
+        shape=(None, *width), dtype=dtype, encoding='bytes'
+    )
 
   return {
       'audio': array(np.int16),
@@ -61,6 +64,9 @@ def features() -> dict[str, Any]:
       'start': tfds.features.Scalar(np.float32),
       'melody': array(np.int8),
       'chords': array(np.int8),
+      'beats': array(np.float32, 3),
+      'key': tfds.features.Text(),
+      'families': array(np.int8, len(terms.FAMILIES)),
       'facts': tfds.features.Text(),
       'caption_weights': array(np.float32),
   }

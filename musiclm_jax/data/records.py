@@ -26,7 +26,7 @@ MAX_WAITING = 64  # Clips held back until others of their length come.
 # Reading and resampling for some groups while an accelerator works on others.
 _NUM_THREADS = 4
 
-Record = Mapping[str, Any]
+Record = base.Record
 Tokenizers = Mapping[str, base.Tokenizer]
 Examples = Iterator[tuple[str, dict[str, Any]]]
 
@@ -111,6 +111,10 @@ def tokenize_clips(
   found: dict[str, Any] = {}
   tokens: streams.Tokens = {}
   for tokenizer in tokenizers.values():
+    if isinstance(tokenizer, base.ClipTokenizer):
+      seconds = audio.shape[1] / sample_rate
+      tokens |= tokenizer.tokenize_clips(records, seconds)
+      continue
     heard = at(tokenizer.sample_rate)
     if isinstance(tokenizer, base.TextEmbedder):
       found |= _embed(records, heard, tokenizer)

@@ -41,6 +41,8 @@ PAPER_PARTS = {
 }
 PAPER = tuple(s for written in PAPER_PARTS.values() for s in written)
 
+Record = Mapping[str, Any]  # An example of the dataset `music`.
+
 
 class Tokenizer(abc.ABC):
   """Turns audio into the tokens of its streams.
@@ -147,6 +149,45 @@ class TextEmbedder(Embedder):
   @abc.abstractmethod
   def check_text(self, text: str) -> None:
     """Raises UserError if a prompt says nothing that the model knows."""
+
+
+class ClipTokenizer(Tokenizer):
+  """A part without weights that reads what is known of clips, not their audio.
+
+  So a model that has it can be told the same of a piece to be made.
+  """
+
+  sample_rate = 0
+
+  @classmethod
+  @abc.abstractmethod
+  def write(cls, directory: str | os.PathLike[str]) -> None:
+    """Writes the part into a model."""
+
+  @classmethod
+  @abc.abstractmethod
+  def knows(cls, record: Record) -> bool:
+    """Returns whether there is anything to read in an example."""
+
+  @abc.abstractmethod
+  def tokenize_clips(
+      self, records: Sequence[Record], seconds: float
+  ) -> streams_lib.Tokens:
+    """Returns the tokens of clips, ABSENT where nothing is known.
+
+    Args:
+      records: Examples of the dataset `music`.
+      seconds: Their length.
+    """
+
+  def tokenize(self, audio: np.ndarray) -> streams_lib.Tokens:
+    """Raises UserError: there is nothing to hear."""
+    del audio
+    names = [stream.name for stream in self.streams]
+    raise errors.UserError(
+        f'the streams {names} must be of clips of a corpus, or of a plan, but'
+        ' are asked of audio. Tokenize the corpus.'
+    )
 
 
 class CodecStream(abc.ABC):

@@ -47,6 +47,12 @@ class Kind:
     module, _, name = self.path.partition(':')
     return getattr(importlib.import_module(module), name)
 
+  @property
+  def clip_tokenizer(self) -> type[base.ClipTokenizer] | None:
+    """The class of its tokenizer, if there is nothing to train."""
+    found = self.tokenizer
+    return found if issubclass(found, base.ClipTokenizer) else None
+
   def load(self, directory: str | os.PathLike[str]) -> base.Tokenizer:
     """Loads the part of a model; see `base.Tokenizer.from_dir`."""
     return self.tokenizer.from_dir(directory)
@@ -84,6 +90,12 @@ PARTS = (
         report='melody_report',
         is_optional=True,
         dataset='melody_pairs',
+    ),
+    Kind(
+        'plan',
+        f'{_HERE}.plan_streams:PlanStreams',
+        'tells beats, chords, key and arrangement',
+        is_optional=True,
     ),
 )
 

@@ -14,6 +14,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.data import token_dataset
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import plan_streams
 import numpy as np
 from tests import fake_tokenizers
 
@@ -118,6 +119,23 @@ class TokenizeClipsTest(absltest.TestCase):
     self.assertEqual(example['semantic'].shape, (37, 1))
     found = records._features_of(tokenizers)
     self.assertEqual(example.keys(), found.keys())
+
+  def test_what_is_known_of_clips_becomes_streams(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    plan_streams.PlanStreams.write(folder)
+    tokenizers = make_tokenizers()
+    tokenizers['plan'] = plan_streams.PlanStreams.from_dir(folder)
+    record = {**make_record('work', 1.5), 'key': 'A minor'}
+    known, unknown = tokenize(
+        record, make_record('other', 1.5), tokenizers=tokenizers
+    )
+    self.assertEqual(known['beat'].shape, (38, 2))
+    self.assertEqual(known['chord'].shape, (8, 1))
+    self.assertEqual(known['arrangement'].shape, (2, 16))
+    self.assertEqual(known['key'].tolist(), [[21], [21]])
+    self.assertEqual(unknown['key'].tolist(), [[streams.ABSENT]] * 2)
+    self.assertEqual(known.keys(), records._features_of(tokenizers).keys())
+    self.assertIn('plan', records.lineage_of(tokenizers))
 
   def test_tokens_are_those_of_the_codec(self):
     record = make_record('work', 2.0)
