@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -26,6 +27,7 @@ from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import facts
 from musiclm_jax.data.scores import notation
 from musiclm_jax.data.scores import musicxml
+from musiclm_jax.data.scores import planned
 from musiclm_jax.data.scores import synthesis
 from musiclm_jax.data.sources import score_files
 import numpy as np
@@ -150,7 +152,9 @@ def _render_score(
     sample_rate: int = clips.SAMPLE_RATE,
 ) -> Iterator[clips.Clip]:
   """Yields the clips of each variation of a score."""
-  score = load_score(file).trim()
+  written = load_score(file)
+  beats, score = planned.find_beats(written, file.metadata), written.trim()
+  beats -= [float(np.min(written.start)), 0, 0]
   name = str(pathlib.PurePosixPath(file.name).with_suffix(''))
   name = file.work if file.work.endswith(name) else f'{file.work}/{name}'
   first_font = hashlib.sha256(name.encode()).digest()[0]
@@ -167,6 +171,7 @@ def _render_score(
     # The key of the whole score, before it is cut to an excerpt.
     key = facts.find_key(arrangement, file.metadata)
     arrangement, offset = _excerpt(arrangement, max_seconds, rng)
+    beats_then = beats / [arrangement.tempo_factor, 1, 1] - [offset, 0, 0]
     audio = synthesis.render(arrangement.score, font, sample_rate, sound)
     if max_seconds is not None:
       audio = audio[: round(max_seconds * sample_rate)]
@@ -187,6 +192,11 @@ def _render_score(
             start=offset + start,
             melody=analysis.melody_frames(arrangement, start, num_frames),
             chords=chords.chord_frames(arrangement.score, start, num_frames),
+            beats=planned.crop_beats(beats_then, start, end),
+            key=described.key or '',
+            families=planned.families(
+                arrangement, start, math.ceil(len(clip) / sample_rate)
+            ),
             facts=json.dumps(dataclasses.asdict(described)),
         )
 
