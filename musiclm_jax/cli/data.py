@@ -43,6 +43,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       help='CSV or JSONL: path, caption, …; default: captions.csv or .jsonl in'
       ' the folder',
   )
+  folder.add_argument(
+      '--listen',
+      action='store_true',
+      help='estimate beats, chords and key, for models that follow plans; needs'
+      ' librosa',
+  )
   folder.set_defaults(run=_run('folder', 'build_folder'))
 
   scores = corpora.add_parser('scores', help='from MIDI or MusicXML scores')

@@ -17,6 +17,8 @@ from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
+from musiclm_jax.data import listening
+import numpy as np
 
 CAPTION_FILES = ('captions.csv', 'captions.jsonl')  # Names in the folder.
 _NUM_NAMED = 3  # Most files that an error names.
@@ -204,7 +206,10 @@ def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
 
 
 def read_clips(
-    file: AudioFile, clip_seconds: float, sample_rate: int
+    file: AudioFile,
+    clip_seconds: float,
+    sample_rate: int,
+    listen: bool = False,
 ) -> Iterator[clips.Clip | clips.LeftOut]:
   """Yields the clips of a file, and those left out because they are silent.
 
@@ -212,6 +217,7 @@ def read_clips(
     file: The file.
     clip_seconds: Length of a clip; the last one is shorter.
     sample_rate: Sample rate of the clips.
+    listen: Whether to estimate beats, chords and key.
 
   Raises:
     UserError: If the file is damaged, silent or shorter than a second.
@@ -245,11 +251,18 @@ def read_clips(
         source=file.source,
         license=file.license or tags.get('license', ''),
         start=start,
+        **(_hear(clip_audio, sample_rate) if listen else {}),
     )
   tail = len(audio) % round(clip_seconds * sample_rate)
   if 0 < tail < clips.MIN_SECONDS * sample_rate:
     start = (len(audio) - tail) / sample_rate
     yield clips.LeftOut(f'{file.name} at {start:g} s', clips.SHORT)
+
+
+def _hear(audio: np.ndarray, sample_rate: int) -> dict[str, Any]:
+  """Returns what is heard in a clip, as fields of it."""
+  heard = io.resample(audio[np.newaxis], sample_rate, listening.SAMPLE_RATE)
+  return vars(listening.listen(heard[0]))
 
 
 def _work_name(file: AudioFile) -> str:
@@ -262,6 +275,7 @@ def build_folder(
     captions: str | os.PathLike[str] | None = None,
     clip_seconds: float = clips.MAX_SECONDS,
     sample_rate: int = clips.SAMPLE_RATE,
+    listen: bool = False,
     **options: Any,
 ) -> bool:
   """Writes the dataset `music` from a folder of audio.
@@ -273,6 +287,8 @@ def build_folder(
       files beside the audio, from tags and from names.
     clip_seconds: Length of a clip, 1 to 30.
     sample_rate: Sample rate of the clips.
+    listen: Whether to estimate the beats, chords and key of each clip, so that
+      models can be told them; needs librosa.
     **options: Options of `corpora.build_corpus`, except left_out.
 
   Returns:
@@ -287,12 +303,17 @@ def build_folder(
         f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
         f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
     )
+  if listen:
+    listening.check()
   with progress.telling('listing the files'):
     found, left_out = survey(audio_dir, captions)
   return corpora.build_corpus(
       found,
       functools.partial(
-          read_clips, clip_seconds=clip_seconds, sample_rate=sample_rate
+          read_clips,
+          clip_seconds=clip_seconds,
+          sample_rate=sample_rate,
+          listen=listen,
       ),
       _work_name,
       data_dir,
