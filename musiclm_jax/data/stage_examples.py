@@ -12,6 +12,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import example_base
 from musiclm_jax.data import token_dataset
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import plan_streams
 import numpy as np
 
 MULAN_STRIDE = 1.0  # Seconds between the starts of MuLan windows (4.1).
@@ -90,7 +91,8 @@ class StageExamples(example_base.Examples):
     given = {}
     for option, probability in probabilities.items():
       name = option.removesuffix('_probability')
-      if name == option or name not in {*known, *stages.PAPER_STREAMS}:
+      names = {*known, *stages.PAPER_STREAMS, *plan_streams.NAMES}
+      if name == option or name not in names:
         raise errors.UserError(
             'TASK_OPTIONS must be text_probability, hum_probability, or'
             f' <stream>_probability of one of {sorted(known)}, but hold'

@@ -7,6 +7,7 @@ from absl.testing import parameterized
 from musiclm_jax import streams
 from musiclm_jax.data import stage_examples
 from musiclm_jax.stages import base as stages
+from musiclm_jax.tokenizers import plan_streams
 import numpy as np
 
 EMBED = 2
@@ -126,6 +127,37 @@ class StageExamplesTest(parameterized.TestCase):
     self.assertTrue(
         all(np.all(ids > 1) for ids, a in zip(given, absent) if not a)
     )
+
+  def test_streams_of_plans_are_given_one_by_one(self):
+    known = {**stages.PAPER_STREAMS, **plan_streams.STREAMS}
+    inputs = ('mulan', *(f'{name}?' for name in plan_streams.NAMES))
+    stage = stages.get_stage('semantic', 4.0, inputs, known=known)
+    record = make_record(8.0)
+    for i, stream in enumerate(plan_streams.STREAMS.values()):
+      shape = stream.num_frames(8.0), stream.num_quantizers
+      record[stream.name] = np.full(shape, i % 2, np.int32)
+    probabilities = {'beat': 0.2, 'chord': 0.5, 'key': 0.8}
+    seen = set()
+    for seed in range(200):
+      example = stage_examples.StageExamples()(
+          record,
+          stage.feature_lengths,
+          np.random.default_rng(seed),
+          stage=stage,
+          quantizers={'mulan': QUANTIZER},
+          probabilities=probabilities,
+      )
+      given, start = [], 12
+      for stream in plan_streams.STREAMS.values():
+        end = start + stage.num_ids(stream)
+        absent = example['inputs'][start:end] == streams.ABSENT_ID
+        self.assertIn(np.mean(absent), (0, 1))
+        given.append(not absent.any())
+        start = end
+      seen.add(tuple(given))
+    # Any subset, but for the arrangement, which is always given.
+    self.assertLen(seen, 8)
+    self.assertTrue(all(given[3] for given in seen))
 
   @parameterized.parameters((0.0, 0), (0.4, 0.4), (1.0, 1))
   def test_melodies_are_hummed_by_chance(self, probability, expected):
