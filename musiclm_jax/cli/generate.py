@@ -11,18 +11,22 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
 from musiclm_jax.cli import common
+from musiclm_jax.cli import planning
 from musiclm_jax.cli import working
 
 # Options that describe a new piece; a take has its own.
 _OF_PIECE = (
     'prompt', 'at', 'like', 'negative_prompt', 'melody', 'audio', 'change',
     'seconds', 'loop', 'temperature', 'top_k', 'top_p', 'guidance_scale',
+    *planning.FLAGS,
 )  # fmt: skip
 _EXAMPLES = """examples:
   musiclm generate "slow piano waltz in A minor" --seconds 30
   musiclm generate "calm piano" --at 15 "a choir joins" --blend 4 --seconds 30
   musiclm generate "a guitar solo" --audio song.wav --change 20 24
   musiclm generate "a guitar solo" --audio song.wav --seconds 60
+  musiclm generate "a slow song" --bpm 96 --key "A minor" --chords "Am F C G"
+  musiclm generate "a story" --arrange "0 piano; 8 +bass +drums" --form AABA
   musiclm generate "techno beat" --loop --seconds 8 --save_take beat.json
   musiclm generate --take beat.json --keep_semantic --seed 7
 """
@@ -112,6 +116,8 @@ def _timeline(args: argparse.Namespace, sample_rate: int) -> Any:
       context_seconds=args.context,
       blend_seconds=args.blend,
       loop=args.loop,
+      plan=planning.read(args),
+      prompt_only=args.prompt_only,
   )
   piece.length(sample_rate)  # Raises if it contradicts the audio.
   if args.save_take and audio is not None:
@@ -192,6 +198,7 @@ def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
     piece = _old_take(args, directory)
   else:
     piece = _timeline(args, rate)
+    planning.check(piece, directory, rate)
     musiclm.check_total([piece], args.best_of, rate)
   return *_play(args, directory, piece, config), rate
 
@@ -330,6 +337,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   _add_piece(generate)
+  planning.add_flags(generate)
   _add_choices(generate)
   _add_take(generate)
   generate.add_argument(

@@ -23,8 +23,10 @@ from musiclm_jax import files
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import plan
 from musiclm_jax.sampling import prompt_list
 from musiclm_jax.sampling import provenance
+from musiclm_jax.sampling import timeline
 import numpy as np
 import tqdm
 
@@ -44,7 +46,7 @@ class Model(Protocol):
   sample_rate: int
 
   def generate(
-      self, pieces: Sequence[str], *args: Any, **options: Any
+      self, pieces: Sequence[Any], *args: Any, **options: Any
   ) -> Float[np.ndarray, 'batch samples']:
     """Makes a piece of each prompt; UserError if one is wrong."""
 
@@ -302,13 +304,16 @@ class Shard:
   ) -> np.ndarray:
     # Always as many rows: other numbers of them are rounded differently.
     rows = [*batch, *[batch[-1]] * (self._batch_size - len(batch))]
-    prompts = [request.prompt for request in rows]
     options = dict(batch[0].options)
     options['seed'] = [dict(request.options)['seed'] for request in rows]
     choices = {k: options.pop(k) for k in choosing.FIELDS if k in options}
     if choices:
       options['config'] = choosing.GenerationConfig().changed(**choices)
-    return model.generate(prompts, progress=False, **options)[: len(batch)]
+    pieces: list[Any] = [request.prompt for request in rows]
+    plans = [dict(request.options).get('plan') for request in rows]
+    if any(plans):
+      pieces = _with_plans(pieces, plans, options)
+    return model.generate(pieces, progress=False, **options)[: len(batch)]
 
   def _write(
       self,
@@ -335,6 +340,21 @@ class Shard:
         for x in sorted(failed, key=lambda x: x.number)
     )
     files.write_text(self._failures, text)
+
+
+def _with_plans(
+    prompts: Sequence[str],
+    plans: Sequence[str | None],
+    options: dict[str, Any],
+) -> list[timeline.Timeline]:
+  """Returns timelines, and takes their other fields out of the options."""
+  names = {field.name for field in dataclasses.fields(timeline.Timeline)}
+  fields = {name: options.pop(name) for name in names.intersection(options)}
+  found = []
+  for prompt, text in zip(prompts, plans, strict=True):
+    fields['plan'] = plan.Plan.from_json(json.loads(text)) if text else None
+    found.append(timeline.Timeline(prompt, **fields))
+  return found
 
 
 def _failed(line: prompt_list.Line, error: ValueError) -> prompt_list.Line:

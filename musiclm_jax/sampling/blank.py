@@ -1,6 +1,6 @@
 """Blank takes: a timeline as tokens, with room for those to be sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -9,10 +9,13 @@ from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.models import mulan
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import plan as plan_lib
+from musiclm_jax.sampling import plan_text
 from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.sampling import take
 from musiclm_jax.sampling import timeline as timeline_lib
 from musiclm_jax.tokenizers import base
+from musiclm_jax.tokenizers import plan_streams
 from musiclm_jax.tokenizers import table
 import numpy as np
 
@@ -58,9 +61,14 @@ def make(
   if negative_prompt is not None:
     unwanted = embed(negative_prompt, tokenizers)
     negative = _quantize(text, [unwanted] * len(starts))
+  plan, understood = find_plan(timeline, sampler.conditions)
+  tokens |= _planned(plan or plan_lib.Plan(), seconds, after, sampler)
   tokens |= _conditions(timeline, tokenizers, sampler)
+  description = _describe(timeline, seconds)
+  if plan is not None:
+    description |= {'plan': plan.to_json(), 'understood': understood}
   return take.Take(
-      description=_describe(timeline, seconds),
+      description=description,
       sample_rate=rate,
       num_samples=round(seconds * rate),
       sections=tuple(starts),
@@ -77,6 +85,73 @@ def make(
       sampled=sampler.sampled,
       acoustic=sampler.acoustic,
   )
+
+
+def find_plan(
+    timeline: timeline_lib.Timeline, conditions: Mapping[str, streams.Stream]
+) -> tuple[plan_lib.Plan | None, str]:
+  """Returns the plan of a piece, filled with what its first prompt says.
+
+  Args:
+    timeline: The piece.
+    conditions: The streams that the model reads, by name.
+
+  Returns:
+    The plan, None if there is nothing to plan, and in words what comes from the
+    prompt.
+
+  Raises:
+    UserError: If the model does not read what the timeline's plan says.
+  """
+  given = timeline.plan or plan_lib.Plan()
+  read = [n for n, s in conditions.items() if plan_streams.is_planned(s)]
+  if unread := [name for name in given.told if name not in read]:
+    raise errors.UserError(
+        f'a plan of {unread} must be for a model whose stages read them, but'
+        f' those of this model read {read or "no such streams"}. Leave that out'
+        ' of the plan.'
+    )
+  said = _said(timeline, read)
+  taken = {
+      name: value
+      for name, value in vars(said).items()
+      if not getattr(given, name)
+      and not (name == 'arrange' and 'arrangement' in given.told)
+  }
+  if taken.get('metre') and not (given.bpm or said.bpm):
+    del taken['metre']  # Without a tempo, it says nothing of any time.
+  plan = given.filled(plan_lib.Plan(**taken))
+  understood = plan_text.describe(plan_lib.Plan(**taken))
+  return plan if plan != plan_lib.Plan() else None, understood
+
+
+def _said(
+    timeline: timeline_lib.Timeline, read: Sequence[str]
+) -> plan_lib.Plan:
+  """Returns what the first prompt says of streams that are open.
+
+  Args:
+    timeline: The piece.
+    read: Names of the streams of plans that the model reads.
+  """
+  [(_, prompt), *later] = timeline.sections
+  if timeline.prompt_only or not isinstance(prompt, str):
+    return plan_lib.Plan()
+  said = plan_text.read(prompt)
+  fields = {
+      'key': ['key'],
+      'beat': ['bpm', 'metre'],
+      'arrangement': ['arrange'],
+  }
+  kept = [
+      field
+      for stream, names in fields.items()
+      if stream in read and stream not in timeline.conditions
+      for field in names
+      # Of several prompts, the first does not say who plays in the end.
+      if not (field == 'arrange' and later)
+  ]
+  return plan_lib.Plan(**{field: getattr(said, field) for field in kept})
 
 
 def embed(
@@ -206,6 +281,21 @@ def _conditions(
     _check_sound(what, given)
     tokens[name] = _tokenize(stream, what, given, tokenizers)[name]
   return tokens
+
+
+def _planned(
+    plan: plan_lib.Plan,
+    seconds: float,
+    after: float,
+    sampler: sampler_lib.Sampler,
+) -> streams.Tokens:
+  """Returns the tokens of a plan of each stream of plans that stages read."""
+  wanted = {
+      name: stream
+      for name, stream in sampler.conditions.items()
+      if plan_streams.is_planned(stream)
+  }
+  return plan.tokens(seconds, wanted, after)
 
 
 def _check_tokens(stream: streams.Stream, tokens: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import judging
 from musiclm_jax.sampling import playback
 from musiclm_jax.sampling import pretrained
+from musiclm_jax.sampling import repeating
 from musiclm_jax.sampling import sampler as sampler_lib
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.sampling import timeline as timeline_lib
@@ -147,6 +148,8 @@ class MusicLM:
     check_total(timelines, best_of, self.sample_rate)
     with _telling('compiling what reads prompts', progress):
       blank = self.blank(timelines, seed, config)
+    if progress:
+      _say_what_is_understood(blank)
     candidates = [
         [take.renumbered(i) for i in range(best_of)] for take in blank
     ]
@@ -245,7 +248,7 @@ class MusicLM:
       UserError: As `generate`.
     """
     [take] = self.blank(piece, seed, config, **fields)
-    run = self._sampler.start([take])
+    run = self._sampler.start(repeating.fill(self._sampler, [take]))
     yield from playback.stream(self._codec, take, run)
 
   def score(
@@ -266,7 +269,8 @@ class MusicLM:
     """Returns takes with all tokens sampled, those alike side by side."""
     groups: dict[Any, list[int]] = {}
     for i, take in enumerate(takes):
-      groups.setdefault(take.layout, []).append(i)
+      alike = take.layout, repeating.copies(take)
+      groups.setdefault(alike, []).append(i)
     sampled = list(takes)
     with tqdm.tqdm(
         desc='music', unit=' tokens', unit_scale=True,
@@ -278,12 +282,11 @@ class MusicLM:
         until_sampled.close()  # From here on, the bar tells.
         bar.update(count)
 
-      runs = [
-          self._sampler.start([takes[i] for i in group], report)
-          for group in groups.values()
-      ]
-      bar.total = sum(run.num_tokens for run in runs)
-      for run, group in zip(runs, groups.values(), strict=True):
+      rows = [[takes[i] for i in group] for group in groups.values()]
+      bar.total = sum(self._sampler.start(row).num_tokens for row in rows)
+      for row, group in zip(rows, groups.values(), strict=True):
+        filled = repeating.fill(self._sampler, row, report)
+        run = self._sampler.start(filled, report)
         for i, take in zip(group, run.finish(), strict=True):
           sampled[i] = take
     return sampled
@@ -311,6 +314,13 @@ def _timelines(
     else:
       timelines.append(timeline_lib.Timeline(piece, **fields))
   return timelines
+
+
+def _say_what_is_understood(blank: Sequence[take_lib.Take]) -> None:
+  """Says what plans take from prompts."""
+  said = [take.description.get('understood') for take in blank]
+  for words in dict.fromkeys(filter(None, said)):
+    progress_lib.say(f'the prompt is understood as a plan, too: {words}')
 
 
 def _telling(

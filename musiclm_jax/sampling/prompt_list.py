@@ -13,9 +13,13 @@ from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import plan
 from musiclm_jax.sampling import timeline
 
 SUFFIXES = ('.jsonl', '.txt')
+
+# Options that pieces made at once need not share.
+_OF_ROWS = ('plan', 'seed')
 
 _MAX_BYTES, _MAX_LINES = 1 << 28, 1_000_000
 
@@ -30,7 +34,8 @@ class Request:
 
   Attributes:
     prompt: Text that describes the music.
-    options: Other arguments of `MusicLM.generate`: (name, value), sorted.
+    options: Other arguments of `MusicLM.generate`: (name, value), sorted; a
+      plan as JSON.
   """
 
   prompt: str
@@ -89,12 +94,17 @@ def _negative_prompt(value: Any) -> str:
     raise errors.UserError(f'negative_{e}') from e
 
 
-def _loop(value: Any) -> bool:
+def _flag(name: str, value: Any) -> bool:
   if not isinstance(value, bool):
     raise errors.UserError(
-        f'loop must be true or false, but is {value!r:.100}.'
+        f'{name} must be true or false, but is {value!r:.100}.'
     )
   return value
+
+
+def _plan(value: Any) -> str:
+  """Returns the JSON of a plan: the same text for the same plan."""
+  return json.dumps(plan.Plan.from_json(value).to_json(), sort_keys=True)
 
 
 def _best_of(value: Any) -> int:
@@ -121,7 +131,9 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     'seconds': _seconds,
     'seed': _seed,
     'negative_prompt': _negative_prompt,
-    'loop': _loop,
+    'loop': functools.partial(_flag, 'loop'),
+    'plan': _plan,
+    'prompt_only': functools.partial(_flag, 'prompt_only'),
     'best_of': _best_of,
     **{name: functools.partial(_choice, name) for name in choosing.FIELDS},
 }
@@ -266,13 +278,13 @@ def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
     size: Requests in a batch, at most.
 
   Returns:
-    Requests that differ in prompts and seeds alone, each once: the same request
-    is the same music.
+    Requests that differ in prompts, plans and seeds alone, each once: the same
+    request is the same music.
   """
   groups: dict[Any, dict[Request, None]] = {}
   for line in lines:
     if line.request:
-      alike = tuple(x for x in line.request.options if x[0] != 'seed')
+      alike = tuple(x for x in line.request.options if x[0] not in _OF_ROWS)
       groups.setdefault(alike, {})[line.request] = None
   return [
       list(group)[i : i + size]

@@ -7,6 +7,7 @@ import math
 from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax.audio import io
+from musiclm_jax.sampling import plan as plan_lib
 import numpy as np
 
 MAX_SECONDS = io.MAX_SECONDS
@@ -52,6 +53,10 @@ class Timeline:
       stream: [samples] floats of audio, from which the part of the model that
       writes the stream makes tokens, or [frames, quantizers] integers, which
       are its tokens from the start of the piece on.
+    plan: What of tempo, key, chords and instruments is to be heard when.
+    prompt_only: Whether what the first prompt says of these, e.g. '120 bpm', is
+      left to those who read prompts. By default it fills what the plan leaves
+      open, where the model reads such streams.
 
   Raises:
     UserError: If these contradict each other.
@@ -67,6 +72,8 @@ class Timeline:
   blend_seconds: Seconds = 0.0
   loop: bool = False
   conditions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  plan: plan_lib.Plan | None = None
+  prompt_only: bool = False
 
   def __post_init__(self):
     _check_seconds(self.seconds)
@@ -100,6 +107,12 @@ class Timeline:
       raise errors.UserError(
           f"conditions must be without '{MELODY}' where there is a melody, but"
           ' have it, too. Leave one of them out.'
+      )
+    told = set(self.plan.told if self.plan else ())
+    if both := sorted(told.intersection(self.conditions)):
+      raise errors.UserError(
+          f'conditions must be without {both} where the plan says them, but'
+          ' have them, too. Leave one of them out.'
       )
 
   @property

@@ -69,6 +69,17 @@ class ReadTest(PromptListTestCase):
     )
     self.assertEqual(repr(one.request), repr(other.request))
 
+  def test_plans_that_are_equal_are_the_same_request(self):
+    one, other, none = self.read_rows(
+        {'prompt': 'a', 'plan': {'bpm': 96, 'key': 'C', 'form': ''}},
+        {'prompt': 'a', 'plan': {'key': 'C', 'bpm': 96}},
+        {'prompt': 'a', 'prompt_only': True},
+    )
+    self.assertEqual(repr(one.request), repr(other.request))
+    options = dict(one.request.options)
+    self.assertEqual(options['plan'], '{"bpm": 96, "key": "C"}')
+    self.assertEqual(dict(none.request.options)['prompt_only'], True)
+
   def test_ids_may_be_numbers(self):
     [line] = self.read_rows({'prompt': 'a', 'id': 17})
     self.assertEqual(line.id, '17')
@@ -100,6 +111,9 @@ class ReadTest(PromptListTestCase):
       ('half_a_character', b'{"prompt": "a\\ud800"}', 'must be Unicode'),
       ('endless', b'{"prompt": "%s"}' % (b'a ' * 2**19), 'at most 10000 char'),
       ('takes', b'{"prompt": "a", "best_of": 9999}', 'best_of must be less'),
+      ('plan', b'{"prompt": "a", "plan": {"bpm": 1}}', 'bpm must be from 20'),
+      ('no_plan', b'{"prompt": "a", "plan": "C"}', 'a plan must be an object'),
+      ('words', b'{"prompt": "a", "prompt_only": 1}', 'prompt_only must be'),
       ('hot', b'{"prompt": "a", "temperature": NaN}', 'temperature must'),
   )
   def test_a_wrong_line_fails_alone(self, text, message):
@@ -158,12 +172,12 @@ class BatchesTest(PromptListTestCase):
     self.assertEqual(self.cut(lines, 2), [['a', 'b'], ['c', 'd'], ['e']])
     self.assertEqual(self.cut(lines, 8), [['a', 'b', 'c', 'd', 'e']])
 
-  def test_what_differs_in_more_than_prompt_and_seed_is_apart(self):
+  def test_what_differs_in_more_than_prompt_plan_and_seed_is_apart(self):
     lines = self.read_rows(
         {'prompt': 'a'},
         {'prompt': 'b', 'seconds': 3},
         {'prompt': 'c', 'seed': 1},
-        {'prompt': 'd'},
+        {'prompt': 'd', 'plan': {'bpm': 96}},
         {'prompt': 'e', 'seconds': 3},
     )
     self.assertEqual(self.cut(lines, 2), [['a', 'c'], ['d'], ['b', 'e']])

@@ -2,6 +2,7 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax.sampling import plan
 from musiclm_jax.sampling import timeline
 import numpy as np
 
@@ -45,6 +46,11 @@ class TimelineTest(parameterized.TestCase):
           'melody',
           {'melody': AUDIO, 'conditions': {'melody': AUDIO}},
           "without 'melody' where there is a melody",
+      ),
+      (
+          'plan',
+          {'plan': plan.Plan(key='C'), 'conditions': {'key': AUDIO}},
+          r"without \['key'\] where the plan says them",
       ),
       ('negative_prompt', {'negative_prompt': ' '}, "a text .* one is ' '"),
   )
