@@ -5,24 +5,23 @@ Each step does the work of its own command. A step that ended leaves a record in
 and resumes from its last checkpoint if it trains.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Callable, Mapping, Sequence
 import functools
-import hashlib
-import json
 import os
 import pathlib
-import signal
 import time
 from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
+from musiclm_jax import recipe_steps as steps
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import table
 
 Result = Mapping[str, Any]
+
+_NUM_LOOKED_AT = 100  # Clips of a corpus, for what they say.
 
 
 class Recipe:
@@ -36,6 +35,8 @@ class Recipe:
     dtype: Storage of the model.
     melody: Whether the model shall be able to follow a melody.
     skip_bad: Whether files that can't be used are left out.
+    listen: Whether to estimate beats, chords and key of recordings, so that the
+      model can follow a plan. Of scores they are known.
   """
 
   def __init__(
@@ -47,6 +48,7 @@ class Recipe:
       dtype: str = 'float32',
       melody: bool = False,
       skip_bad: bool = False,
+      listen: bool = False,
   ):
     self.data = pathlib.Path(data)
     self.output = pathlib.Path(output)
@@ -55,6 +57,7 @@ class Recipe:
     self.dtype = dtype
     self.melody = melody
     self.skip_bad = skip_bad
+    self.listen = listen
     self.data_dir = self.output / 'data'
     self.model_dir = self.output / 'model'
     self.vocab = self.output / 'vocab.txt'
@@ -82,6 +85,11 @@ class Recipe:
         )
       train = functools.partial(self._train, 'models', kind.name)
       self._step(kind.name, kind.purpose, train)
+    for kind in table.PARTS:
+      reader = kind.clip_tokenizer
+      if reader is not None and self._is_known(reader):
+        write = functools.partial(reader.write, self.model_dir)
+        self._step(kind.name, kind.purpose, write)
     self._step('tokens', 'tokenizes the clips', self._tokenize)
     for name in self._stages:
       train = functools.partial(self._train, 'stages', name)
@@ -99,8 +107,20 @@ class Recipe:
 
   @property
   def _kinds(self) -> list[table.Kind]:
-    """The parts that write streams, in the order of training."""
-    return [k for k in table.PARTS if not k.is_optional or self.melody]
+    """The parts to train that write streams, in the order of training."""
+    kinds = [kind for kind in table.PARTS if kind.clip_tokenizer is None]
+    return [k for k in kinds if not k.is_optional or self.melody]
+
+  def _is_known(self, reader: type[base.ClipTokenizer]) -> bool:
+    """Returns whether the corpus holds what a part without weights reads."""
+    from musiclm_jax.data import datasets
+    from musiclm_jax.data.sources import survey
+
+    if self.source.kind != survey.Kind.DATASET:
+      return self.source.kind == survey.Kind.SCORES or self.listen
+    clips = datasets.open_dataset('music', self.data_dir, 'train')
+    some = range(min(_NUM_LOOKED_AT, len(clips)))
+    return any(reader.knows(clips[i]) for i in some)
 
   @property
   def _stages(self) -> tuple[str, ...]:
@@ -128,6 +148,8 @@ class Recipe:
           '--melody must go with scores, which the same melody is rendered of'
           f' in many ways, but {self.data} holds none. Leave it out.'
       )
+    if self.listen:
+      self._check_listening()
     if self.soundfont is not None and not is_scores:
       raise errors.UserError(
           '--soundfont must go with scores, which it renders, but'
@@ -136,6 +158,17 @@ class Recipe:
     if is_scores:
       synthesis.check_renderer(str(self.soundfont))
     self._check_output()
+
+  def _check_listening(self) -> None:
+    from musiclm_jax.data import listening
+    from musiclm_jax.data.sources import survey
+
+    if self.source.kind != survey.Kind.AUDIO:
+      raise errors.UserError(
+          '--listen must go with recordings, whose beats and chords nobody has'
+          f' written down, but {self.data} holds {self.source}. Leave it out.'
+      )
+    listening.check()
 
   def _check_output(self) -> None:
     if self.output.exists() and not self.output.is_dir():
@@ -159,14 +192,15 @@ class Recipe:
         'gin_flags': self.gin_flags,
         'dtype': self.dtype,
         'melody': self.melody,
-        'soundfont': _sha256(self.soundfont),
+        'soundfont': steps.sha256(self.soundfont),
+        'listen': self.listen,
     }
     # Until something is made, anything may be set right.
     is_begun = any(p != path for p in path.parent.glob('*.json'))
     if path.exists() and is_begun:
-      before = _read_record(path)
+      before = steps.read_record(path)
       changed = [
-          name for name in settings if before.get(name) != settings[name]
+          name for name in settings if before.get(name, False) != settings[name]
       ]
       if changed:
         raise errors.UserError(
@@ -180,14 +214,14 @@ class Recipe:
           f"'{link}' must lead to a dataset, but '{os.readlink(link)}' is not"
           ' there. Put it back, or begin again in another --output.'
       )
-    _write_record(path, settings)
+    steps.write_record(path, settings)
     print(f'recipe: {self.data}: {self.source}', flush=True)
     self._tell_changes()
 
   def _tell_changes(self) -> None:
     """Says if the data changed after the corpus was made."""
     path = self._record('corpus')
-    before = _read_record(path).get('source') if path.exists() else None
+    before = steps.read_record(path).get('source') if path.exists() else None
     if before and before != self.source.sha256:
       progress.say(
           f'{self.data} has changed since the corpus was made; the recipe goes'
@@ -210,17 +244,17 @@ class Recipe:
     """
     path = self._record(name)
     if path.exists():
-      record = _read_record(path)
-      print(f'{name}: done before, in {_duration(record)}', flush=True)
+      record = steps.read_record(path)
+      print(f'{name}: done before, in {steps.duration(record)}', flush=True)
       return record
     print(f'{name}: {does} …', flush=True)
     start = time.monotonic()
-    with _saying_how_to_go_on(name):
+    with steps.saying_how_to_go_on(name):
       result = make() or {}
       seconds = round(time.monotonic() - start, 1)
-      _write_record(path, {**result, 'seconds': seconds})
-    record = _read_record(path)
-    print(f'{name}: done in {_duration(record)}', flush=True)
+      steps.write_record(path, {**result, 'seconds': seconds})
+    record = steps.read_record(path)
+    print(f'{name}: done in {steps.duration(record)}', flush=True)
     return record
 
   def _make_corpus(self) -> Result:
@@ -243,6 +277,7 @@ class Recipe:
           self.data,
           self.data_dir,
           sample_rate=self._sample_rate,
+          listen=self.listen,
           **self._corpus_options,
       )
     self._check_length()
@@ -351,41 +386,6 @@ class Recipe:
     return {'rows': report.evaluate(self.data_dir, self.model_dir, 'test')}
 
 
-def _write_record(path: pathlib.Path, value: Result) -> None:
-  """Writes JSON that says whether it was damaged."""
-  # NaN and infinities, of a metric, are no JSON.
-  value = json.loads(json.dumps(value), parse_constant=lambda _: None)
-  files.write_text(path, json.dumps(files.sealed(value), indent=2))
-
-
-def _read_record(path: pathlib.Path) -> Result:
-  return files.read_json(path, 'the record of a step')
-
-
-def _sha256(path: str | None) -> str | None:
-  """Returns the hash of a file, if there is one."""
-  if path is None:
-    return None
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _duration(record: Result) -> str:
-  seconds = record.get('seconds')
-  return 'unknown time' if seconds is None else f'{seconds:.0f} s'
-
-
-@contextlib.contextmanager
-def _saying_how_to_go_on(name: str) -> Iterator[None]:
-  """Adds the name of the step, and the next command, to an interrupt."""
-  try:
-    yield
-  except KeyboardInterrupt as e:
-    said = str(e) or 'interrupted; run the same command again to go on there.'
-    signum = getattr(e, 'signum', signal.SIGINT)
-    raise errors.Interrupted(signum, f"step '{name}': {said}") from e
-
-
 def recipe_main(
     argv: Sequence[str],
     data: str,
@@ -394,6 +394,7 @@ def recipe_main(
     dtype: str = 'float32',
     melody: bool = False,
     skip_bad: bool = False,
+    listen: bool = False,
 ) -> None:
   """Runs the recipe that a command line asks for; see `Recipe`."""
-  Recipe(data, output, argv, soundfont, dtype, melody, skip_bad).run()
+  Recipe(data, output, argv, soundfont, dtype, melody, skip_bad, listen).run()

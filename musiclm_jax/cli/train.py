@@ -66,6 +66,7 @@ def _recipe(args: argparse.Namespace, rest: Sequence[str]) -> None:
       soundfont=args.soundfont,
       melody=args.melody,
       skip_bad=args.skip_bad,
+      listen=args.listen,
   )
 
 
@@ -131,6 +132,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       '--melody',
       action='store_true',
       help='train a model that can follow a melody; needs scores',
+  )
+  recipe.add_argument(
+      '--listen',
+      action='store_true',
+      help='train a model that can follow plans, on beats, chords and keys that'
+      ' librosa hears in recordings; scores tell them themselves',
   )
   recipe.add_argument(
       '--skip_bad',

@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from musiclm_jax import recipe
+from musiclm_jax import recipe_steps
 from musiclm_jax.models import parts
 from musiclm_jax.models import wordpiece
 from musiclm_jax.sampling import batch
@@ -132,10 +132,10 @@ FORMATS = {
     ),
     'batch': Format(_run_batch, _run_batch),
     'recipe': Format(
-        lambda folder: recipe._write_record(
+        lambda folder: recipe_steps.write_record(
             folder / 'corpus.json', {'seconds': 3.5, 'clips': [1, 2, 3]}
         ),
-        lambda folder: recipe._read_record(folder / 'corpus.json'),
+        lambda folder: recipe_steps.read_record(folder / 'corpus.json'),
     ),
     'run': Format(_make_run, _load_run),
     'dataset': Format(_make_dataset, _load_dataset),

@@ -1,0 +1,49 @@
+"""The records that the steps of a recipe leave, and what interrupts say."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
+import pathlib
+import signal
+from typing import Any
+
+from musiclm_jax import errors
+from musiclm_jax import files
+
+Record = Mapping[str, Any]
+
+
+def write_record(path: pathlib.Path, value: Record) -> None:
+  """Writes JSON that says whether it was damaged."""
+  # NaN and infinities, of a metric, are no JSON.
+  value = json.loads(json.dumps(value), parse_constant=lambda _: None)
+  files.write_text(path, json.dumps(files.sealed(value), indent=2))
+
+
+def read_record(path: pathlib.Path) -> Record:
+  return files.read_json(path, 'the record of a step')
+
+
+def sha256(path: str | None) -> str | None:
+  """Returns the hash of a file, if there is one."""
+  if path is None:
+    return None
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def duration(record: Record) -> str:
+  seconds = record.get('seconds')
+  return 'unknown time' if seconds is None else f'{seconds:.0f} s'
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(name: str) -> Iterator[None]:
+  """Adds the name of the step, and the next command, to an interrupt."""
+  try:
+    yield
+  except KeyboardInterrupt as e:
+    said = str(e) or 'interrupted; run the same command again to go on there.'
+    signum = getattr(e, 'signum', signal.SIGINT)
+    raise errors.Interrupted(signum, f"step '{name}': {said}") from e
