@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from musiclm_jax.data.scores import analysis
-from musiclm_jax.data.scores import captions
 from musiclm_jax.data.scores import facts as facts_lib
+from musiclm_jax.data.scores import wording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def instrument_prompts(name: str) -> list[str]:
 
 
 def _tempo_prompts(tempo: str) -> list[str]:
-  words = captions.TEMPO_WORDS[tempo]
+  words = wording.TEMPO_WORDS[tempo]
   return [f'{word} {noun}' for word in words for noun in ('piece', 'music')]
 
 
@@ -84,9 +84,9 @@ TAGS = (
     Tag('mode', _mode, _mode_prompts, analysis.MODES),
     Tag(
         'tempo class',
-        lambda facts: captions.tempo_class(facts) or '',
+        lambda facts: wording.tempo_class(facts) or '',
         _tempo_prompts,
-        tuple(captions.TEMPO_WORDS),
+        tuple(wording.TEMPO_WORDS),
     ),
     Tag('genre', lambda facts: facts.genre, _style_prompts),
     Tag('form', lambda facts: facts.form, lambda form: [form, f'a {form}']),

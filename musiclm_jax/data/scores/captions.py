@@ -1,72 +1,23 @@
 """Writes captions of clips from facts, in varied words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from musiclm_jax.data.scores import facts as facts_lib
+from musiclm_jax.data.scores import wording
 import numpy as np
 
-# A clip is slow below, or fast above, these beats per minute, but only with at
-# most, or at least, so many onsets per second.
-_SLOW, _SLOW_MAX_ONSETS = 80, 6.0
-_FAST, _FAST_MIN_ONSETS = 130, 2.5
-TEMPO_WORDS = {
-    'slow': ('slow', 'slow-paced', 'unhurried'),
-    'moderate': ('mid-tempo', 'moderate', 'medium-paced'),
-    'fast': ('fast', 'up-tempo', 'quick'),
-}
-# Moods of modes and tempos; others have none.
-MOOD_WORDS = {
-    ('minor', 'slow'): ('melancholic', 'sad', 'somber'),
-    ('minor', 'fast'): ('dramatic', 'tense', 'urgent'),
-    ('major', 'slow'): ('calm', 'peaceful', 'gentle'),
-    ('major', 'fast'): ('cheerful', 'happy', 'lively'),
-}
-# Other names of instruments.
-SYNONYMS = {
-    'nylon-string guitar': ('classical guitar', 'acoustic guitar', 'guitar'),
-    'steel-string guitar': ('acoustic guitar', 'guitar'),
-    'electric guitar': ('clean electric guitar', 'guitar'),
-    'jazz guitar': ('guitar',),
-    'overdriven guitar': ('overdriven electric guitar',),
-    'distorted guitar': ('distorted electric guitar',),
-    'strings': ('string ensemble', 'string section'),
-    'soprano saxophone': ('soprano sax', 'saxophone'),
-    'alto saxophone': ('alto sax', 'saxophone'),
-    'tenor saxophone': ('tenor sax', 'saxophone'),
-    'baritone saxophone': ('baritone sax', 'saxophone'),
-    'drums': ('drum kit',),
-    'synth lead': ('lead synth', 'synthesizer'),
-    'synth pad': ('synthesizer pad', 'synthesizer'),
-    'electric organ': ('organ',),
-    'church organ': ('pipe organ', 'organ'),
-    'bass guitar': ('electric bass',),
-    'double bass': ('upright bass',),
-    'choir': ('vocal choir',),
-    'french horn': ('horn',),
-}
-_VOCAL = ('choir', 'synth voice')
-# Instruments of many players, who cannot be solo.
-_ENSEMBLES = ('strings', 'choir', 'brass')
-_MAX_NAMED = 4  # Most instruments that a caption names.
 _MAX_TITLE = 60  # Characters of the longest title that a caption quotes.
-_KEPT = 0.75  # Share of the facts in a caption, so that captions differ.
+_KEPT = (0.3, 0.95)  # Least and greatest share of the facts in a caption.
+_TRIALS = 12  # Captions that are written for five different ones.
+_MOST = 5
 
-
-def tempo_class(facts: facts_lib.Facts) -> str | None:
-  """Returns 'slow', 'moderate' or 'fast'; None if unknown or unclear."""
-  if facts.bpm is None:
-    return None
-  if facts.bpm < _SLOW:
-    return 'slow' if facts.onset_rate <= _SLOW_MAX_ONSETS else None
-  if facts.bpm > _FAST:
-    return 'fast' if facts.onset_rate >= _FAST_MIN_ONSETS else None
-  return 'moderate'
+_Words = wording.Words
 
 
 def write_captions(
     facts: facts_lib.Facts, rng: np.random.Generator
 ) -> tuple[str, ...]:
-  """Writes three to five captions, from a few words to a few sentences.
+  """Writes three to five captions, from a word to a paragraph.
 
   Args:
     facts: Facts of the clip.
@@ -75,83 +26,37 @@ def write_captions(
   Returns:
     Different captions; fewer if there are few facts.
   """
-  styles = [_short, _sentence, _aspects, _account, _short, _sentence]
-  if facts.composer or 0 < len(facts.title) <= _MAX_TITLE:
-    styles.insert(3, _credit)
-  count = rng.integers(3, 6)
-  captions = [style(_Words(facts, rng)) for style in styles]
-  return tuple(dict.fromkeys(captions))[:count]
+  styles = list(_STYLES)
+  if facts.composer or _quotable(facts):
+    styles += [_credit, _credit]
+  count = int(rng.integers(3, _MOST + 1))
+  captions: dict[str, None] = {}
+  for _ in range(_TRIALS):
+    if len(captions) == count:
+      break
+    style = styles[int(rng.integers(len(styles)))]
+    caption = style(_Words(facts, rng, float(rng.uniform(*_KEPT))))
+    if caption:
+      captions[caption] = None
+  return tuple(captions) or (_short(_Words(facts, rng, 1.0)),)
 
 
-class _Words:
-  """The facts of one caption in its choice of words."""
+def _quotable(facts: facts_lib.Facts) -> bool:
+  return 0 < len(facts.title) <= _MAX_TITLE
 
-  def __init__(self, facts: facts_lib.Facts, rng: np.random.Generator):
-    self.rng = rng
-    self.facts = facts
-    self.names = self._name_instruments()
-    tempo = tempo_class(facts) or ''
-    mode = facts.key.split()[1] if facts.key else ''
-    paces: Sequence[str] = TEMPO_WORDS[tempo] if tempo else ()
-    moods: Sequence[str] = MOOD_WORDS.get((mode, tempo)) or ()
-    self.tempo = self.some(paces)
-    self.mood = self.some(moods, share=0.5)
-    # Loud or busy music is not 'calm' or 'gentle'.
-    if mode == 'major' and tempo == 'slow':
-      if {'loud', 'dense'} & set(facts.words):
-        self.mood = ''
-    self.texture = self.some(facts.words, share=0.5)
-    self.genre = self.some((facts.genre,) if facts.genre else ())
-    self.bpm = self.some((f'{facts.bpm:.0f} bpm',) if facts.bpm else ())
-    self.key = self.some((facts.key,) if facts.key else ())
-    self.metre = self.some((facts.metre,) if facts.metre else (), share=0.5)
 
-  def some(self, words: Sequence[str], share: float = _KEPT) -> str:
-    """Returns one of `words`, or '' to leave the fact out."""
-    keep = self.rng.random() < share
-    return self.one(words) if words and keep else ''
-
-  def one(self, words: Sequence[str]) -> str:
-    return words[int(self.rng.integers(len(words)))]
-
-  def _name_instruments(self) -> dict[str, str]:
-    """Returns a word for each instrument, no two the same."""
-    names: dict[str, str] = {}
-    for name in self.facts.instruments[:_MAX_NAMED]:
-      word = self.one((name, name, *SYNONYMS.get(name, ())))
-      # Avoids a repeated word, also as in 'classical classical guitar'.
-      again = word in names.values() or word.startswith(self.facts.genre + ' ')
-      names[name] = name if again else word
-    return names
-
-  @property
-  def is_solo(self) -> bool:
-    name = self.facts.instruments[0]
-    ensemble = any(word in name for word in _ENSEMBLES)
-    return self.facts.is_solo and not ensemble and not self.is_drumming
-
-  @property
-  def is_drumming(self) -> bool:
-    return self.facts.instruments == ('drums',)
-
-  @property
-  def instruments(self) -> str:
-    """The instruments, e.g. 'flute, harp and cello'."""
-    words = list(self.names.values())
-    if len(self.facts.instruments) > _MAX_NAMED:
-      words.append('other instruments')
-    return _enumerate(words)
-
-  @property
-  def noun(self) -> str:
-    if self.is_drumming:
-      return self.one(('drum beat', 'drum groove', 'drum pattern'))
-    return self.facts.form or self.one(('piece', 'piece', 'tune', 'music'))
-
-  def adjectives(self) -> list[str]:
-    # Avoids 'a hymn hymn'.
-    genre = '' if self.genre == self.facts.form else self.genre
-    return [w for w in (self.tempo, self.mood, self.texture, genre) if w]
+def _label(words: _Words) -> str:
+  """Returns a word or two, e.g. 'waltz' or 'sad violin'."""
+  noun = words.noun
+  first = next(iter(words.names.values()))
+  adjectives = words.adjectives()
+  bare = words.facts.form or words.genre or first
+  if not adjectives or words.chance(0.4):
+    return noun if words.is_drumming else bare
+  adjective = words.one(adjectives)
+  if words.is_drumming or words.facts.form or words.chance(0.3):
+    return f'{adjective} {noun}' if adjective != noun else noun
+  return f'{adjective} {first}' if adjective != first else first
 
 
 def _short(words: _Words) -> str:
@@ -173,12 +78,33 @@ def _short(words: _Words) -> str:
   return ' '.join(part for part in parts if part)
 
 
+def _wish(words: _Words) -> str:
+  """Returns e.g. 'something sad and slow for cello and piano'."""
+  wanted = [w for w in (words.mood, words.tempo, words.texture) if w]
+  words.rng.shuffle(wanted)
+  thing = words.one(('something', 'a bit of music', 'music', 'a recording'))
+  if thing == 'something':
+    text = f'something {wording.enumerate_words(wanted)}'.strip()
+  else:
+    text = f'{thing} that is {wording.enumerate_words(wanted)}'
+    text = text if wanted else thing
+  if words.is_drumming:
+    text += words.one((' on the drums', ' with drums'))
+  else:
+    text += f' {words.one(("for", "with", "played on"))} {words.instruments}'
+  if words.genre:
+    text += f', {words.genre} style'
+  if words.bpm:
+    text += f', {words.bpm}'
+  return f'{text}, in {words.key}' if words.key else text
+
+
 def _sentence(words: _Words) -> str:
   """Returns e.g. 'A slow piece in 3/4 time in A minor played by flute.'"""
   noun = words.noun
   text = ' '.join([*words.adjectives(), noun])
   if words.metre:
-    text += f' in {words.metre} time'
+    text += f' in {words.metre}'
   if words.key:
     text += f' in {words.key}'
   if not words.is_drumming:
@@ -186,77 +112,179 @@ def _sentence(words: _Words) -> str:
     text += f' {played} {words.instruments}'
   if words.bpm:
     text += f' at {words.bpm}'
-  return _capitalize(text if noun == 'music' else _article(text)) + '.'
+  text = text if noun in ('music', words.genre) else wording.article(text)
+  begin = words.one(('', '', 'this is ')) if noun != 'music' else ''
+  return wording.capitalize(begin + text) + '.'
 
 
 def _aspects(words: _Words) -> str:
   """Returns e.g. 'piano, flute, slow, minor key, 72 bpm'."""
   facts = words.facts
-  mode = f'{words.key.split()[1]} key' if words.key else ''
+  key = words.one((words.key, f'{words.mode} key' if words.mode else ''))
   aspects = [words.tempo, words.mood, words.texture, words.genre, words.bpm]
-  aspects += [words.some((facts.form,) if facts.form else ())]
-  aspects += [words.one((words.key, mode))]
-  aspects += [f'{words.metre} time' if words.metre else '']
-  if not set(facts.instruments) & set(_VOCAL):
-    aspects.append(words.some(('instrumental',), 0.3))
+  aspects += [facts.form if words.chance(0.75) else '', key, words.metre]
+  aspects += [_absent(words) if words.chance(0.5) else '']
+  if words.tempo and words.chance(0.3):
+    aspects.append(f'{wording.tempo_class(facts)} tempo')
   kept = list(dict.fromkeys(a for a in aspects if a))
   words.rng.shuffle(kept)
   names = list(words.names.values())
   if words.is_solo:
     names = [f'solo {words.instruments}']
+  elif words.facts.melody in words.names and words.chance(0.3):
+    names.append(f'{words.names[facts.melody]} melody')
+  if words.chance(0.4):  # Else the instruments come first.
+    kept = [*names, *kept]
+    words.rng.shuffle(kept)
+    return ', '.join(kept)
   return ', '.join([*names, *kept])
+
+
+def _absent(words: _Words) -> str:
+  """Returns a word for what cannot be heard."""
+  absent = []
+  if not words.has_voices:
+    absent += ['instrumental', 'no vocals', 'no voices', 'no singer']
+  if not words.has_drums:
+    absent += ['no drums', 'without drums']
+  if words.is_solo:
+    absent += ['single instrument', 'no other instruments']
+  return words.one(absent) if absent else ''
 
 
 def _account(words: _Words) -> str:
   """Returns sentences on the instruments, the tempo and the key."""
+  return ' '.join([_who_plays(words), *_remarks(words)[:3]])
+
+
+def _paragraph(words: _Words) -> str:
+  """Returns all that is known, in several sentences."""
+  full = _Words(words.facts, words.rng, 1.0)
+  remarks = _remarks(full)
+  words.rng.shuffle(remarks)
+  return ' '.join([_opening(full), _who_plays(full), *remarks])
+
+
+def _opening(words: _Words) -> str:
+  """Returns what kind of music it is, e.g. 'This is a slow waltz.'"""
+  begin = words.one(
+      ('this is', 'here is', 'the clip is', 'the recording is', 'we hear')
+  )
+  noun = words.noun
+  text = ' '.join([*words.adjectives()[:3], noun])
+  if noun != 'music':
+    text = wording.article(text)
+  return wording.capitalize(f'{begin} {text}.')
+
+
+def _who_plays(words: _Words) -> str:
+  """Returns a sentence on the instruments."""
   facts = words.facts
   named = [n for n in words.names if n != facts.melody]
+  everyone = words.instruments
   if facts.melody in words.names and named:
-    others = _enumerate([words.names[n] for n in named])
+    others = wording.enumerate_words([words.names[n] for n in named])
     melody = words.names[facts.melody]
-    joint = words.one(('accompanied by', 'over', 'backed by'))
-    lead = words.one(('The {} plays the melody', 'A melody on {}'))
-    text = f'{lead.format(melody)} {joint} {others}.'
-  elif facts.is_solo:
-    text = f'Only {words.instruments} can be heard.'
+    joint = words.one(('accompanied by', 'over', 'backed by', 'supported by'))
+    lead = words.one(
+        (
+            'the {} plays the melody',
+            'a melody on {}',
+            'the {} leads',
+            'the main tune is on {}',
+            'the {} carries the tune',
+        )
+    )
+    return wording.capitalize(f'{lead.format(melody)}, {joint} {others}.')
+  if facts.is_solo:
+    text = words.one(
+        (
+            'only {} can be heard.',
+            'there is nothing but {}.',
+            'the {} plays on its own.',
+            'the {} is alone.',
+        )
+    )
   elif len(words.names) == 1:
-    text = f'The main instrument is {words.instruments}.'
+    text = words.one(
+        (
+            'the main instrument is {}.',
+            'it is mostly {}.',
+            'the {} stands out.',
+        )
+    )
   else:
-    text = f'{_capitalize(words.instruments)} play together.'
+    text = words.one(
+        (
+            '{} play together.',
+            'the instruments are {}.',
+            'it is scored for {}.',
+            'there are {}.',
+            'one can hear {}.',
+        )
+    )
+  return wording.capitalize(text.format(everyone))
+
+
+def _remarks(words: _Words) -> list[str]:
+  """Returns a sentence on each of the other facts."""
+  facts = words.facts
+  remarks = []
   if words.tempo or words.bpm:
-    pace = tempo_class(facts) if words.tempo else ''
+    pace = wording.tempo_class(facts) if words.tempo else ''
     pace = ', at '.join(w for w in (pace, words.bpm) if w)
-    text += f' The tempo is {pace}.'
+    remarks.append(
+        words.one(('The tempo is {}.', 'Its tempo: {}.')).format(pace)
+    )
   if words.key:
-    text += f' The key is {words.key}.'
+    form = ('The key is {}.', 'It is in {}.', 'It is written in {}.')
+    remarks.append(words.one(form).format(words.key))
   if words.mood:
-    text += f' It sounds {words.mood}.'
-  return text
+    form = ('It sounds {}.', 'The mood is {}.', 'The atmosphere is {}.')
+    remarks.append(words.one(form).format(words.mood))
+  if words.metre:
+    form = ('It is in {}.', 'The music is in {}.', 'It moves in {}.')
+    remarks.append(words.one(form).format(words.metre))
+  if words.texture:
+    remarks.append(f'The playing is {words.texture}.')
+  if words.era and words.genre:
+    form = ('It is {} music.', 'The style is {}.', 'It is from the {} era.')
+    remarks.append(words.one(form).format(words.genre))
+  if facts.form in wording.DANCES and words.chance(0.4):
+    remarks.append(words.one(('One could dance to it.', 'It is a dance.')))
+  if not words.has_voices and words.chance(0.3):
+    remarks.append(words.one(('Nobody sings.', 'There are no vocals.')))
+  if not words.has_drums and words.chance(0.2):
+    remarks.append(words.one(('There are no drums.', 'It has no drums.')))
+  return remarks
 
 
 def _credit(words: _Words) -> str:
   """Returns e.g. '"Sonatina" by Diabelli, played by harp.'"""
   facts = words.facts
-  has_title = 0 < len(facts.title) <= _MAX_TITLE
   genre = f'{facts.genre} ' if facts.genre != facts.form else ''
-  work = f'"{facts.title}"' if has_title else f'{genre}{words.noun}'
-  text = work if has_title else _capitalize(_article(work))
+  quoted = _quotable(facts)
+  work = f'"{facts.title}"' if quoted else f'{genre}{words.noun}'.strip()
+  text = work if quoted else wording.capitalize(wording.article(work))
   if facts.composer:
     text += f' by {facts.composer}'
   text += f', played by {words.instruments}'
   return f'{text} in {words.key}.' if words.key else f'{text}.'
 
 
-def _enumerate(words: Sequence[str]) -> str:
-  """Returns 'a, b and c'."""
-  if len(words) < 2:
-    return ''.join(words)
-  return f'{", ".join(words[:-1])} and {words[-1]}'
-
-
-def _article(text: str) -> str:
-  return f'{"an" if text[0].lower() in "aeioué" else "a"} {text}'
-
-
-def _capitalize(text: str) -> str:
-  return text[:1].upper() + text[1:]
+# How often each style is drawn.
+_STYLES: tuple[Callable[[_Words], str], ...] = (
+    _label,
+    _short,
+    _short,
+    _short,
+    _wish,
+    _sentence,
+    _sentence,
+    _sentence,
+    _aspects,
+    _aspects,
+    _account,
+    _account,
+    _paragraph,
+)

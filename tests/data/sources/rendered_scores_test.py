@@ -11,13 +11,13 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import mido
 from musiclm_jax.data.scores import analysis
-from musiclm_jax.data.scores import captions
 from musiclm_jax.data.scores import chords
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data.scores import effects
 from musiclm_jax.data.scores import instruments
 from musiclm_jax.data.scores import synthesis
+from musiclm_jax.data.scores import wording
 from musiclm_jax.data.sources import score_files
 from musiclm_jax.data.sources import rendered_scores
 import numpy as np
@@ -104,7 +104,7 @@ class ScoresTest(parameterized.TestCase):
       programs = {score.parts[p].program for p in score.part}
       played = {instruments.NAMES[p] for p in programs}
       words = played | {
-          word for name in played for word in captions.SYNONYMS.get(name, ())
+          word for name in played for word in wording.SYNONYMS.get(name, ())
       }
       names |= played
       for text in clip.captions:
