@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import itertools
 
 from jaxtyping import Float, Float32, Int8
+from musiclm_jax.data.scores import alignment
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import facts
@@ -29,7 +30,7 @@ def find_beats(score: notation.Score, metadata: facts.Metadata) -> Beats:
 
   Args:
     score: A score, with the silence before its first note, if any: bars begin
-      where its file says.
+      where its file says, unless most notes begin elsewhere.
     metadata: What is known from outside of the file. Where it contradicts the
       file, the tempo of the file is not that of the music.
 
@@ -54,7 +55,31 @@ def find_beats(score: notation.Score, metadata: facts.Metadata) -> Beats:
       (clock.seconds(quarter), number, metre)
       for quarter, number, metre in _count(score, metadata.metre, clock)
   ]
-  return np.array(rows) if rows else none
+  return _align(np.array(rows), score) if len(rows) > 1 else none
+
+
+def _align(
+    beats: Beats, score: notation.Score
+) -> Float[np.ndarray, 'aligned 3']:
+  """Returns beats and bars where the notes say, if the file can't be right."""
+  times = beats[:, 0]
+  numbers = np.arange(len(beats))
+  late = alignment.shift(score, np.interp(score.start, times, numbers))
+  if late is None:
+    return np.zeros((0, 3))
+  if late:
+    beats = np.full_like(beats, -1.0)[:-1]
+    beats[:, 0] = np.interp(numbers[:-1] + late, numbers, times)
+  if np.any(beats[:, 2] >= 0):
+    return beats
+  bounds = np.stack([score.start, score.end])
+  bars = alignment.find_bars(
+      score, *np.interp(bounds, beats[:, 0], np.arange(len(beats)))
+  )
+  if bars is not None:
+    beats[:, 1] = (np.arange(len(beats)) - bars.first) % bars.beats
+    beats[:, 2] = _METRES.index(f'{bars.beats}/4')
+  return beats
 
 
 class _Clock:
