@@ -126,6 +126,16 @@ class CliTest(parameterized.TestCase):
         '--data', self.folder / 'audio', '--output', self.folder / 'out',
     )  # fmt: skip
 
+  def test_recipe_listens_to_recordings(self):
+    (self.folder / 'scores').mkdir()
+    (self.folder / 'scores/a.mid').touch()
+    self.assert_fails(
+        '--listen must go with recordings, .* holds 1 scores. Leave it out',
+        'recipe', '--gin_file=sizes/tiny.gin', '--listen',
+        '--soundfont', self.folder / 'scores/a.mid',
+        '--data', self.folder / 'scores', '--output', self.folder / 'out',
+    )  # fmt: skip
+
   def test_melody_needs_a_model_that_follows_one(self):
     time = np.arange(96000) / 24000
     hum = self.folder / 'hum.wav'

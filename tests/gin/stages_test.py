@@ -1,5 +1,6 @@
 """Tests of the gin files of stages and sizes."""
 
+import dataclasses
 from unittest import mock
 
 from absl.testing import absltest
@@ -11,6 +12,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
+from musiclm_jax.tokenizers import plan_streams
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import stage as stage_lib
 
@@ -131,8 +133,31 @@ class StagesTest(parameterized.TestCase):
             'text_probability': 0.5,
             'melody_probability': 0.25,
             'hum_probability': 0.5,
+            **{f'{name}_probability': 0.7 for name in plan_streams.NAMES},
         },
     )
+
+  @parameterized.parameters('semantic', 'coarse', 'acoustic', 'fine')
+  def test_stages_that_follow_a_plan(self, name):
+    acoustic = dataclasses.replace(tokenizers.COARSE, name='acoustic')
+    written = (*tokenizers.PAPER, acoustic, *plan_streams.STREAMS.values())
+    found = {'streams': [stream.to_json() for stream in written]}
+    self.enter_context(
+        mock.patch.multiple(
+            datasets,
+            dataset_exists=lambda *args: True,
+            read_metadata=lambda *args: found,
+        )
+    )
+    parse('tiny', name, '--gin.PLAN_PROBABILITY=0.4')
+    stage = gin_flags.value_of('MODEL').stage
+    reads = [s for s in stage.added if s.name != 'melody']
+    expected = [] if name == 'fine' else [*plan_streams.STREAMS.values()]
+    self.assertEqual(reads, expected)
+    if name != 'fine':
+      options = gin_flags.value_of('TASK_OPTIONS')
+      self.assertEqual(options['chord_probability'], 0.4)
+      self.assertEqual(stage.grid, 1.0)
 
   def test_learning_rate_is_of_the_stage(self):
     parse('tiny', 'fine')

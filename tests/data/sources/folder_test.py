@@ -6,12 +6,14 @@ import io
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import errors
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import listening
 from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import folder
 import numpy as np
@@ -106,6 +108,22 @@ class CaptionsTest(FolderTest):
     (clip,) = folder.read_clips(a, 30.0, clips.SAMPLE_RATE)
     self.assertEqual(clip.captions, ('slow waltz', 'op. 3'))
     self.assertEqual(clip.caption_weights, (2.5, 1.0))
+
+  def test_what_is_heard(self):
+    write_tone(self.audio / 'a.wav')
+    (file,) = folder.survey(self.audio)[0]
+    beats = np.array([[0.5, -1, -1], [1.0, -1, -1]], np.float32)
+    heard = listening.Heard(beats, np.zeros(50, np.int8), 'C major')
+    with mock.patch.object(listening, 'listen', return_value=heard) as listen:
+      (clip,) = folder.read_clips(file, 30.0, clips.SAMPLE_RATE, listen=True)
+    np.testing.assert_array_equal(clip.beats, beats)
+    np.testing.assert_array_equal(clip.chords, heard.chords)
+    self.assertEqual((clip.key, len(clip.families)), ('C major', 0))
+    [audio] = listen.call_args.args
+    seconds = len(clip.audio) / clips.SAMPLE_RATE
+    self.assertAlmostEqual(len(audio) / 22050, seconds, places=3)
+    (clip,) = folder.read_clips(file, 30.0, clips.SAMPLE_RATE)
+    self.assertEqual((clip.key, len(clip.beats)), ('', 0))
 
   def test_the_weight_of_a_row_is_that_of_each_of_its_captions(self):
     write_tone(self.audio / 'a.wav')
