@@ -70,8 +70,8 @@ class Plan:
       and '-' change what was there, other families replace it. The first one
       leads.
     form: Letters of the sections, e.g. 'AABA'. Sections start with a bar.
-    sections: What differs in sections of a letter; of a form, all letters or
-      those that are not as the rest of the plan says.
+    sections: The sections with chords, an arrangement or a length of their own,
+      by their letters in the form. The others are as the rest of the plan.
     repeat: Whether a section that returns is 'exact', of the same semantic
       tokens, or 'varied', of the same plan.
 
