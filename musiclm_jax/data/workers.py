@@ -73,7 +73,7 @@ def _end_with(watched: connection.Connection) -> None:
 
 
 @contextlib.contextmanager
-def without_interrupts() -> Iterator[None]:
+def _without_interrupts() -> Iterator[None]:
   """Keeps Ctrl-C from processes that the body starts.
 
   It would end them with a traceback before they can ignore it. This process
@@ -114,7 +114,7 @@ def ordered_map(
   pending: collections.deque[tuple[T, futures.Future]] = collections.deque()
   try:
     for item in items:
-      with without_interrupts():
+      with _without_interrupts():
         pending.append((item, workers.submit(function, item)))
       if len(pending) > 2 * num_workers:
         yield pending[0][1].result()

@@ -2,10 +2,8 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -34,21 +32,6 @@ NOTE = b'\x00\x90\x3c\x40\x83\x60\x3c\x00'  # A beat of middle C.
 RATE = 24000
 END = b'\x00\xff\x2f\x00'
 NEEDS_FLUIDSYNTH = synthesis_test.NEEDS_FLUIDSYNTH
-
-
-def crash(pipe):
-  pipe.recv()
-  os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def leave(pipe):
-  pipe.recv()
-  sys.exit(3)
-
-
-def hang(pipe):
-  pipe.recv()
-  time.sleep(60)
 
 
 def smf_file(*tracks, kind=1, division=480, num_tracks=None):
@@ -298,16 +281,22 @@ class Renderer(ScoresDrill):
       synthesis.render(score, path, RATE)
 
   @parameterized.named_parameters(
-      ('crash', crash, 'exit status -11'),
-      ('failure', leave, 'exit status 3'),
-      ('hang', hang, 'within 8 s, but did not'),
+      (
+          'crash',
+          'import os; input(); os.kill(os.getpid(), 11)',
+          60.0,
+          'status -11',
+      ),
+      ('early', 'import sys; sys.exit(3)', 60.0, 'exit status 3'),
+      ('half', 'print("100"); print("audio")', 60.0, 'exit status 0'),
+      ('hang', 'input(); input()', 2.0, 'within 2 s, but did not'),
   )
-  def test_a_synthesizer_that_fails(self, serve, message):
+  def test_a_synthesizer_that_fails(self, program, timeout, message):
     failing = synthesizer.Synthesizer()
     self.addCleanup(failing.end)
-    with mock.patch.object(synthesizer, 'serve', serve):
+    with mock.patch.object(synthesizer, '_PROGRAM', program):
       with self.assertRaisesRegex(errors.UserError, message):
-        failing.play('a.mid', 'font.sf2', {}, 8.0)
+        failing.play('a.mid', 'font.sf2', {}, timeout)
     # The next piece has a new process.
     with self.assertRaisesRegex(errors.UserError, 'rendered to silence'):
       with mock.patch.object(synthesis, '_SYNTHESIZER', failing):
@@ -317,13 +306,10 @@ class Renderer(ScoresDrill):
           )
 
   def test_the_synthesizer_ends_with_its_parent(self):
-    code = f"""if __name__ == '__main__':
-      import time
-      from musiclm_jax.data.scores import synthesis
-      synthesis.check_renderer({str(synthesis_test.SOUNDFONT)!r})
-      print(synthesis._SYNTHESIZER._process.pid, flush=True)
-      time.sleep(60)
-    """
+    code = 'import time; from musiclm_jax.data.scores import synthesis;'
+    code += f'synthesis.check_renderer({str(synthesis_test.SOUNDFONT)!r});'
+    code += 'print(synthesis._SYNTHESIZER._process.pid, flush=True);'
+    code += 'time.sleep(60)'
     with subprocess.Popen(
         [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
     ) as parent:

@@ -156,7 +156,7 @@ def _melody_alone(score, roles) -> tuple[notation.Score, tuple[Role, ...]]:
 
 def _part_chords(score, roles, rng) -> tuple[notation.Score, tuple[Role, ...]]:
   """Parts the chords into the voices that are missing."""
-  wanted = () if Role.MELODY in roles else ('melody',)
+  wanted: tuple[str, ...] = () if Role.MELODY in roles else ('melody',)
   if Role.BASS not in roles and rng.random() < _BASS_SHARE:
     wanted += ('bass',)
   return _separate(score, roles, wanted)

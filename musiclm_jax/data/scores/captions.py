@@ -131,7 +131,7 @@ def _aspects(words: _Words) -> str:
   names = list(words.names.values())
   if words.is_solo:
     names = [f'solo {words.instruments}']
-  elif words.facts.melody in words.names and words.chance(0.3):
+  elif facts.melody and facts.melody in words.names and words.chance(0.3):
     names.append(f'{words.names[facts.melody]} melody')
   if words.chance(0.4):  # Else the instruments come first.
     kept = [*names, *kept]
@@ -182,7 +182,7 @@ def _who_plays(words: _Words) -> str:
   facts = words.facts
   named = [n for n in words.names if n != facts.melody]
   everyone = words.instruments
-  if facts.melody in words.names and named:
+  if facts.melody and facts.melody in words.names and named:
     others = wording.enumerate_words([words.names[n] for n in named])
     melody = words.names[facts.melody]
     joint = words.one(('accompanied by', 'over', 'backed by', 'supported by'))

@@ -5,19 +5,18 @@ does not depend on the pieces before: each gets a new synthesizer, which shares
 the samples of one that stays.
 """
 
-from collections.abc import Callable, Mapping
-import contextlib
+from collections.abc import Mapping
 import ctypes
-import multiprocessing
-from multiprocessing import connection
+import json
 import os
-import signal
+import queue
+import subprocess
+import sys
 import threading
-import time
+from typing import BinaryIO
 
 from jaxtyping import Float
 from musiclm_jax import errors
-from musiclm_jax.data import workers
 import numpy as np
 
 RENDER_RATE = 44100
@@ -25,7 +24,11 @@ _GAIN = 0.4
 _BLOCK = 1 << 12  # Frames that are rendered at once.
 _WARNING = 2  # FluidSynth's number of the least of the messages that are kept.
 _PLAYING = 1  # FluidSynth's status of a player that has not reached the end.
-_END_SECONDS = 5.0  # Time to end by itself.
+# Run with the paths from which this package was imported.
+_PROGRAM = (
+    'import json, sys; sys.path = json.loads(sys.argv[1]);'
+    f' from {__name__} import serve; serve()'
+)
 
 # Values of FluidSynth's settings, by their names.
 Settings = Mapping[str, float]
@@ -35,8 +38,7 @@ class Synthesizer:
   """Renders MIDI files; its process is started by the first."""
 
   def __init__(self) -> None:
-    self._process: multiprocessing.process.BaseProcess | None = None
-    self._pipe: connection.Connection | None = None
+    self._process: subprocess.Popen[bytes] | None = None
     self._lock = threading.Lock()
 
   def play(
@@ -58,96 +60,107 @@ class Synthesizer:
       [samples] mono audio at RENDER_RATE, and FluidSynth's warnings.
 
     Raises:
-      UserError: If FluidSynth cannot read the SoundFont, crashes or takes too
-        long.
+      UserError: If FluidSynth crashes or takes too long.
     """
+    request = [path, os.path.abspath(soundfont), dict(settings)]
+    is_late = threading.Event()
     with self._lock:
+      process = self._started()
+
+      def stop() -> None:
+        is_late.set()
+        process.kill()
+
+      timer = threading.Timer(timeout, stop)
+      timer.start()
       try:
-        return self._play(path, os.path.abspath(soundfont), settings, timeout)
-      except TimeoutError as e:
-        raise errors.UserError(
-            f'FluidSynth must render a score within {timeout:g} s, but did not.'
-            ' Leave the score out, or try another SoundFont.'
-        ) from e
-      except (EOFError, ConnectionError) as e:
+        return _ask(process, request)
+      except (EOFError, BrokenPipeError) as e:
+        status = process.wait()
+        self.end()
+        if is_late.is_set():
+          raise errors.UserError(
+              f'FluidSynth must render a score within {timeout:g} s, but did'
+              ' not. Leave the score out, or try another SoundFont.'
+          ) from e
         raise errors.UserError(
             f'FluidSynth must render with {soundfont}, but crashed (exit status'
-            f' {self._status()}). Try another SoundFont, or leave the score'
-            ' out.'
+            f' {status}). Try another SoundFont, or leave the score out.'
         ) from e
+      except BaseException:  # Also an interrupt: it is amid a piece.
+        self.end()
+        raise
+      finally:
+        timer.cancel()
 
   def end(self) -> None:
     """Ends the process, if it runs; the next piece starts another."""
     if self._process is not None:
-      self._process.kill()
-      self._process.join()
-    if self._pipe is not None:
-      self._pipe.close()
-    self._process = self._pipe = None
+      with self._process as process:
+        process.kill()
+    self._process = None
 
-  def _play(self, path, soundfont, settings, timeout):
-    """Like `play`; whatever ends it early ends the process, too."""
-    deadline = time.monotonic() + timeout
-    try:
-      pipe = self._started()
-      pipe.send((path, soundfont, dict(settings)))
-      blocks = []
-      while pipe.poll(max(0.0, deadline - time.monotonic())):
-        received = pipe.recv()
-        if isinstance(received, list):
-          return np.concatenate([np.zeros(0, np.float32), *blocks]), received
-        blocks.append(received)
-      raise TimeoutError
-    except (EOFError, ConnectionError):
-      raise
-    except BaseException:  # Also an interrupt: it is amid a piece.
-      self.end()
-      raise
-
-  def _started(self) -> connection.Connection:
-    """Returns the pipe to the process, which is started if need be."""
-    if self._pipe is None:
-      # A fork of a process with JAX's threads may hang.
-      context = multiprocessing.get_context('spawn')
-      self._pipe, far_end = context.Pipe()
-      self._process = context.Process(
-          target=serve, args=(far_end,), daemon=True
+  def _started(self) -> subprocess.Popen[bytes]:
+    """Returns the process, which is started if need be."""
+    if self._process is None:
+      self._process = subprocess.Popen(
+          [sys.executable, '-c', _PROGRAM, json.dumps(sys.path)],
+          stdin=subprocess.PIPE,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.DEVNULL,
+          start_new_session=True,  # Ctrl-C is for the process that asks.
       )
-      with far_end, workers.without_interrupts():
-        self._process.start()
-    return self._pipe
-
-  def _status(self) -> int | None:
-    """Returns the exit status of a process that has crashed; forgets it."""
-    process = self._process
-    if process is None:
-      return None
-    process.join(_END_SECONDS)
-    status = process.exitcode
-    self.end()
-    return status
+    return self._process
 
 
-def serve(pipe: connection.Connection) -> None:
-  """Renders what a `Synthesizer` asks for until its end of the pipe closes.
+def _ask(
+    process: subprocess.Popen[bytes], request: list
+) -> tuple[Float[np.ndarray, ' samples'], list[str]]:
+  """Sends a request to `serve`; returns the audio and the messages."""
+  assert process.stdin is not None and process.stdout is not None
+  process.stdin.write(json.dumps(request).encode() + b'\n')
+  process.stdin.flush()
+  blocks = [np.zeros(0, np.float32)]
+  while line := process.stdout.readline():
+    answer = json.loads(line)
+    if isinstance(answer, list):
+      return np.concatenate(blocks), answer
+    block = process.stdout.read(answer)
+    if len(block) < answer:
+      break
+    blocks.append(np.frombuffer(block, np.float32))
+  raise EOFError
 
-  Args:
-    pipe: Receives tuples of `Synthesizer.play`'s path, soundfont and settings;
-      sends blocks of audio, and then a list of messages.
+
+def serve() -> None:
+  """Renders what a `Synthesizer` asks for, until it ends.
+
+  A request is a line: the path, the SoundFont and the settings in JSON. The
+  answer is blocks of audio, each after a line with its number of bytes, and
+  then a line with the messages.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Its parent decides.
-  library = _Library()
-  stay = {}
-  with contextlib.suppress(EOFError, BrokenPipeError):
+  with os.fdopen(os.dup(1), 'wb') as out:
+    os.dup2(2, 1)  # What libraries print is no answer.
+    requests: queue.SimpleQueue[list] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    library = _Library()
+    stay = {}
     while True:
-      path, soundfont, settings = pipe.recv()
+      path, soundfont, settings = requests.get()
       library.log.clear()
       if soundfont not in stay:
         stay[soundfont] = library.synthesizer(soundfont, {})
       synth = library.synthesizer(soundfont, settings)
-      library.play(synth, path, pipe.send)
+      library.play(synth, path, out)
       synth.delete()
-      pipe.send(list(library.log))
+      out.write(json.dumps(library.log).encode() + b'\n')
+      out.flush()
+
+
+def _listen(requests: queue.SimpleQueue) -> None:
+  for line in sys.stdin.buffer:
+    requests.put(json.loads(line))
+  os._exit(0)  # Nobody asks any more, even amid a piece.
 
 
 class _Library:
@@ -206,8 +219,8 @@ class _Library:
     synth.sfload(soundfont)
     return synth
 
-  def play(self, synth, path: str, send: Callable[[np.ndarray], None]) -> None:
-    """Sends a MIDI file as [_BLOCK] blocks of mono audio."""
+  def play(self, synth, path: str, out: BinaryIO) -> None:
+    """Writes the audio of a MIDI file, mixed to mono; see `serve`."""
     library = self._fluidsynth
     player = library.new_fluid_player(synth.synth)
     library.fluid_player_add(player, os.fsencode(path))
@@ -216,5 +229,6 @@ class _Library:
     left, right = (side.ctypes.data for side in sides)
     while library.fluid_player_get_status(player) == _PLAYING:
       self._write(synth.synth, _BLOCK, left, 0, 1, right, 0, 1)
-      send(sides.mean(axis=0))
+      block = sides.mean(axis=0).tobytes()
+      out.write(b'%d\n' % len(block) + block)
     library.delete_fluid_player(player)
