@@ -153,7 +153,8 @@ class HeadlineTest(HeadlineCase):
     song = self.folder / 'song.wav'
     self.run_verb(
         'generate', 'a calm piece of plucked tones', '--model', self.model,
-        '--seconds', 2, '--output', song,
+        '--seconds', 2, '--output', song, '--bpm', 100, '--chords', 'Am F',
+        '--arrange', '0 flute; 1 +piano',
     )  # fmt: skip
     self.assert_is_music(song, 2)
     prompts = self.folder / 'prompts.txt'
@@ -188,7 +189,7 @@ class HeadlineTest(HeadlineCase):
     )
     self.assertIn('5 scores', told)
     stages = ('semantic', 'coarse', 'fine')
-    made = (*TOKENIZERS, 'melody_pairs', 'melody', 'tokens', *stages)
+    made = (*TOKENIZERS, 'melody_pairs', 'melody', 'plan', 'tokens', *stages)
     self.check_recipe(told, ('corpus', 'vocab', *made))
     times = np.arange(2 * 24000) / 24000
     hum = self.folder / 'hum.wav'
@@ -196,7 +197,8 @@ class HeadlineTest(HeadlineCase):
     song = self.folder / 'song.wav'
     self.run_verb(
         'generate', 'a flute', '--melody', hum, '--model', self.model,
-        '--seconds', 2, '--output', song,
+        '--seconds', 2, '--output', song, '--bpm', 100, '--chords', 'Am F',
+        '--arrange', '0 flute; 1 +piano',
     )  # fmt: skip
     self.assert_is_music(song, 2)
     self.run_verb(
