@@ -18,6 +18,8 @@ MAX_FRAME_RATE = 1000.0  # Frames per second; samples are no frames.
 NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence.
 ABSENT_ID = 1  # The id of a token that is not known, e.g. of no melody.
 
+PATTERNS = ('flat', 'delay')  # See `models.patterns`.
+
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
@@ -114,6 +116,9 @@ class Stage:
       none knowing another: right where targets depend on the inputs of their
       own time alone. Else each window goes on from the one before.
     temperature: The temperature that its tokens are sampled at by default.
+    pattern: How it lays out its targets: 'flat', token by token, or 'delay',
+      frame by frame, which takes as many passes of the network as there are
+      frames.
   """
 
   name: str
@@ -122,6 +127,14 @@ class Stage:
   crop_seconds: float
   is_independent: bool = False
   temperature: float = 1.0
+  pattern: str = 'flat'
+
+  def __post_init__(self):
+    if self.pattern not in PATTERNS:
+      raise errors.UserError(
+          f"pattern of stage '{self.name}' must be one of {PATTERNS}, but is"
+          f" '{self.pattern}'."
+      )
 
   @property
   def grid(self) -> float:
@@ -197,6 +210,7 @@ class Stage:
         'crop_seconds': self.crop_seconds,
         'is_independent': self.is_independent,
         'temperature': self.temperature,
+        'pattern': self.pattern,
     }
 
   @classmethod

@@ -90,7 +90,7 @@ def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
   index, num_shards = _shard(args)
   model = pretrained.find(args.model)
   # Files are the same only where 'auto' is.
-  dtype = pretrained.dtypes(model, args.dtype)
+  dtype = pretrained.dtype_in_words(model, args.dtype)
   shard = batch.Shard(
       lines,
       args.output_dir,

@@ -190,7 +190,7 @@ def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
     from musiclm_jax.sampling import pretrained
 
   # All that can be wrong is read before the model, which takes long to load.
-  pretrained.check_dtype(args.dtype)
+  dtypes.check(args.dtype)
   directory = pretrained.find(args.model)
   rate, config = pretrained.sample_rate(directory), _config(args)
   musiclm.check_seed(args.seed or 0)

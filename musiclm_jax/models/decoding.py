@@ -19,6 +19,7 @@ from musiclm_jax import streams
 from musiclm_jax.models import caching
 from musiclm_jax.models import conditions
 from musiclm_jax.models import matvec
+from musiclm_jax.models import patterns
 from musiclm_jax.models import transformer
 import numpy as np
 
@@ -131,7 +132,7 @@ def add_up(
 def prefill(
     weights: Weights,
     config: transformer.TransformerConfig,
-    ids: Int[Array, 'b length'],
+    ids: Int[Array, 'b length w'],
     first: Int[Array, ''] | int,
     stop: Int[Array, ''] | int,
     token_frames: Int[Array, ' frames'],
@@ -143,8 +144,8 @@ def prefill(
   Args:
     weights: From `pack`.
     config: Sizes.
-    ids: [batch, length] ids that the positions read: 0, then the sequence. As
-      long as the cache.
+    ids: [batch, length, width] ids that the positions read: 0, then the
+      sequence. As long as the cache.
     first: Number of positions that are in the cache already.
     stop: Number of positions to be there in the end. Those behind it in the
       last block are filled with numbers that `step` overwrites.
@@ -169,40 +170,41 @@ def prefill(
 def step(
     weights: Weights,
     config: transformer.TransformerConfig,
-    ids: Int[Array, ' b'],
+    ids: Int[Array, 'b w'],
     position: Int[Array, ''],
     token_frames: Int[Array, ' frames'],
-    quantizer: Int[Array, ''],
+    quantizers: Int[Array, ' w'],
     cache: caching.Cache,
     added: Float[Array, 'b length d'] | None = None,
-) -> tuple[Float[Array, 'b c'], caching.Cache]:
+) -> tuple[Float[Array, 'b w c'], caching.Cache]:
   """Runs one position, after all before it.
 
   Args:
     weights: From `pack`.
     config: Sizes.
-    ids: [batch] ids that the position reads: those of the token before.
-    position: Index in the sequence of the token that it predicts.
+    ids: [batch, width] ids that the position reads: those at the one before.
+    position: Index in the sequence of what it predicts.
     token_frames: Frames of the whole sequence, from `positions.frames`.
-    quantizer: Quantizer of the token that it predicts.
+    quantizers: [width] quantizer of each token that it predicts.
     cache: Keys and values of all positions before, and room for this one.
     added: See `prefill`.
 
   Returns:
-    [batch, codes] float32 logits, and the cache with this position in it.
+    [batch, width, codes] float32 logits, and the cache with this position in
+    it.
   """
   x, cache = _extend(
       weights, config, ids[:, None], position, token_frames, cache, added
   )
-  head = {**weights['head'], 'index': quantizer}
   x = _norm(x[:, 0], weights['final_norm'])
-  return matvec.multiply(x, head), cache
+  heads = [{**weights['head'], 'index': quantizer} for quantizer in quantizers]
+  return jnp.stack([matvec.multiply(x, head) for head in heads], 1), cache
 
 
 def _extend(
     weights: Weights,
     config: transformer.TransformerConfig,
-    ids: Int[Array, 'b t'],
+    ids: Int[Array, 'b t w'],
     start: Int[Array, ''],
     token_frames: Int[Array, ' frames'],
     cache: caching.Cache,
@@ -230,7 +232,7 @@ def _extend(
     cache = caching.write(cache, [y.astype(dtype) for y in new], start, i)
     return x + _mlp(x, layer), cache
 
-  x = _embed(weights, config, ids)
+  x = patterns.add_up(functools.partial(_embed, weights, config), ids)
   if added is not None:
     x += caching.take(added, start, ids.shape[1], 1)
   filled, traced = [], jax.jit(run)  # Traced once, as groups are alike.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from musiclm_jax import streams
+from musiclm_jax.models import patterns
 import numpy as np
 
 NO_FRAME = -1  # Of tokens that describe the whole clip.
@@ -69,28 +70,32 @@ def near_first(
 def frames(
     stage: streams.Stage, prefix_length: int, target_length: int
 ) -> np.ndarray:
-  """Returns the time of each token, in frames of the stage's fastest stream.
+  """Returns the time of each position, in frames of the fastest stream.
 
   Args:
-    stage: Says which streams are laid out.
-    prefix_length: Tokens of the inputs before the targets.
+    stage: Says which streams are laid out, and how.
+    prefix_length: Tokens of the inputs before the targets, a position each.
     target_length: Tokens of the targets.
 
   Returns:
-    [prefix_length + target_length] int32; NO_FRAME for tokens of the whole
-    clip.
+    [prefix_length + positions of targets] int32; NO_FRAME for tokens of the
+    whole clip. A position of many tokens has the time of the first of them.
   """
   seconds = _seconds(stage, prefix_length)
 
-  def times(stream, num_frames):
+  def times(stream, index):
     if stream.frame_rate is None:
-      return np.full(stream.num_quantizers, NO_FRAME)
-    steps = np.arange(num_frames) * (rate(stage) / stream.frame_rate)
-    return np.repeat(np.round(steps).astype(int), stream.num_quantizers)
+      return np.full(len(index), NO_FRAME)
+    return np.round(index * (rate(stage) / stream.frame_rate)).astype(int)
 
-  targets = stage.targets
-  sequence = [times(s, s.num_frames(seconds)) for s in stage.prefix]
-  sequence.append(times(targets, target_length // targets.num_quantizers))
+  def each_token(stream):
+    index = np.arange(stream.num_frames(seconds))
+    return times(stream, np.repeat(index, stream.num_quantizers))
+
+  pattern, targets = patterns.of_stage(stage), stage.targets
+  count = pattern.num_positions(target_length // targets.num_quantizers)
+  written, _ = pattern.places(np.arange(count))
+  sequence = [*map(each_token, stage.prefix), times(targets, written[:, 0])]
   return np.concatenate(sequence).astype(np.int32)
 
 

@@ -12,6 +12,7 @@ from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.models import conditions
 from musiclm_jax.models import layers
+from musiclm_jax.models import patterns
 from musiclm_jax.models import positions
 from musiclm_jax.models import products
 
@@ -262,10 +263,11 @@ def abstract_params(
 class StageTransformer(nn.Module):
   """Predicts each target token of a stage from the inputs and those before it.
 
-  The sequence is inputs, then targets. Position i reads token i - 1 (0 at the
-  start) and predicts token i. Each position has logits over the codes of its
-  own quantizer only. Some inputs are added to the positions that they are
-  about, see `conditions`.
+  The sequence is inputs, then targets. Position i reads what is at position
+  i - 1 (0 at the start) and predicts what is at i: a token, or one of each
+  quantizer, see `patterns`. A token has logits over the codes of its own
+  quantizer only. Some inputs are added to the positions that they are about,
+  see `conditions`.
 
   Attributes:
     config: Sizes.
@@ -311,6 +313,10 @@ class StageTransformer(nn.Module):
         axes=('heads', 'buckets'),
     )
 
+  @property
+  def pattern(self) -> patterns.Pattern:
+    return patterns.of_stage(self.stage)
+
   def embed(self, ids: Int[Array, '*b']) -> Float[Array, '*b d']:
     """Returns the embeddings of ids, on the scale of what layers add."""
     return self.token_embed(ids) * self.config.embed_dim**0.5
@@ -331,34 +337,21 @@ class StageTransformer(nn.Module):
         token_frames,
     )
 
-  def logits(
-      self,
-      x: Float[Array, 'b t d'],
-      quantizers: Int[Array, ' t'] | None = None,
-  ) -> Float[Array, 'b t c']:
-    """Scores the codes of each position's quantizer.
+  def logits(self, x: Float[Array, 'b t d']) -> Float[Array, 'b f q c']:
+    """Scores the codes of each token.
 
     Args:
-      x: [batch, length, embed] outputs of the last layer.
-      quantizers: [length] quantizer of each position's target; None for whole
-        frames, quantizers innermost.
+      x: [batch, positions, embed] outputs of the last layer, of whole frames.
 
     Returns:
-      [batch, length, codes] float32 logits.
+      [batch, frames, quantizers, codes] float32 logits.
     """
-    head = self.head.astype(self.config.dtype)
-    x = self.final_norm(x)
-    if quantizers is not None:
-      return jnp.einsum(
-          'btd,tcd->btc', x, head[quantizers],
-          preferred_element_type=jnp.float32,
-      )  # fmt: skip
-    batch, length, embed = x.shape
-    x = x.reshape(batch, -1, head.shape[0], embed)
-    y = products.einsum(
-        'bfqd,qcd->bfqc', x, self.head, self.config.dtype, jnp.float32
-    )
-    return y.reshape(batch, length, -1)
+    x, dtype = self.final_norm(x), self.config.dtype
+    if self.pattern.is_delayed:
+      y = products.einsum('btd,qcd->btqc', x, self.head, dtype, jnp.float32)
+      return self.pattern.to_frames(y)
+    x = self.pattern.to_frames(x[:, :, None])
+    return products.einsum('bfqd,qcd->bfqc', x, self.head, dtype, jnp.float32)
 
   def __call__(
       self,
@@ -377,16 +370,16 @@ class StageTransformer(nn.Module):
       [batch, target length, codes] float32 logits.
     """
     prefix, added = conditions.split(self.stage, inputs)
-    ids = jnp.concatenate([prefix, targets[:, :-1]], axis=1)
-    ids = jnp.pad(ids, ((0, 0), (1, 0)))
+    ids = self.pattern.read(prefix, targets)
     token_frames = positions.frames(
         self.stage, prefix.shape[1], targets.shape[1]
     )
     index = jnp.arange(ids.shape[1])
     bias = self.bias(index, index, jnp.asarray(token_frames))
-    seen = (ids != 0) | (index == 0)  # The start is no padding.
+    # The start is no padding.
+    seen = jnp.any(ids != 0, axis=-1) | (index == 0)
     padding = jnp.where(seen, 0.0, MASKED)[:, None, None]
-    x = self.embed(ids)
+    x = patterns.add_up(self.embed, ids)
     if added:
       x += conditions.add_up(self.embed, added, self.stage, token_frames)
     x = self.dropout(x, deterministic=not train)
@@ -397,4 +390,5 @@ class StageTransformer(nn.Module):
     else:
       for layer in self.layers:
         x = layer(x, bias, padding, train)
-    return self.logits(x[:, prefix.shape[1] :])
+    logits = self.logits(x[:, prefix.shape[1] :])
+    return logits.reshape(*targets.shape, -1)

@@ -1,31 +1,36 @@
 """Samples the targets of a stage, one token after the other, with a cache."""
 
 from collections.abc import Callable, Iterator
+from concurrent import futures
 import functools
 import os
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Int
-from musiclm_jax import errors
-from musiclm_jax import files
 from musiclm_jax import streams
 from musiclm_jax.models import caching
 from musiclm_jax.models import decoding
 from musiclm_jax.models import parts
+from musiclm_jax.models import patterns
 from musiclm_jax.models import positions
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
+from musiclm_jax.sampling import dtypes
 from musiclm_jax.sampling import spreading
 from musiclm_jax.stages import base as stages
 import numpy as np
-import safetensors
 
 # Rows that a device decodes at once; more take turns, to bound memory.
 MAX_ROWS = 16
 REPORT_STEPS = 64  # Steps between reports of progress.
+
+
+@functools.cache
+def _compiler() -> futures.Executor:
+  """Returns the thread that compiles; one, as a program takes a core."""
+  return futures.ThreadPoolExecutor(1, 'compiler')
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -64,7 +69,7 @@ class StageDecoder:
       sha256: See above.
     """
     self.knows_absence, self.sha256 = knows_absence, sha256
-    self.stage = stage
+    self.stage, self._pattern = stage, patterns.of_stage(stage)
     self.lineage = dict(lineage or {})
     self._config, self._dtype = config, dtype
     weights = decoding.pack(params, config, dtype)
@@ -75,8 +80,9 @@ class StageDecoder:
     self._frames = positions.frames(
         stage, self._prefix_length, stage.num_ids(stage.targets)
     )
-    # A position more than tokens, as position i reads token i - 1.
+    # A position more than are read, as position i reads what is at i - 1.
     self._length = _round_up(len(self._frames) + 1, caching.LENGTH_STEP)
+    self._preparing: list[futures.Future[None]] = []
     self._empty = jax.jit(self._empty_cache, static_argnums=(0, 1))
     self._run = jax.jit(
         self._run_steps,
@@ -97,16 +103,14 @@ class StageDecoder:
     Args:
       directory: Directory of the model.
       name: Name of the stage.
-      dtype: Type of the weights: 'float32', 'bfloat16', 'int8', or 'auto', see
-        `auto_dtype`.
+      dtype: Type of the weights, one of `dtypes.DTYPES`.
 
     Raises:
       NotFoundError: If the model has no such part.
       UserError: If the part is damaged, or not what its config describes.
     """
     part = parts.load(directory, name)
-    if dtype == 'auto':
-      dtype = auto_dtype(directory, name)
+    dtype = dtypes.resolve(dtype, directory, name)
     lineage = dict(part.lineage)
     with parts.building(directory, name):
       stage = stages.of_part(part.config)
@@ -146,8 +150,7 @@ class StageDecoder:
     Returns:
       [rows, num_frames, quantizers] tokens of the targets.
     """
-    sides = 2 if self._is_guided(config) else 1
-    size = _rows_at_once(len(prefix), MAX_ROWS // sides)
+    size = self.rows_at_once(len(prefix), config)
     outputs = []
     for i in range(0, len(prefix), size):
       # The last rows are repeated until there are as many as before.
@@ -184,59 +187,101 @@ class StageDecoder:
     equally many, so there should be at most MAX_ROWS for each, or half as many
     with guidance. Arguments are those of `sample`.
     """
-    quantizers = self.stage.targets.num_quantizers
-    read, position, added = self._layout(tokens, prefix, config, negative)
-    end = self._prefix_length + num_frames * quantizers
-    devices = spreading.num_devices(len(prefix))
-    weights = self._weights(devices)
-    cache = self._empty(read.shape[0] * len(prefix), devices)
+    while self._preparing:
+      self._preparing.pop().result()
+    read, added = self._layout(tokens, prefix, num_frames, config, negative)
+    start, pattern, known = self._prefix_length, self._pattern, prefix.shape[1]
+    position = start + pattern.first_position(known)
+    end = start + pattern.num_positions(num_frames)
     offsets = self.stage.offsets(self.stage.targets).astype(np.int32)
-    filled = 0
+    cache, filled, done = None, 0, known
     while position < end:
-      room = min(end - position, REPORT_STEPS)
-      stop = position + room // quantizers * quantizers
-      read, cache = self._run(
-          weights,
-          read,
-          cache,
-          added,
-          np.array([filled, position, stop], np.int32),
-          seeds.astype(np.uint32),
-          starts.astype(np.int32) * quantizers,
-          config.numbers,
-          config.truncates,
-          devices,
+      last = pattern.num_frames(position - start + REPORT_STEPS)
+      stop = start + pattern.num_positions(min(last, num_frames))
+      places = filled, position, stop, known, num_frames
+      read, cache = self._advance(
+          places, read, cache, added, seeds, starts, config
       )
-      ids = np.asarray(read)[0, :, position + 1 : stop + 1]
       filled = position = stop
-      yield ids.reshape(len(prefix), -1, quantizers) - offsets
+      frames = pattern.to_frames(np.asarray(read)[0, :, start + 1 : stop + 1])
+      yield frames[:, done:] - offsets
+      done = frames.shape[1]
+
+  def prepare(
+      self,
+      seeds: Int[np.ndarray, 'rows numbers'],
+      config: choosing.SamplingConfig,
+  ) -> None:
+    """Compiles what `stream` runs of so many rows, in another thread."""
+    self._preparing.append(_compiler().submit(self._compile, seeds, config))
+
+  def _compile(self, seeds, config):
+    """Runs no step of rows about which nothing is known."""
+    rows = len(seeds)
+    absent = {
+        s.name: np.full(
+            (rows, s.num_frames(self.stage.crop_seconds), s.num_quantizers),
+            streams.ABSENT,
+        )
+        for s in (*self.stage.inputs, self.stage.targets)
+    }
+    prefix = absent[self.stage.targets.name][:, :0]
+    read, added = self._layout(absent, prefix, 0, config, None)
+    nowhere = 0, 0, 0, 0, 0
+    self._advance(nowhere, read, None, added, seeds, np.zeros(rows), config)
+
+  def _advance(self, places, read, cache, added, seeds, starts, config):
+    """Samples some positions, see `_run_steps`; without a cache, from none."""
+    devices = spreading.num_devices(len(seeds))
+    return self._run(
+        self._weights(devices),
+        read,
+        cache or self._empty(len(read) * len(seeds), devices),
+        added,
+        np.array(places, np.int32),
+        seeds.astype(np.uint32),
+        starts.astype(np.int32),
+        config.numbers,
+        config.truncates,
+        devices,
+    )
+
+  def rows_at_once(self, rows: int, config: choosing.SamplingConfig) -> int:
+    """Shares out rows evenly, in one of few sizes: each is compiled for."""
+    most = MAX_ROWS // 2 if self._is_guided(config) else MAX_ROWS
+    devices = min(rows, jax.local_device_count())
+    turns = -(-rows // (devices * most))
+    share = -(-rows // (turns * devices))
+    return devices * (share if share < 8 else _round_up(share, 2))
 
   def _is_guided(self, config: choosing.SamplingConfig) -> bool:
     return bool(self.stage.conditioning) and config.guidance_scale != 1.0
 
-  def _layout(self, tokens, prefix, config, negative):
+  def _layout(self, tokens, prefix, num_frames, config, negative):
     """Lays out the sequences to read.
 
     Returns:
-      [sides, rows, length] ids to read, the first position to sample, and the
-      [sides, rows, frames, quantizers] ids of each stream that is added. With
-      guidance, it leads away from the second side.
+      [sides, rows, length, width] ids to read, 0 where they are to be sampled,
+      and the [sides, rows, frames, quantizers] ids of each stream that is
+      added. With guidance, it leads away from the second side.
     """
-    stage = self.stage
+    stage, start = self.stage, self._prefix_length + 1
     inputs = [tokens]
     if self._is_guided(config):
       inputs.append(negative or _without_conditioning(stage, tokens))
-    inputs = [{**x, stage.targets.name: prefix} for x in inputs]
     ids = lambda s: stage.to_ids(np.stack([x[s.name] for x in inputs]), s)
-    flat = lambda s: ids(s).reshape(len(inputs), len(prefix), -1)
-    known = np.concatenate(
-        [flat(s) for s in (*stage.prefix, stage.targets)], axis=-1
-    )
-    # Position i reads token i - 1.
-    read = np.zeros((*known.shape[:2], self._length), np.int32)
-    read[:, :, 1 : known.shape[-1] + 1] = known
+    shape = len(inputs), *prefix.shape[:1]
+    # Position i reads what is at position i - 1.
+    read = np.zeros((*shape, self._length, self._pattern.width), np.int32)
+    if stage.prefix:
+      flat = [ids(s).reshape(*shape, -1) for s in stage.prefix]
+      read[:, :, 1:start, 0] = np.concatenate(flat, axis=-1)
+    missing = [(0, 0), (0, num_frames - prefix.shape[1]), (0, 0)]
+    known = np.pad(stage.to_ids(prefix, stage.targets), missing)
+    known = self._pattern.to_positions(known)
+    read[:, :, start : start + known.shape[1]] = known
     added = {s.name: ids(s).astype(np.int32) for s in stage.added}
-    return read, known.shape[-1], added
+    return read, added
 
   def _empty_cache(self, rows, devices):
     def run():
@@ -248,19 +293,20 @@ class StageDecoder:
     return spreading.spread(run, devices, (), cached)()
 
   def _run_steps(
-      self, weights, read, cache, added, places, seeds, firsts, numbers,
+      self, weights, read, cache, added, places, seeds, starts, numbers,
       truncates, devices,
   ):  # fmt: skip
     """Samples tokens.
 
     Args:
       weights: From `decoding.pack`.
-      read: [sides, rows, length] ids, known ones first.
+      read: [sides, rows, length, width] ids, 0 where they are not known.
       cache: Keys and values so far.
       added: [sides, rows, frames, quantizers] ids of each added stream.
-      places: Numbers of positions in the cache, known, and to be known.
+      places: Numbers of positions in the cache, known, and to be known; of
+        frames that are known, and to be known.
       seeds: See `sample`.
-      firsts: [rows] number in the piece of the first token of the window.
+      starts: [rows] number in the piece of the first frame of the window.
       numbers: From `choosing.SamplingConfig`.
       truncates: Likewise.
       devices: Devices that share the rows.
@@ -276,44 +322,53 @@ class StageDecoder:
         (whole, sides, cached, sides, whole, rows, rows, whole),
         (sides, cached),
     )
-    return run(weights, read, cache, added, places, seeds, firsts, numbers)
+    return run(weights, read, cache, added, places, seeds, starts, numbers)
 
   def _sample_rows(
-      self, weights, sides, cache, added, places, seeds, firsts, numbers,
+      self, weights, sides, cache, added, places, seeds, starts, numbers,
       truncates,
   ):  # fmt: skip
     """Samples as `_run_steps`, on one device."""
-    filled, known, stop = places
-    keys, frames = choosing.keys(seeds), jnp.asarray(self._frames)
+    filled, first, stop, known, num_frames = places
+    pattern, token_frames = self._pattern, jnp.asarray(self._frames)
     read, added = _merge_sides(sides), self._add_up(weights, added)
-    quantizers = self.stage.targets.num_quantizers
+    keys = jnp.repeat(choosing.keys(seeds), pattern.width)
     offsets = jnp.asarray(self.stage.offsets(self.stage.targets), jnp.int32)
     cache = decoding.prefill(
-        weights, self._config, read, filled, known, frames, cache, added
+        weights, self._config, read, filled, first, token_frames, cache, added
     )
 
     def step(carry):
       position, read, cache = carry
-      index = position - self._prefix_length
+      frames, quantizers = pattern.places(position - self._prefix_length)
       logits, cache = decoding.step(
           weights,
           self._config,
           jax.lax.dynamic_index_in_dim(read, position, 1, keepdims=False),
           position,
-          frames,
-          index % quantizers,
+          token_frames,
+          quantizers,
           cache,
           added,
       )
-      codes = choosing.choose(logits, keys, firsts + index, numbers, truncates)
-      ids = codes + offsets[index % quantizers]
-      ids = jnp.tile(ids, len(read) // len(ids))
-      read = jax.lax.dynamic_update_slice_in_dim(
-          read, ids[:, None], position + 1, 1
+      index = (starts[:, None] + frames) * pattern.num_quantizers + quantizers
+      codes = choosing.choose(
+          logits.reshape(-1, logits.shape[-1]),
+          keys,
+          index.reshape(-1),
+          numbers,
+          truncates,
       )
-      return position + 1, read, cache
+      ids = codes.reshape(index.shape) + offsets[quantizers]
+      ids = jnp.tile(ids, (len(read) // len(ids), 1))
+      place = position + 1
+      is_new = (frames >= known) & (frames < num_frames)
+      old = jax.lax.dynamic_index_in_dim(read, place, 1, keepdims=False)
+      ids = jnp.where(is_new, ids, old)[:, None]
+      read = jax.lax.dynamic_update_slice_in_dim(read, ids, place, 1)
+      return place, read, cache
 
-    carry = known, read, cache
+    carry = first, read, cache
     _, read, cache = jax.lax.while_loop(lambda c: c[0] < stop, step, carry)
     return read.reshape(sides.shape), cache
 
@@ -332,29 +387,6 @@ def _merge_sides(x: jax.Array) -> jax.Array:
   return x.reshape(-1, *x.shape[2:])
 
 
-def auto_dtype(directory: str | os.PathLike[str], name: str) -> str:
-  """Returns the dtype in which a stage runs fast and as well as it is stored.
-
-  That is bfloat16 on accelerators; on CPUs int8 if the weights are stored as
-  that, else float32.
-
-  Args:
-    directory: Directory of the model.
-    name: Name of the stage, a part of it.
-
-  Raises:
-    UserError: If the part cannot be read.
-  """
-  if jax.default_backend() != 'cpu':
-    return 'bfloat16'
-  path = pathlib.Path(directory) / f'{name}.safetensors'
-  files.check_plain(path, 'the variables of a part', parts.MAX_BYTES)
-  with errors.reading(path, 'a safetensors file', 'Export it again.'):
-    with safetensors.safe_open(path, 'numpy') as file:
-      is_int8 = any(key.endswith(':scale') for key in file.keys())
-  return 'int8' if is_int8 else 'float32'
-
-
 def _without_conditioning(
     stage: streams.Stage, tokens: streams.Tokens
 ) -> streams.Tokens:
@@ -362,16 +394,3 @@ def _without_conditioning(
   absent = lambda x: np.full_like(x, streams.ABSENT)
   unknown = {s.name: absent(tokens[s.name]) for s in stage.conditioning}
   return {**tokens, **unknown}
-
-
-def _rows_at_once(rows: int, most: int) -> int:
-  """Shares out rows evenly, in one of few sizes: each is compiled for.
-
-  Args:
-    rows: Rows in all.
-    most: Rows at once, on each device.
-  """
-  devices = min(rows, jax.local_device_count())
-  turns = -(-rows // (devices * most))
-  share = -(-rows // (turns * devices))
-  return devices * (share if share < 8 else _round_up(share, 2))

@@ -8,11 +8,9 @@ from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import decode
+from musiclm_jax.sampling import dtypes
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import table
-
-AUTO = 'auto'
-DTYPES = (AUTO, *parts.DTYPES)
 
 
 def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -78,26 +76,17 @@ def _stages(directory: pathlib.Path) -> list[str]:
   return sorted(names - {kind.name for kind in table.PARTS})
 
 
-def check_dtype(dtype: str) -> None:
-  """Raises UserError unless `dtype` is one of DTYPES."""
-  if dtype not in DTYPES:
-    raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
-
-
-def dtypes(directory: pathlib.Path, dtype: str) -> str:
-  """Returns the types of the weights of stages on this machine, as text.
+def dtype_in_words(directory: pathlib.Path, dtype: str) -> str:
+  """Returns the types of the weights of stages on this machine.
 
   Args:
     directory: Directory of the model.
-    dtype: One of DTYPES; see `decode.auto_dtype` for AUTO.
+    dtype: One of `dtypes.DTYPES`.
 
   Raises:
     UserError: If it is none of them.
   """
-  check_dtype(dtype)
-  if dtype != AUTO:
-    return dtype
-  found = {decode.auto_dtype(directory, name) for name in _stages(directory)}
+  found = {dtypes.resolve(dtype, directory, n) for n in _stages(directory)}
   return ' and '.join(sorted(found))
 
 
@@ -108,7 +97,7 @@ def load(
 
   Args:
     directory: Directory of the model.
-    dtype: One of DTYPES; see `decode.auto_dtype` for AUTO.
+    dtype: One of `dtypes.DTYPES`.
 
   Returns:
     The tokenizers; those that only existing audio needs are loaded later. The
@@ -118,7 +107,7 @@ def load(
     NotFoundError: If the model lacks a part.
     UserError: If a part is damaged, or was trained with other tokenizers.
   """
-  check_dtype(dtype)
+  dtypes.check(dtype)
   tokenizers = table.Tokenizers(directory)
   loaded = tokenizers.of_kind(base.Codec) | tokenizers.of_kind(base.Embedder)
   hashes = {name: tokenizer.sha256 for name, tokenizer in loaded.items()}

@@ -187,6 +187,10 @@ class Run:
     for name in first.tokens:
       self.tokens[name] = np.concatenate([t.tokens[name] for t in takes])
     self._pieces = {name: self._continue(name) for name in decoders}
+    # The first stage compiles as it starts; the next ones meanwhile.
+    for name in list(decoders)[1:]:
+      if not decoders[name].stage.is_independent and any(self._unknown(name)):
+        self._prepare(name, len(takes))
 
   @property
   def num_tokens(self) -> int:
@@ -198,6 +202,15 @@ class Run:
 
   def finish(self) -> list[take_lib.Take]:
     """Samples all that is left, and returns the takes."""
+    for name, decoder in self._decoders.items():
+      if not decoder.stage.is_independent:
+        continue
+      unknown = self._unknown(name)
+      windows = self._windows[name].independent(unknown, len(unknown))
+      if windows:
+        rows = len(windows) * len(self._takes)
+        config = self._first.config.of(decoder.stage)
+        self._prepare(name, decoder.rows_at_once(rows, config))
     # One stage after the other: pieces of equal size are compiled once.
     for name in self._decoders:
       self.advance(name, self.tokens[name].shape[1])
@@ -207,6 +220,12 @@ class Run:
         )
         for row, take in enumerate(self._takes)
     ]
+
+  def _prepare(self, name: str, rows: int) -> None:
+    """Compiles what a stage will run of some rows, in the background."""
+    decoder, seeds = self._decoders[name], self._own_seeds(name)
+    seeds = np.resize(seeds, (rows, seeds.shape[1]))
+    decoder.prepare(seeds, self._first.config.of(decoder.stage))
 
   def advance(self, name: str, until: int) -> None:
     """Samples the frames of a stream before `until`, and all they depend on."""

@@ -1,6 +1,7 @@
 """Stages from the names of their streams, and those of the paper."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import os
 import pathlib
 from typing import Any, cast
@@ -13,7 +14,30 @@ from musiclm_jax.tokenizers import base as tokenizers
 Streams = Mapping[str, streams.Stream]
 
 OPTIONAL = '?'  # Ends the name of an input that a stage can do without.
+# Fields that a stage of another name has defaults for.
+_OPTIONS = ('is_independent', 'temperature', 'pattern')
+ADDED = '+'  # Ends the name of an input that is added to positions.
 PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Input:
+  """An input of a stage as config files name it."""
+
+  name: str
+  is_optional: bool
+  is_added: bool
+
+  @classmethod
+  def parse(cls, text: str) -> '_Input':
+    name = text.removesuffix(ADDED)
+    is_added = name != text
+    return cls(name.removesuffix(OPTIONAL), name.endswith(OPTIONAL), is_added)
+
+  def of(self, known: Streams) -> streams.Stream:
+    stream = known[self.name]
+    is_added = stream.is_added or self.is_added
+    return dataclasses.replace(stream, is_added=is_added)
 
 
 def make(
@@ -24,31 +48,31 @@ def make(
     crop_seconds: float,
     is_independent: bool = False,
     temperature: float = 1.0,
+    pattern: str = 'flat',
 ) -> streams.Stage:
   """Makes a stage of the streams with some names.
 
   Args:
     name: Name of the stage.
-    inputs: Names of the streams it reads, in order; one that ends with '?' is
-      left out where there is no such stream.
+    inputs: Names of the streams it reads, in order. One that ends with '?' is
+      left out where there is no such stream; one that ends with '+', or '?+',
+      is added to the positions it is about, whatever it is elsewhere.
     targets: Name of the stream it writes.
     known: The streams there are, by name; None where that is yet unknown: those
       of the paper, and no optional ones.
     crop_seconds: See `streams.Stage`.
     is_independent: See `streams.Stage`.
     temperature: See `streams.Stage`.
+    pattern: See `streams.Stage`.
 
   Raises:
     UserError: If there is no stream of one of the names.
   """
+  named = [_Input.parse(x) for x in inputs]
   there = known or {}
-  needed = [
-      n.removesuffix(OPTIONAL)
-      for n in inputs
-      if not n.endswith(OPTIONAL) or n.removesuffix(OPTIONAL) in there
-  ]
+  needed = [x for x in named if not x.is_optional or x.name in there]
   known = PAPER_STREAMS if known is None else known
-  for missing in {*needed, targets} - set(known):
+  for missing in {*(x.name for x in needed), targets} - set(known):
     raise errors.UserError(
         f"stage '{name}' must read and write streams that there are,"
         f" {sorted(known)}, but names '{missing}'. Tokenize with a model that"
@@ -56,11 +80,12 @@ def make(
     )
   return streams.Stage(
       name,
-      tuple(known[n] for n in needed),
+      tuple(x.of(known) for x in needed),
       known[targets],
       crop_seconds,
       is_independent,
       temperature,
+      pattern,
   )
 
 
@@ -128,7 +153,7 @@ def get_stage(
     crop_seconds = crop_seconds or paper.crop_seconds
     inputs = inputs or [s.name for s in paper.inputs]
     targets = targets or paper.targets.name
-    own = {k: getattr(paper, k) for k in ('is_independent', 'temperature')}
+    own = {k: getattr(paper, k) for k in _OPTIONS}
     options = {**own, **options}
   return make(
       name,

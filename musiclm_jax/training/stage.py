@@ -191,19 +191,26 @@ class StageModel(model_lib.TrainableModel):
     examples during training; `sampling` has a cache.
     """
     del flax_mutables
-    offsets = likelihood.offsets(self.stage, batch['targets'].shape[1])
+    targets, pattern = batch['targets'], self.module.pattern
+    offsets = likelihood.offsets(self.stage, targets.shape[1])
+    num_frames = targets.shape[1] // pattern.num_quantizers
+    num_positions = pattern.num_positions(num_frames)
+    index = np.arange(num_positions)[:, np.newaxis]
+    position = pattern.to_frames(
+        np.broadcast_to(index, (1, num_positions, pattern.width))
+    ).reshape(-1)
 
     def write(i, targets):
-      logits = self._logits(params, {**batch, 'targets': targets})[:, i]
+      logits = self._logits(params, {**batch, 'targets': targets})
       codes = (
           jnp.argmax(logits, axis=-1)
           if rng is None
           else jax.random.categorical(jax.random.fold_in(rng, i), logits)
       )
-      return targets.at[:, i].set(codes.astype(targets.dtype) + offsets[i])
+      ids = codes.astype(targets.dtype) + offsets
+      return jnp.where(position == i, ids, targets)
 
-    empty = jnp.zeros_like(batch['targets'])
-    return jax.lax.fori_loop(0, empty.shape[1], write, empty)
+    return jax.lax.fori_loop(0, num_positions, write, jnp.zeros_like(targets))
 
   def predict_batch_with_aux(
       self,

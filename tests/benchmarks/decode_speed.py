@@ -58,13 +58,14 @@ def make_ours(
 
   def prefill(weights, ids):
     cache = caching.empty(config, dtype, batch, room)
+    ids = ids[..., None]
     return decoding.prefill(weights, config, ids, 0, 64, token_frames, cache)
 
   def step(weights, ids, position, cache):
-    quantizer = jnp.int32(0)
-    return decoding.step(
-        weights, config, ids, position, token_frames, quantizer, cache
+    logits, cache = decoding.step(
+        weights, config, ids[:, None], position, token_frames, [0], cache
     )
+    return logits[:, 0], cache
 
   def run(weights, ids, start, cache):
     def body(i, carry):

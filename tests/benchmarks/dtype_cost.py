@@ -43,8 +43,8 @@ def predictions(
   frames = jnp.asarray(
       positions.frames(stage, prefix, stage.num_ids(stage.targets))
   )
-  read = np.zeros((len(sequence), decoder._length), np.int32)
-  read[:, 1 : sequence.shape[1] + 1] = sequence
+  read = np.zeros((len(sequence), decoder._length, 1), np.int32)
+  read[:, 1 : sequence.shape[1] + 1, 0] = sequence
   start = prefix + KNOWN
   options = {'compiler_options': decoding.compiler_options()}
   cache = jax.jit(
@@ -55,7 +55,7 @@ def predictions(
   )(read, decoder._empty(len(sequence), 1))
   step = jax.jit(
       lambda cache, ids, position, quantizer: decoding.step(
-          weights, config, ids, position, frames, quantizer, cache
+          weights, config, ids, position, frames, [quantizer], cache
       ),
       donate_argnums=0,
       **options,
@@ -66,7 +66,7 @@ def predictions(
     logits, cache = step(
         cache, read[:, position], jnp.int32(position), jnp.int32(quantizer)
     )
-    found.append(jax.nn.log_softmax(logits))
+    found.append(jax.nn.log_softmax(logits[:, 0]))
   return np.stack(found, axis=1)
 
 

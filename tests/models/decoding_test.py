@@ -28,7 +28,9 @@ class Sequences:
   """Random weights and tokens of a stage, and the logits of one pass."""
 
   def __init__(self, name, frame_bias, rows=2, embed_dim=64, crop=None):
-    self.stage = stages.get_stage(name, crop or CROPS[name])
+    name, _, pattern = name.partition('/')
+    options = {'pattern': pattern} if pattern else {}
+    self.stage = stages.get_stage(name, crop or CROPS[name], **options)
     self.config = transformer.TransformerConfig(
         num_layers=2,
         num_heads=2,
@@ -67,8 +69,8 @@ class Sequences:
         {'params': self.params}, inputs, targets
     )
     prefix, self.added_ids = conditions.split(self.stage, inputs)
-    self.num_inputs = prefix.shape[1]
-    self.read = jnp.pad(jnp.concatenate([prefix, targets], 1), ((0, 0), (1, 0)))
+    self.num_inputs, self.pattern = prefix.shape[1], module.pattern
+    self.read = self.pattern.read(prefix, targets)
     self.token_frames = positions.frames(
         self.stage, prefix.shape[1], targets.shape[1]
     )
@@ -93,7 +95,8 @@ class Sequences:
     known = known or self.num_inputs + 5
     length = -(-self.read.shape[1] // caching.LENGTH_STEP)
     length *= caching.LENGTH_STEP
-    read = jnp.pad(self.read, ((0, 0), (0, length - self.read.shape[1])))[:rows]
+    missing = [(0, 0), (0, length - self.read.shape[1]), (0, 0)]
+    read = jnp.pad(self.read, missing)[:rows]
     packed = decoding.pack(self.params, self.config, dtype)
     weights = jax.device_put(packed)
     added = self._add(weights, rows, length)
@@ -107,8 +110,14 @@ class Sequences:
       )
       found.append(logits)
     start = known - self.num_inputs
-    expected = self.logits[:rows, start : start + num_steps]
-    return np.stack(found, axis=1), np.asarray(expected)
+    places = self.pattern.places(np.arange(start, start + num_steps))
+    frames, quantizers = np.broadcast_arrays(*places)
+    num_quantizers = self.pattern.num_quantizers
+    num_frames = self.logits.shape[1] // num_quantizers
+    is_token = (frames >= 0) & (frames < num_frames)
+    tokens = np.clip(frames, 0, num_frames - 1) * num_quantizers + quantizers
+    expected = np.asarray(self.logits)[:rows, tokens]
+    return np.stack(found, axis=1)[:, is_token], expected[:, is_token]
 
   def fill(self, cache, known):
     """Fills what must not be seen with what would show."""
@@ -138,14 +147,14 @@ class Sequences:
     )
 
   def _step(self, weights, ids, position, cache, added):
-    quantizers = self.stage.targets.num_quantizers
+    _, quantizers = self.pattern.places(position - self.num_inputs)
     return decoding.step(
         weights,
         self.config,
         ids,
         jnp.int32(position),
         jnp.asarray(self.token_frames),
-        (position - self.num_inputs) % quantizers,
+        quantizers,
         cache,
         added,
     )
@@ -164,6 +173,8 @@ class DecodingTest(parameterized.TestCase):
   @parameterized.parameters(
       *((name, False, 64) for name in stages.PAPER),
       ('coarse', True, 64),
+      ('coarse/delay', True, 64),
+      ('coarse_melody/delay', True, 64),
       ('semantic', True, 48),  # Not a multiple that makes blocks.
   )
   def test_steps_with_a_cache_equal_one_pass(self, name, frame_bias, embed_dim):
@@ -188,6 +199,7 @@ class DecodingTest(parameterized.TestCase):
       ('semantic', 'int8', 64, 0.02),
       ('coarse', 'bfloat16', 48, 0.01),
       ('coarse', 'int8', 48, 0.03),
+      ('coarse/delay', 'int8', 64, 0.03),
       ('fine', 'int8', 64, 0.02),
       ('semantic_melody', 'bfloat16', 64, 0.01),
   )

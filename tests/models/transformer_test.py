@@ -76,8 +76,8 @@ def random_variables(stage):
 
 class StageTransformerTest(parameterized.TestCase):
 
-  def make(self, name='coarse', **changes):
-    self.stage = stages.get_stage(name, 0.2)
+  def make(self, name='coarse', pattern='flat', **changes):
+    self.stage = stages.get_stage(name, 0.2, pattern=pattern)
     self.inputs, self.targets = make_ids(self.stage)
     self.variables = random_variables(self.stage)
     config = dataclasses.replace(CONFIG, **changes)
@@ -121,17 +121,38 @@ class StageTransformerTest(parameterized.TestCase):
         run(module, self.variables, padded, self.targets),
     )
 
-  def test_position_decides_the_head(self):
-    module = self.make()
+  def test_a_delayed_target_changes_only_what_follows(self):
+    module = self.make(pattern='delay')
+    logits = run(module, self.variables, self.inputs, self.targets)
+    self.assertEqual(logits.shape, (*self.targets.shape, 1024))
+    frame, quantizer = 3, 1
+    changed = self.targets.at[0, frame * 4 + quantizer].add(1)
+    other = run(module, self.variables, self.inputs, changed)
+    differs = np.abs(other - logits).max(axis=-1)[0].reshape(-1, 4) > 0
+    steps = np.arange(len(differs))[:, None] + np.arange(4)
+    np.testing.assert_array_equal(differs, steps > frame + quantizer)
+
+  def test_a_delayed_padding_is_not_attended_to(self):
+    # Targets that end early, as those of short clips.
+    module = self.make(pattern='delay')
+    padded = self.targets.at[:, 12:].set(0)
+    logits = run(module, self.variables, self.inputs, padded)
+    whole = run(module, self.variables, self.inputs, self.targets)
+    np.testing.assert_array_equal(logits[:, :12:4], whole[:, :12:4])
+
+  @parameterized.parameters('flat', 'delay')
+  def test_quantizer_decides_the_head(self, pattern):
+    module = self.make(pattern=pattern)
     bound = module.bind(self.variables)
-    x = jax.random.normal(jax.random.key(1), (1, 8, CONFIG.embed_dim))
-    whole = bound.logits(x)
-    one = bound.logits(x[:, 6:7], jnp.array([6 % 4]))
-    np.testing.assert_allclose(one, whole[:, 6:7], atol=1e-6)
+    count = module.pattern.num_positions(2)
+    x = jax.random.normal(jax.random.key(1), (1, count, CONFIG.embed_dim))
+    found = bound.logits(x)[0]
     params = self.variables['params']
-    normed = x[0, 6] / np.sqrt(np.mean(x[0, 6] ** 2))
+    frame, quantizer = 1, 2
+    position = frame + quantizer if pattern == 'delay' else 6
+    normed = x[0, position] / np.sqrt(np.mean(x[0, position] ** 2))
     expected = params['head'][2] @ (normed * params['final_norm']['scale'])
-    np.testing.assert_allclose(whole[0, 6], expected, atol=1e-5)
+    np.testing.assert_allclose(found[frame, quantizer], expected, atol=1e-5)
 
   def test_bias_depends_on_distance_and_frame(self):
     bound = self.make('coarse').bind(self.variables)

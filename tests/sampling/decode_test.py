@@ -25,13 +25,21 @@ CROPS = {
     'fine': 0.4,
     'semantic_melody': 7.0,
     'coarse_melody': 4.0,
+    'acoustic': 0.8,
+}
+DELAYED = {
+    'acoustic': {
+        'inputs': ('mulan', 'semantic+'),
+        'targets': 'coarse',
+        'pattern': 'delay',
+    }
 }
 
 
 @functools.cache
 def make_stage(name, frame_bias=True, dtype='float32'):
   """Returns a decoder with random weights, its module and its parameters."""
-  stage = stages.get_stage(name, CROPS[name])
+  stage = stages.get_stage(name, CROPS[name], **DELAYED.get(name, {}))
   config = transformer.TransformerConfig(
       num_layers=2,
       num_heads=2,
@@ -117,7 +125,7 @@ def count_programs():
 
 class StageDecoderTest(parameterized.TestCase):
 
-  @parameterized.parameters('semantic', 'coarse', 'fine')
+  @parameterized.parameters('semantic', 'coarse', 'fine', 'acoustic')
   def test_greedy_takes_the_likeliest(self, name):
     decoder, module, params = make_stage(name)
     stage = decoder.stage
@@ -171,6 +179,7 @@ class StageDecoderTest(parameterized.TestCase):
       ('semantic', 'float32'),
       ('coarse', 'float32'),
       ('semantic_melody', 'float32'),
+      ('acoustic', 'float32'),
       ('coarse', 'bfloat16'),
   )
   def test_guidance_is_that_of_teacher_forcing(self, name, dtype):
@@ -183,16 +192,18 @@ class StageDecoderTest(parameterized.TestCase):
         **{s.name: others[s.name] for s in stage.conditioning},
     }
     known = make_inputs_of(stage.targets, rows=2, frames=3)
+    whole = stage.targets.num_frames(stage.crop_seconds)
+    # Delayed tokens of the last frames read what a longer window would have.
+    num_frames = whole if stage.pattern == 'delay' else 9
     result = sample(
         decoder,
         tokens,
         prefix=known,
-        num_frames=9,
+        num_frames=num_frames,
         config=choosing.SamplingConfig(0.0, guidance_scale=scale),
         negative=negative,
     )
-    padding = stage.targets.num_frames(stage.crop_seconds) - 9
-    targets = np.pad(result, ((0, 0), (0, padding), (0, 0)))
+    targets = np.pad(result, ((0, 0), (0, whole - num_frames), (0, 0)))
     wanted, unwanted = (
         jax.jit(module.apply)(
             {'params': params},
@@ -205,7 +216,7 @@ class StageDecoderTest(parameterized.TestCase):
     first = 3 * stage.targets.num_quantizers
     codes = targets.reshape(2, -1)[:, first:]
     chosen = np.take_along_axis(logits[:, first:], codes[..., None], -1)
-    end = 9 * stage.targets.num_quantizers - first
+    end = num_frames * stage.targets.num_quantizers - first
     tolerance = 1e-3 if dtype == 'float32' else 0.3
     np.testing.assert_allclose(
         chosen[:, :end, 0],
@@ -240,8 +251,9 @@ class StageDecoderTest(parameterized.TestCase):
     first = sample(decoder, tokens, num_frames=6, config=config)
     np.testing.assert_array_equal(first, greedy)
 
-  def test_streams_what_it_samples(self):
-    decoder, _, _ = make_stage('fine')
+  @parameterized.parameters('fine', 'acoustic')
+  def test_streams_what_it_samples(self, name):
+    decoder, _, _ = make_stage(name)
     tokens = make_inputs(decoder.stage, rows=2)
     whole = sample(decoder, tokens)
     seeds = np.arange(4).reshape(2, 2)
@@ -253,7 +265,7 @@ class StageDecoderTest(parameterized.TestCase):
     self.assertGreater(len(pieces), 1)
     np.testing.assert_array_equal(np.concatenate(pieces, 1), whole[:, 3:])
 
-  @parameterized.parameters('semantic', 'coarse')
+  @parameterized.parameters('semantic', 'coarse', 'acoustic')
   def test_known_tokens_are_kept_and_continued(self, name):
     decoder, _, _ = make_stage(name)
     tokens = make_inputs(decoder.stage, rows=2)
@@ -289,7 +301,10 @@ class StageDecoderTest(parameterized.TestCase):
       (1, 1), (5, 5), (9, 10), (16, 16), (17, 10), (20, 10), (90, 16)
   )
   def test_rows_are_shared_out(self, rows, size):
-    self.assertEqual(decode._rows_at_once(rows, 16), size)
+    decoder, _, _ = make_stage('semantic')
+    self.assertEqual(decoder.rows_at_once(rows, choosing.DEFAULT), size)
+    guided = choosing.SamplingConfig(guidance_scale=3.0)
+    self.assertLessEqual(decoder.rows_at_once(rows, guided), 8)
 
   def test_noise_is_of_seed_and_frame(self):
     decoder, _, _ = make_stage('semantic')
@@ -329,20 +344,18 @@ class StageDecoderTest(parameterized.TestCase):
       sample(decoder, tokens, num_frames=530, prefix=first, temperature=0.5)
     self.assertEmpty(built)
 
-  @parameterized.parameters(
-      ('float32', 'float32'), ('bfloat16', 'float32'), ('int8', 'int8')
-  )
-  def test_auto_dtype_is_that_of_the_storage(self, stored, expected):
-    _, _, params = make_stage('fine')
-    directory = self.enterContext(tempfile.TemporaryDirectory())
-    parts.save(directory, 'fine', {}, {'params': params}, dtype=stored)
-    self.assertEqual(decode.auto_dtype(directory, 'fine'), expected)
-    with mock.patch.object(jax, 'default_backend', return_value='gpu'):
-      self.assertEqual(decode.auto_dtype(directory, 'fine'), 'bfloat16')
-
-  def test_auto_dtype_names_the_file_that_it_cannot_read(self):
-    with self.assertRaisesRegex(errors.NotFoundError, 'fine.safetensors'):
-      decode.auto_dtype('missing', 'fine')
+  def test_compiles_ahead(self):
+    decoder, _, params = make_stage('acoustic')
+    decoder = decode.StageDecoder(decoder.stage, decoder._config, params)
+    tokens = make_inputs(decoder.stage, rows=2)
+    seeds = np.arange(4).reshape(2, 2)
+    with count_programs() as built:
+      decoder.prepare(seeds, choosing.DEFAULT)
+      decoder._preparing[0].result()
+    self.assertLen(built, 2)
+    with count_programs() as built:
+      sample(decoder, tokens, seeds=seeds)
+    self.assertEmpty(built)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,129 @@
+"""How the tokens of a stage's targets are shared out to positions.
+
+'flat': a position for each token, quantizers innermost (AudioLM 4.2).
+
+'delay': a position for a token of every quantizer, each of which is a frame
+later than the quantizer before it (MusicGen, arXiv 2306.05284, section 2.2).
+So the network runs once for a frame, and still each token is predicted from
+all coarser ones of its frame.
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+from musiclm_jax import streams
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+  """The layout of frames in positions.
+
+  Attributes:
+    num_quantizers: Tokens of a frame.
+    is_delayed: Whether it is 'delay', else 'flat'.
+  """
+
+  num_quantizers: int
+  is_delayed: bool
+
+  @property
+  def width(self) -> int:
+    """Tokens of a position."""
+    return self.num_quantizers if self.is_delayed else 1
+
+  def num_positions(self, num_frames: int) -> int:
+    """Returns the positions of some frames."""
+    if self.is_delayed:
+      return num_frames + self.num_quantizers - 1
+    return num_frames * self.num_quantizers
+
+  def num_frames(self, num_positions: int) -> int:
+    """Returns how many frames the first positions have all tokens of."""
+    if self.is_delayed:
+      return max(0, num_positions - self.num_quantizers + 1)
+    return num_positions // self.num_quantizers
+
+  def first_position(self, frame: int) -> int:
+    """Returns the position of the first token of a frame."""
+    return frame if self.is_delayed else frame * self.num_quantizers
+
+  def places(
+      self, positions: Int[Array, '*b']
+  ) -> tuple[Int[Array, '*b width'], Int[Array, '*#b width']]:
+    """Returns the frame and the quantizer of each token of some positions.
+
+    A frame may be negative, or behind the last one: then there is no token.
+    """
+    positions = positions[..., None]
+    if not self.is_delayed:
+      return positions // self.num_quantizers, positions % self.num_quantizers
+    quantizers = np.arange(self.num_quantizers)
+    return positions - quantizers, quantizers
+
+  def to_positions(
+      self, ids: Int[Array, '*b frames quantizers']
+  ) -> Int[Array, '*b positions width']:
+    """Lays out the ids of frames; 0 where there is no token."""
+    num_frames = ids.shape[-2]
+    if not self.is_delayed:
+      return ids.reshape(*ids.shape[:-2], -1, 1)
+    positions = np.arange(self.num_positions(num_frames))
+    frames, quantizers = self.places(positions)
+    is_token = (frames >= 0) & (frames < num_frames)
+    return ids[..., frames.clip(0, num_frames - 1), quantizers] * is_token
+
+  def read(
+      self, prefix: Int[Array, 'b i'], targets: Int[Array, 'b t']
+  ) -> Int[Array, 'b positions width']:
+    """Returns what each position of a sequence reads: what is before it.
+
+    Args:
+      prefix: [batch, length] ids, a position each.
+      targets: [batch, length] ids of whole frames, quantizers innermost.
+    """
+    beside = [(0, 0), (0, 0), (0, self.width - 1)]
+    frames = targets.reshape(len(targets), -1, self.num_quantizers)
+    laid_out = self.to_positions(frames)[:, :-1]
+    ids = [jnp.pad(prefix[..., None], beside), laid_out]
+    return jnp.pad(jnp.concatenate(ids, axis=1), [(0, 0), (1, 0), (0, 0)])
+
+  def to_frames(
+      self, values: Shaped[Array, 'b positions width *each']
+  ) -> Shaped[Array, 'b frames quantizers *each']:
+    """Takes what belongs to each token of whole frames out of positions."""
+    batch, num_positions, _, *each = values.shape
+    num_frames = self.num_frames(num_positions)
+    if not self.is_delayed:
+      return values.reshape(batch, num_frames, self.num_quantizers, *each)
+    numpy = np if isinstance(values, np.ndarray) else jnp
+    columns = [
+        values[:, q : q + num_frames, q] for q in range(self.num_quantizers)
+    ]
+    return numpy.stack(columns, axis=2)
+
+
+def of_stage(stage: streams.Stage) -> Pattern:
+  """Returns the layout of a stage's targets."""
+  return Pattern(stage.targets.num_quantizers, stage.pattern == 'delay')
+
+
+
+def add_up(
+    embed: Callable[[jax.Array], jax.Array], ids: Int[Array, '*b width']
+) -> Float[Array, '*b d']:
+  """Returns the embedding of all that each position reads.
+
+  Args:
+    embed: Maps ids to embeddings.
+    ids: Ids at each position, the first of a token; others may be 0, of none.
+  """
+  width = ids.shape[-1]
+  if width == 1:
+    return embed(ids[..., 0])
+  is_token = (ids != 0) | (np.arange(width) == 0)
+  summed = jnp.sum(jnp.where(is_token[..., None], embed(ids), 0), axis=-2)
+  return summed * width**-0.5  # No larger than that of a token.
