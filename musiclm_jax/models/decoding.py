@@ -173,7 +173,7 @@ def step(
     ids: Int[Array, 'b w'],
     position: Int[Array, ''],
     token_frames: Int[Array, ' frames'],
-    quantizers: Int[Array, ' w'],
+    quantizers: Int[Array | np.ndarray, ' w'],
     cache: caching.Cache,
     added: Float[Array, 'b length d'] | None = None,
 ) -> tuple[Float[Array, 'b w c'], caching.Cache]:

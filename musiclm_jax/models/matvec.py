@@ -22,6 +22,9 @@ import numpy as np
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
 UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
+# From here on, it pays to share out what `multiply_each` reads to threads, as
+# XLA does if it is not fused into its use.
+SHARED_BYTES = 1 << 19
 
 # One of 'plain', [out, in], and 'blocks'; for int8 also 'scale', [out]. With
 # 'index', all have another axis in front, and one of the matrices is meant:
@@ -138,7 +141,17 @@ def multiply_each(
         'bni,bnio->bno', x.astype(chosen.dtype), chosen,
         preferred_element_type=jnp.float32,
     )[:, :, None]  # fmt: skip
-  terms = math.gcd(x.shape[2], terms or x.shape[2])
+  product = functools.partial(_sums_of_terms, terms=terms or x.shape[2])
+  size = math.prod(matrices.shape[len(index) :]) * matrices.dtype.itemsize
+  if size < SHARED_BYTES:
+    return product(x, matrices, index)
+  return _apart(product, x, matrices, index)
+
+
+def _sums_of_terms(
+    x: jax.Array, matrices: Array, index: Index, terms: int
+) -> jax.Array:
+  terms = math.gcd(x.shape[2], terms)
   x = x.reshape(*x.shape[:2], -1, terms)
   stack = matrices.shape[: len(index)]
   matrices = matrices.reshape(*stack, *x.shape, -1)

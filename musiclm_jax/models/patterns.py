@@ -18,6 +18,9 @@ from musiclm_jax import streams
 import numpy as np
 
 
+AnyArray = Array | np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Pattern:
   """The layout of frames in positions.
@@ -52,8 +55,8 @@ class Pattern:
     return frame if self.is_delayed else frame * self.num_quantizers
 
   def places(
-      self, positions: Int[Array, '*b']
-  ) -> tuple[Int[Array, '*b width'], Int[Array, '*#b width']]:
+      self, positions: Int[AnyArray, '*b']
+  ) -> tuple[Int[AnyArray, '*b width'], Int[AnyArray, '*#b width']]:
     """Returns the frame and the quantizer of each token of some positions.
 
     A frame may be negative, or behind the last one: then there is no token.
@@ -65,8 +68,8 @@ class Pattern:
     return positions - quantizers, quantizers
 
   def to_positions(
-      self, ids: Int[Array, '*b frames quantizers']
-  ) -> Int[Array, '*b positions width']:
+      self, ids: Int[AnyArray, '*b frames quantizers']
+  ) -> Int[AnyArray, '*b positions width']:
     """Lays out the ids of frames; 0 where there is no token."""
     num_frames = ids.shape[-2]
     if not self.is_delayed:
@@ -77,7 +80,7 @@ class Pattern:
     return ids[..., frames.clip(0, num_frames - 1), quantizers] * is_token
 
   def read(
-      self, prefix: Int[Array, 'b i'], targets: Int[Array, 'b t']
+      self, prefix: Int[Array, 'b i'], targets: Int[AnyArray, 'b t']
   ) -> Int[Array, 'b positions width']:
     """Returns what each position of a sequence reads: what is before it.
 
@@ -92,8 +95,8 @@ class Pattern:
     return jnp.pad(jnp.concatenate(ids, axis=1), [(0, 0), (1, 0), (0, 0)])
 
   def to_frames(
-      self, values: Shaped[Array, 'b positions width *each']
-  ) -> Shaped[Array, 'b frames quantizers *each']:
+      self, values: Shaped[AnyArray, 'b positions width *each']
+  ) -> Shaped[AnyArray, 'b frames quantizers *each']:
     """Takes what belongs to each token of whole frames out of positions."""
     batch, num_positions, _, *each = values.shape
     num_frames = self.num_frames(num_positions)

@@ -226,7 +226,7 @@ class StageDecoder:
         for s in (*self.stage.inputs, self.stage.targets)
     }
     prefix = absent[self.stage.targets.name][:, :0]
-    read, added = self._layout(absent, prefix, 0, config, None)
+    read, added = self._layout(absent, prefix, 1, config, None)
     nowhere = 0, 0, 0, 0, 0
     self._advance(nowhere, read, None, added, seeds, np.zeros(rows), config)
 

@@ -63,7 +63,7 @@ def make_ours(
 
   def step(weights, ids, position, cache):
     logits, cache = decoding.step(
-        weights, config, ids[:, None], position, token_frames, [0], cache
+        weights, config, ids[:, None], position, token_frames, np.zeros(1, int), cache
     )
     return logits[:, 0], cache
 

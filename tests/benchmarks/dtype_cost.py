@@ -55,7 +55,7 @@ def predictions(
   )(read, decoder._empty(len(sequence), 1))
   step = jax.jit(
       lambda cache, ids, position, quantizer: decoding.step(
-          weights, config, ids, position, frames, [quantizer], cache
+          weights, config, ids, position, frames, quantizer[None], cache
       ),
       donate_argnums=0,
       **options,

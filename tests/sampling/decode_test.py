@@ -257,6 +257,7 @@ class StageDecoderTest(parameterized.TestCase):
     tokens = make_inputs(decoder.stage, rows=2)
     whole = sample(decoder, tokens)
     seeds = np.arange(4).reshape(2, 2)
+    self.enterContext(mock.patch.object(decode, 'REPORT_STEPS', 16))
     pieces = list(
         decoder.stream(
             tokens, whole[:, :3], whole.shape[1], seeds, np.zeros(2, int)
