@@ -186,6 +186,7 @@ def _play(
 def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
   """Returns a take, its audio and the sample rate."""
   with progress.telling(common.STARTING):
+    from musiclm_jax.sampling import dtypes
     from musiclm_jax.sampling import musiclm
     from musiclm_jax.sampling import pretrained
 

@@ -349,8 +349,8 @@ class StageTransformer(nn.Module):
     x, dtype = self.final_norm(x), self.config.dtype
     if self.pattern.is_delayed:
       y = products.einsum('btd,qcd->btqc', x, self.head, dtype, jnp.float32)
-      return self.pattern.to_frames(y)
-    x = self.pattern.to_frames(x[:, :, None])
+      return jnp.asarray(self.pattern.to_frames(y))
+    x = jnp.asarray(self.pattern.to_frames(x[:, :, None]))
     return products.einsum('bfqd,qcd->bfqc', x, self.head, dtype, jnp.float32)
 
   def __call__(

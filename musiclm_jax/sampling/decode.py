@@ -203,7 +203,8 @@ class StageDecoder:
           places, read, cache, added, seeds, starts, config
       )
       filled = position = stop
-      frames = pattern.to_frames(np.asarray(read)[0, :, start + 1 : stop + 1])
+      ids = np.asarray(read)[0, :, start + 1 : stop + 1]
+      frames = np.asarray(pattern.to_frames(ids))
       yield frames[:, done:] - offsets
       done = frames.shape[1]
 

@@ -62,8 +62,9 @@ def make_ours(
     return decoding.prefill(weights, config, ids, 0, 64, token_frames, cache)
 
   def step(weights, ids, position, cache):
+    ids, quantizers = ids[:, None], np.zeros(1, int)
     logits, cache = decoding.step(
-        weights, config, ids[:, None], position, token_frames, np.zeros(1, int), cache
+        weights, config, ids, position, token_frames, quantizers, cache
     )
     return logits[:, 0], cache
 

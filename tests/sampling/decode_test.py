@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -10,9 +9,7 @@ from absl.testing import parameterized
 import jax
 from jax import monitoring
 import jax.numpy as jnp
-from musiclm_jax import errors
 from musiclm_jax import streams
-from musiclm_jax.models import parts
 from musiclm_jax.models import transformer
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
