@@ -105,11 +105,17 @@ class Recipe:
 
     print(report.render(measured['rows']))
 
-  @property
+  @functools.cached_property
   def _kinds(self) -> list[table.Kind]:
     """The parts to train that write streams, in the order of training."""
-    kinds = [kind for kind in table.PARTS if kind.clip_tokenizer is None]
-    return [k for k in kinds if not k.is_optional or self.melody]
+    codec = table.kind(self._macro('CODEC')).name
+    return [
+        kind
+        for kind in table.PARTS
+        if kind.clip_tokenizer is None
+        and (self.melody or not kind.is_optional)
+        and (kind.name == codec or not kind.is_codec)
+    ]
 
   def _is_known(self, reader: type[base.ClipTokenizer]) -> bool:
     """Returns whether the corpus holds what a part without weights reads."""
@@ -125,10 +131,11 @@ class Recipe:
   @property
   def _stages(self) -> tuple[str, ...]:
     """The stages, in the order of training, as STAGES in gin files says."""
-    from musiclm_jax.training import gin_flags
+    return self._macro('STAGES')
 
-    gin_flags.parse(self._flags('models', self._kinds[0].name))
-    return gin_flags.value_of('STAGES')
+  def _macro(self, name: str) -> Any:
+    """Returns the value of a macro that is the same for all parts."""
+    return self._value(table.PARTS[0].name, name)
 
   def _check(self) -> None:
     """Raises UserError, before anything is written, if input is wrong."""
@@ -298,7 +305,7 @@ class Recipe:
   @property
   def _sample_rate(self) -> int:
     """The sample rate of the codec, in Hz."""
-    [codec] = [k for k in self._kinds if issubclass(k.tokenizer, base.Codec)]
+    [codec] = [kind for kind in self._kinds if kind.is_codec]
     return self._value(codec.name, 'TASK_OPTIONS')['sample_rate']
 
   def _check_length(self) -> None:

@@ -15,6 +15,7 @@ from musiclm_jax.models import mulan
 from musiclm_jax.models import parts
 from musiclm_jax.models import resnet
 from musiclm_jax.models import soundstream
+from musiclm_jax.models import spectral_codec
 from musiclm_jax.models import transformer
 from musiclm_jax.models import w2v_bert
 from musiclm_jax.models import wordpiece
@@ -33,6 +34,13 @@ CROPS = {'semantic': 4.0, 'coarse': 1.0, 'fine': 0.48}
 STAGE_CONFIG = transformer.TransformerConfig(
     num_layers=1, num_heads=2, head_dim=8, embed_dim=16, mlp_dim=32
 )
+CODECS = {
+    soundstream.SoundStreamConfig: ('soundstream', soundstream.SoundStream),
+    spectral_codec.SpectralCodecConfig: (
+        'spectral_codec',
+        spectral_codec.SpectralCodec,
+    ),
+}
 CODEC_CONFIG = soundstream.SoundStreamConfig(channels=2, embed_dim=8)
 MULAN_CONFIG = mulan.MuLanConfig(
     audio=resnet.ResNetConfig(stage_sizes=(1, 1), width=4, num_groups=2),
@@ -86,16 +94,13 @@ def _shapes(module, *args) -> dict[str, Any]:
   return {k: v for k, v in variables.items() if not k.endswith('_axes')}
 
 
-def _write_tokenizers(
-    directory, seed: int, codec: soundstream.SoundStreamConfig
-) -> dict[str, str]:
+def _write_tokenizers(directory, seed: int, codec: Any) -> dict[str, str]:
   """Writes the tokenizers; returns their sha256."""
   audio = jax.ShapeDtypeStruct((1, codec.hop_length), np.float32)
-  shapes = _shapes(soundstream.SoundStream(codec), audio)
-  config, variables = dataclasses.asdict(codec), _random(shapes, seed)
-  hashes = {
-      'soundstream': parts.save(directory, 'soundstream', config, variables)
-  }
+  name, network = CODECS[type(codec)]
+  variables = _random(_shapes(network(codec), audio), seed)
+  config = dataclasses.asdict(codec)
+  hashes = {name: parts.save(directory, name, config, variables)}
   audio = jax.ShapeDtypeStruct((1, MULAN_CONFIG.window_samples), np.float32)
   text_ids = jax.ShapeDtypeStruct((1, 8), np.int32)
   shapes = _shapes(mulan.MuLan(MULAN_CONFIG), audio, text_ids)
@@ -168,7 +173,7 @@ def write_random_model(
     directory: str | os.PathLike[str],
     seed: int = 0,
     has_melody: bool = False,
-    codec: soundstream.SoundStreamConfig = CODEC_CONFIG,
+    codec: Any = CODEC_CONFIG,
     cascade: Sequence[streams.Stage] = (),
 ) -> dict[str, str]:
   """Writes all parts of a model, each of random weights.

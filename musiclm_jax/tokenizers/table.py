@@ -53,6 +53,11 @@ class Kind:
     found = self.tokenizer
     return found if issubclass(found, base.ClipTokenizer) else None
 
+  @property
+  def is_codec(self) -> bool:
+    """Whether it is a codec: a model has one of those in the table."""
+    return issubclass(self.tokenizer, base.Codec)
+
   def load(self, directory: str | os.PathLike[str]) -> base.Tokenizer:
     """Loads the part of a model; see `base.Tokenizer.from_dir`."""
     return self.tokenizer.from_dir(directory)
@@ -68,6 +73,12 @@ PARTS = (
     Kind(
         'soundstream',
         f'{_HERE}.soundstream:SoundStream',
+        'trains the codec',
+        report='codec_report',
+    ),
+    Kind(
+        'spectral_codec',
+        f'{_HERE}.spectral_codec:SpectralCodec',
         'trains the codec',
         report='codec_report',
     ),
@@ -125,7 +136,7 @@ def codec_in(directory: str | os.PathLike[str]) -> Kind:
   Raises:
     NotFoundError: If it has none, or more than one.
   """
-  codecs = [k for k in PARTS if issubclass(k.tokenizer, base.Codec)]
+  codecs = [kind for kind in PARTS if kind.is_codec]
   found = [kind for kind in codecs if kind.is_in(directory)]
   if len(found) != 1:
     files = ' or '.join(f'{kind.name}.json' for kind in codecs)
@@ -227,7 +238,6 @@ def whole(directory: str | os.PathLike[str]) -> Tokenizers:
   tokenizers = Tokenizers(directory)
   codec_in(directory)
   for kind in PARTS:
-    is_codec = issubclass(kind.tokenizer, base.Codec)
-    if not kind.is_optional and not is_codec:
+    if not kind.is_optional and not kind.is_codec:
       parts.read_description(directory, kind.name)
   return tokenizers

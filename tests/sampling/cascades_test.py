@@ -1,5 +1,6 @@
 """Models of other shapes: other codecs, more or fewer stages, a condition."""
 
+import dataclasses
 import pathlib
 import shutil
 import tempfile
@@ -11,11 +12,11 @@ from musiclm_jax import errors
 from musiclm_jax import streams
 from musiclm_jax.models import parts
 from musiclm_jax.models import soundstream
+from musiclm_jax.models import spectral_codec
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
-from musiclm_jax.tokenizers import soundstream as codec_lib
 from musiclm_jax.tokenizers import table
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ CODECS = {
         codebook_size=64,
         streams=(('coarse', 1), ('fine', 3), ('finest', 5)),
     ),
+    # 25 Hz in the time-frequency domain, written frame by frame.
+    'delayed': spectral_codec.SpectralCodecConfig(
+        channels=8,
+        wide_channels=8,
+        encoder_blocks=(1, 1),
+        decoder_blocks=(1, 1),
+        embed_dim=8,
+        codebook_size=64,
+    ),
 }
 BEAT = streams.Stream(
     'beat', 2, 16, frame_rate=12.5, is_conditioning=True, is_added=True
@@ -50,8 +60,9 @@ BEAT = streams.Stream(
 
 def streams_of(codec):
   """Returns the streams of the tokenizers of a model, by name."""
-  config = {**vars(codec)}
-  written = codec_lib.SoundStream.streams_of(config)
+  name, _ = random_model.CODECS[type(codec)]
+  tokenizer = table.kind(name).tokenizer
+  written = tokenizer.streams_of(dataclasses.asdict(codec))
   return {s.name: s for s in (base.MULAN, base.SEMANTIC, BEAT, *written)}
 
 
@@ -66,6 +77,10 @@ def cascade(name, *more):
   semantic = stage(' '.join(['mulan', *more]), 'semantic', 4.0)
   if name == 'two':
     return [semantic, stage('mulan semantic', 'acoustic', 1.6)]
+  if name == 'delayed':
+    added = dataclasses.replace(base.SEMANTIC, is_added=True)
+    known['semantic'], inputs = added, 'mulan semantic'
+    return [semantic, stage(inputs, 'acoustic', 1.6, pattern='delay')]
   return [
       stage('fine', 'finest', 0.96, is_independent=True, temperature=0.4),
       semantic,
