@@ -55,6 +55,7 @@ W2V_BERT_BATCH_SIZE = 4
 MULAN_BATCH_SIZE = 4
 MELODY_BATCH_SIZE = 4
 SOUNDSTREAM_TRAIN_STEPS = 4
+SPECTRAL_CODEC_TRAIN_STEPS = 4
 W2V_BERT_TRAIN_STEPS = 4
 MULAN_TRAIN_STEPS = 101
 MELODY_TRAIN_STEPS = 4
@@ -63,6 +64,7 @@ COARSE_TRAIN_STEPS = 4
 FINE_TRAIN_STEPS = 4
 TENSORBOARD = False
 soundstream/optimizers.adamw.warmup_steps = 10
+spectral_codec/optimizers.adamw.warmup_steps = 2
 w2v_bert/optimizers.adamw.warmup_steps = 10
 mulan/optimizers.adamw.warmup_steps = 10
 melody/optimizers.adamw.warmup_steps = 10
@@ -126,12 +128,12 @@ class HeadlineTest(HeadlineCase):
     self.assertLen(audio, seconds * rate)
     self.assertGreater(np.std(audio), 0.0)
 
-  def check_recipe(self, told, steps):
+  def check_recipe(self, told, steps, last='fine'):
     for step in steps:
       self.assertRegex(told, rf'{step}: [a-z].* …\n(.*\n)*{step}: done in')
       record = json.loads((self.output / f'steps/{step}.json').read_text())
       self.assertGreaterEqual(record['seconds'], 0, step)
-    self.assertRegex(told, r'(?m)^fine +nats per token +\d')
+    self.assertRegex(told, rf'(?m)^{last} +nats per token +\d')
     self.assert_is_music(self.output / 'sample.wav', 10)
 
   def test_from_recordings_to_music(self):
@@ -153,8 +155,7 @@ class HeadlineTest(HeadlineCase):
     song = self.folder / 'song.wav'
     self.run_verb(
         'generate', 'a calm piece of plucked tones', '--model', self.model,
-        '--seconds', 2, '--output', song, '--bpm', 100, '--chords', 'Am F',
-        '--arrange', '0 flute; 1 +piano',
+        '--seconds', 2, '--output', song,
     )  # fmt: skip
     self.assert_is_music(song, 2)
     prompts = self.folder / 'prompts.txt'
@@ -185,12 +186,15 @@ class HeadlineTest(HeadlineCase):
       )
     (self.data / '4.mid').write_bytes(b'MThd')
     told = self.run_recipe(
-        '--melody', '--skip_bad', '--soundfont', synthesis_test.SOUNDFONT
-    )
+        '--melody', '--skip_bad', '--soundfont', synthesis_test.SOUNDFONT,
+        '--gin_file=cascades/frames.gin',
+    )  # fmt: skip
     self.assertIn('5 scores', told)
-    stages = ('semantic', 'coarse', 'fine')
-    made = (*TOKENIZERS, 'melody_pairs', 'melody', 'plan', 'tokens', *stages)
-    self.check_recipe(told, ('corpus', 'vocab', *made))
+    stages = ('semantic', 'acoustic')
+    made = ('spectral_codec', *TOKENIZERS[1:], 'melody_pairs', 'melody', 'plan')
+    steps = ('corpus', 'vocab', *made, 'tokens', *stages)
+    self.check_recipe(told, steps, last='acoustic')
+    self.assertNotIn('soundstream', told)
     times = np.arange(2 * 24000) / 24000
     hum = self.folder / 'hum.wav'
     soundfile.write(hum, 0.3 * np.sin(2 * np.pi * 220 * times), 24000)

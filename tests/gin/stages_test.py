@@ -8,6 +8,7 @@ from absl.testing import parameterized
 import gin
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
 from musiclm_jax.stages import base as stages
@@ -27,6 +28,18 @@ CASES = [
     (size, name, millions)
     for size, row in SIZES.items()
     for name, millions in zip(('semantic', 'coarse', 'fine'), row, strict=True)
+]
+
+
+# Streams of tokens that the parts of a model for laptops wrote.
+FRAMES = [
+    stream.to_json()
+    for stream in (
+        tokenizers.MULAN,
+        tokenizers.SEMANTIC,
+        *plan_streams.STREAMS.values(),
+        streams.Stream('acoustic', 8, 1024, frame_rate=25.0),
+    )
 ]
 
 
@@ -73,6 +86,25 @@ class StagesTest(parameterized.TestCase):
     self.assertEqual(gin_flags.value_of('TASK_OPTIONS')['stage'], model.stage)
     if size == 'paper':
       self.assertEqual(model.stage, stages.get_stage(name))
+
+  def test_frames_at_once(self):
+    self.enter_context(
+        mock.patch.multiple(
+            datasets,
+            dataset_exists=lambda *args: True,
+            read_metadata=lambda *args: {'streams': FRAMES},
+        )
+    )
+    parse('laptop', 'acoustic')
+    self.assertEqual(gin_flags.value_of('CODEC'), 'spectral_codec')
+    self.assertEqual(gin_flags.value_of('STAGES'), ('semantic', 'acoustic'))
+    stage = gin_flags.value_of('MODEL').stage
+    self.assertEqual((stage.name, stage.pattern), ('acoustic', 'delay'))
+    self.assertEqual([s.name for s in stage.prefix], ['mulan'])
+    added = [s.name for s in stage.added]
+    self.assertEqual(added, ['beat', 'chord', 'key', 'arrangement', 'semantic'])
+    parse('laptop', 'semantic')
+    self.assertEqual(gin_flags.value_of('MODEL').stage.pattern, 'flat')
 
   @parameterized.parameters('tiny', 'paper')
   def test_conditioning_is_dropped(self, size):
