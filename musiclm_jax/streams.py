@@ -8,34 +8,35 @@ from typing import Any
 from musiclm_jax import errors
 import numpy as np
 
-# Tokens of each stream, by its name: [batch, frames, quantizers] int32. Those
-# of a frame that is not known are ABSENT.
+# Tokens of each stream by name: [batch, frames, quantizers] int32, ABSENT where
+# a frame is unknown.
 Tokens = dict[str, np.ndarray]
 
 ABSENT = -1
-MAX_FRAME_RATE = 1000.0  # Frames per second; samples are no frames.
+MAX_FRAME_RATE = 1000.0  # Frames per second; well below any sample rate.
 
 NUM_RESERVED_IDS = 2  # 0 is padding and the start of a sequence.
-ABSENT_ID = 1  # The id of a token that is not known, e.g. of no melody.
+ABSENT_ID = 1  # The id of an unknown token, e.g. where there is no melody.
 
 PATTERNS = ('flat', 'delay')  # See `models.patterns`.
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """A named sequence of tokens, `num_quantizers` to a frame.
+  """A named sequence of tokens, `num_quantizers` per frame.
 
   Attributes:
     name: Key of the stream in every example and every `Tokens`.
     num_quantizers: Tokens per frame.
     codebook_size: Tokens are in [0, codebook_size).
     frame_rate: Frames per second; None for one frame per clip.
-    window_seconds: Audio that a frame stands for, where frames are windows that
-      overlap; 0 where each has its own time.
+    window_seconds: Length of the overlapping windows that frames describe; 0 if
+      frames do not overlap.
     is_conditioning: Whether it describes the music to be made. Guidance
-      compares with and without such streams, so a stage may have to do without.
-    is_added: Whether a stage adds it to the positions that each frame is about,
-      instead of placing it in the sequence before the targets.
+      compares predictions with and without such streams, so a stage may have
+      to work without them.
+    is_added: Whether its embeddings are added to the positions at the same
+      time, rather than placed in the sequence before the targets.
   """
 
   name: str
@@ -55,28 +56,28 @@ class Stream:
       )
 
   def num_frames(self, seconds: float) -> int:
-    """Returns the frames that a stage reads of `seconds` of audio."""
+    """Returns how many frames a stage reads for `seconds` of audio."""
     if self.frame_rate is None:
       return 1
     if not self.window_seconds:
       return round(seconds * self.frame_rate)
-    # Windows that fit; a millisecond more, lest rounding errors lose one.
+    # The millisecond keeps rounding errors from losing the last window.
     room = seconds - self.window_seconds + 1e-3
     return max(0, 1 + math.floor(room * self.frame_rate))
 
   def crop(
       self, tokens: np.ndarray, start: float, seconds: float
   ) -> np.ndarray:
-    """Returns the frames that a stage reads of a crop.
+    """Returns the frames that a stage reads for a crop of a clip.
 
     Args:
-      tokens: [..., frames, quantizers] of a clip.
-      start: Start of the crop, in seconds from that of the clip.
+      tokens: [..., frames, quantizers] of the whole clip.
+      start: Start of the crop in the clip, in seconds.
       seconds: Length of the crop.
 
     Returns:
-      [..., frames, quantizers], fewer than `num_frames` where the clip ends;
-      conditions that are not there are ABSENT, so that a melody may be short.
+      [..., frames, quantizers]. Where the clip ends before the crop, added
+      streams are padded with ABSENT, and others have fewer frames.
     """
     if self.frame_rate is None:
       return tokens
@@ -89,7 +90,7 @@ class Stream:
     return np.pad(found, padding, constant_values=ABSENT)
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the stream as JSON values, for `from_json`; no defaults."""
+    """Returns the stream as JSON values for `from_json`, without defaults."""
     return {
         field.name: value
         for field in dataclasses.fields(self)
@@ -109,16 +110,15 @@ class Stage:
   Attributes:
     name: Name of the stage. The part of a model that holds it is named after
       the stream it writes.
-    inputs: Streams it is given, in the order they are laid out in examples.
+    inputs: Streams it reads, in the order in which examples hold them.
     targets: The stream it predicts.
     crop_seconds: Length of a training example.
-    is_independent: Whether the windows of long pieces are sampled side by side,
-      none knowing another: right where targets depend on the inputs of their
-      own time alone. Else each window goes on from the one before.
-    temperature: The temperature that its tokens are sampled at by default.
-    pattern: How it lays out its targets: 'flat', token by token, or 'delay',
-      frame by frame, which takes as many passes of the network as there are
-      frames.
+    is_independent: Whether windows of a long piece are sampled in parallel,
+      without knowing each other: right if targets depend only on the inputs at
+      their own time. Otherwise each window continues the one before.
+    temperature: Default sampling temperature.
+    pattern: Layout of its targets: 'flat', one token per position, or 'delay',
+      one frame per position, and so one pass of the network per frame.
   """
 
   name: str
@@ -138,7 +138,7 @@ class Stage:
 
   @property
   def grid(self) -> float:
-    """Crops start at multiples of 1 / grid seconds: frames of every stream."""
+    """Crops start at multiples of 1 / grid seconds: frames of all streams."""
     return min(
         s.frame_rate
         for s in self.streams
@@ -151,15 +151,15 @@ class Stage:
 
   @property
   def added(self) -> tuple[Stream, ...]:
-    """Inputs that are added to the positions they are about.
+    """Inputs whose embeddings are added to the positions at the same time.
 
-    One whose windows are longer than a crop is left out.
+    A stream whose windows are longer than a crop is left out.
     """
     return tuple(s for s in self.inputs if s.is_added and self.num_ids(s))
 
   @property
   def prefix(self) -> tuple[Stream, ...]:
-    """Inputs that stand before the targets in the sequence."""
+    """Inputs that are placed in the sequence before the targets."""
     return tuple(s for s in self.inputs if not s.is_added)
 
   @property
@@ -181,7 +181,7 @@ class Stage:
     }
 
   def num_ids(self, stream: Stream) -> int:
-    """Returns how many ids of a stream a crop has."""
+    """Returns the number of ids of a stream in a crop."""
     return stream.num_frames(self.crop_seconds) * stream.num_quantizers
 
   def offsets(self, stream: Stream) -> np.ndarray:
@@ -197,7 +197,7 @@ class Stage:
     )
 
   def ids(self, stream: Stream) -> slice:
-    """Returns which ids are those of `stream`: codes innermost."""
+    """Returns the range of the ids of `stream`; codes vary fastest."""
     first = int(self.offsets(stream)[0])
     return slice(first, first + stream.num_quantizers * stream.codebook_size)
 

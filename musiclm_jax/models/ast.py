@@ -17,8 +17,8 @@ class AstConfig:
 
   Attributes:
     num_mels: Mel bands of the spectrogram.
-    patch_size: Frames, and mel bands, of a patch.
-    stride: Frames, and mel bands, from one patch to the next; they overlap.
+    patch_size: Size of a patch, in frames and in mel bands.
+    stride: Step between patches, in frames and in mel bands; they overlap.
     num_layers: Transformer layers.
     num_heads: Attention heads.
     embed_dim: Width of the residual stream.
@@ -40,7 +40,7 @@ class AstConfig:
     return self.embed_dim
 
   def num_patches(self, num_frames: int) -> int:
-    """Returns the patches of a spectrogram of `num_frames`."""
+    """Returns the number of patches in a spectrogram of `num_frames`."""
     along = [
         (size - self.patch_size) // self.stride + 1
         for size in (num_frames, self.num_mels)
@@ -49,7 +49,7 @@ class AstConfig:
 
 
 class Ast(nn.Module):
-  """An audio tower that attends between patches of a spectrogram.
+  """An audio tower: a transformer over the patches of a spectrogram.
 
   Attributes:
     config: Sizes.

@@ -25,7 +25,7 @@ class BertConfig:
     num_heads: Attention heads.
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
-    max_length: Length of the longest text in word pieces, with both ends.
+    max_length: Most word pieces in a text, [CLS] and [SEP] included.
     dropout_rate: Dropout rate of the output of each layer.
     pooling: Output that represents a text: the first ('cls') or the 'mean'.
   """
@@ -52,7 +52,7 @@ class BertConfig:
 
 
 class BertLayer(nn.Module):
-  """Self-attention and a feed-forward layer, each followed by a norm.
+  """A post-norm transformer layer: self-attention, then feed-forward.
 
   Attributes:
     config: Sizes.
@@ -92,7 +92,7 @@ class BertLayer(nn.Module):
 class Bert(nn.Module):
   """Encodes word pieces and pools the outputs of the last layer.
 
-  Every text has token type 0, whose embedding is part of the positions.
+  All tokens have type 0, whose embedding is merged into those of the positions.
 
   Attributes:
     config: Sizes.
@@ -144,7 +144,7 @@ class Bert(nn.Module):
       return x[:, 0]
     mask = (ids != wordpiece.PADDING_ID)[..., jnp.newaxis]
     total = jnp.sum(jnp.where(mask, x, 0), axis=1, dtype=jnp.float32)
-    # Rows of padding alone, which t5x evaluates, have no mean.
+    # t5x evaluates rows of padding alone, whose mean would divide by 0.
     count = jnp.maximum(jnp.sum(mask, axis=1), 1)
     return (total / count).astype(x.dtype)
 

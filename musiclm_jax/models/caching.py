@@ -1,8 +1,8 @@
-"""Keys and values of the positions so far, and attention to them.
+"""The key-value cache of a decoder, and attention over it.
 
-A cache has a fixed size, in blocks; one query loops over those that hold
-something, so that a program serves any position. Accelerators start small
-programs more slowly than they read a whole cache, which is one block there.
+A cache has a fixed size, in blocks. A single query loops over the blocks that
+are filled, so that one program serves any position. On accelerators a cache is
+one block: starting small programs takes longer than reading all of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax.models import matvec
 from musiclm_jax.models import transformer
 
-BLOCK = 256  # Positions that are attended to, and filled, at once.
-# The length of a cache is a multiple of this, and so is the part of it that a
-# softmax is of: each is compiled.
+BLOCK = 256  # Positions that are attended to, or filled, at once.
+# The length of a cache is a multiple of this, as is the part of it that a
+# softmax covers: each such size is compiled.
 LENGTH_STEP = 512
 BATCH_AXIS = 2  # Axis of the arrays of a cache.
 
 KeysValues = tuple[jax.Array, jax.Array]
 # Keys [layers, blocks, batch, heads, head_dim, BLOCK] and values [layers,
 # blocks, batch, heads, BLOCK, head_dim] of the positions so far, for each group
-# of layers. What lies next to each other is worked on together.
+# of layers. The last axis is the one that vector instructions work on.
 Cache = list[KeysValues]
 
-# An index that may count from the end would take a kernel of its own.
+# Support for negative indices would take a kernel of its own.
 take = functools.partial(
     jax.lax.dynamic_slice_in_dim, allow_negative_indices=False
 )
@@ -37,10 +37,10 @@ put = functools.partial(
 
 
 def group_size(config: transformer.TransformerConfig) -> int:
-  """Returns how many layers are stacked and looped over.
+  """Returns how many layers are stacked and run in a loop.
 
-  All of them on CPUs, as that compiles faster; on accelerators, a loop would
-  copy the weights of each layer.
+  On CPUs all of them, because that compiles faster; on accelerators one,
+  because a loop would copy the weights of each layer.
   """
   return config.num_layers if jax.default_backend() == 'cpu' else 1
 
@@ -48,13 +48,13 @@ def group_size(config: transformer.TransformerConfig) -> int:
 def empty(
     config: transformer.TransformerConfig, dtype: str, rows: int, length: int
 ) -> Cache:
-  """Returns a cache with nothing in it.
+  """Returns an empty cache.
 
   Args:
     config: Sizes.
-    dtype: Type of the matrices, see `decoding.pack`.
-    rows: Sequences side by side.
-    length: Positions that there is room for; a multiple of LENGTH_STEP.
+    dtype: Type of the weight matrices, see `decoding.pack`.
+    rows: Number of sequences.
+    length: Capacity in positions; a multiple of LENGTH_STEP.
   """
   block = BLOCK if jax.default_backend() == 'cpu' else length
   size = group_size(config)
@@ -69,12 +69,12 @@ def empty(
 
 
 def vector_dtype(dtype: str) -> Any:
-  """Returns the type of keys, values and embeddings beside matrices of one."""
+  """Returns the type of keys, values and embeddings for a type of matrices."""
   return jnp.float32 if dtype == 'float32' else jnp.bfloat16
 
 
 def for_each(count: Any, body: Callable[..., Any], carry: Any) -> Any:
-  """Runs body(i, carry) `count` times; without a loop if it is known as 1."""
+  """Runs body(i, carry) `count` times; needs no loop if that is a static 1."""
   if isinstance(count, int) and count == 1:
     return body(0, carry)
   return jax.lax.fori_loop(0, count, body, carry)
@@ -88,20 +88,20 @@ def attend(
     bias: Float[Array, '1 n t s'],
     index: Int[Array, ''],
 ) -> Float[Array, 'b n t h']:
-  """Attends from some positions to those before them and to each other.
+  """Attends from new positions to all earlier ones and to each other.
 
   Args:
     query: [batch, heads, t, head_dim].
     new: Keys [batch, heads, head_dim, t] and values [batch, heads, t, head_dim]
-      of the same positions; not in the cache yet.
+      of the new positions, which are not in the cache yet.
     cache: Keys and values of a group of layers.
-    start: First of the positions.
-    bias: [1, heads, t, length of the cache], added to the logits; masks what
-      must not be seen.
-    index: Layer in the group.
+    start: First of the new positions.
+    bias: [1, heads, t, length of the cache], added to the logits; masks later
+      positions.
+    index: Index of the layer in the group.
 
   Returns:
-    [batch, heads, t, head_dim] mean values.
+    [batch, heads, t, head_dim] weighted means of the values.
   """
   mix = _mix_for_one if query.shape[2] == 1 else _mix_for_many
   return mix(query, new, cache, start, bias, index)
@@ -115,7 +115,7 @@ def _mix_for_many(
     bias: Float[Array, '1 n t s'],
     index: Int[Array, ''],
 ) -> Float[Array, 'b n t h']:
-  """Returns the mean of values by how well keys match, for many queries."""
+  """Attends from many queries at once."""
   keys, values = (matvec.restore(take(x, index, 1, 0)[0]) for x in cache)
 
   def mix(size):
@@ -145,7 +145,7 @@ def _mix_for_one(
     bias: Float[Array, '1 n 1 s'],
     index: Int[Array, ''],
 ) -> Float[Array, 'b n 1 h']:
-  """Returns what `_mix_for_many` does, for one query, block by block."""
+  """Attends from one query, block by block."""
   query, bias = query[:, :, 0], bias[:, :, 0]
   key, value = new[0][..., 0], new[1][:, :, 0]
   keys, values = cache
@@ -153,7 +153,7 @@ def _mix_for_one(
   filled = 1 if num_blocks == 1 else (start + block - 1) // block
   is_here = jnp.arange(num_blocks * block) == start
 
-  # Each loop writes what it finds into room of its own: one kernel a block.
+  # Each iteration writes to a slot of its own, so that a block is one kernel.
   def score(i, logits):
     found = matvec.multiply_each(query, keys, (index, i))
     return put(logits, found[:, :, 0], i * block, 2)
@@ -167,7 +167,7 @@ def _mix_for_one(
     shares = jax.nn.softmax(logits[..., :size])
     return pad(shares, logits.shape[-1], 0.0)
 
-  # To write first and attend after would copy the cache, at every step.
+  # Writing to the cache first would copy it, at every step.
   logits = jnp.full((len(query), *bias.shape[1:]), transformer.MASKED)
   logits = for_each(filled, score, logits)
   here = jnp.sum(query * key, axis=-1, keepdims=True)
@@ -186,13 +186,13 @@ def _mix_for_one(
 def for_size(
     keys: jax.Array, end: Int[Array, ''], function: Callable[[int], jax.Array]
 ) -> jax.Array:
-  """Returns function(size) for the least size that holds all up to `end`.
+  """Returns function(size) for the smallest size that covers `end` positions.
 
   Args:
-    keys: Keys of a cache, which say how long it is.
-    end: Positions that matter.
-    function: Function of a multiple of LENGTH_STEP; compiled for each. The
-      shapes that it returns do not depend on it.
+    keys: Keys of a cache, whose shape gives its length.
+    end: Number of positions to cover.
+    function: Function of a multiple of LENGTH_STEP, compiled for each. The
+      shape of its result must not depend on the size.
   """
   num_blocks, block = keys.shape[1], keys.shape[-1]
   length = num_blocks * block
@@ -204,7 +204,7 @@ def for_size(
 
 
 def pad(x: jax.Array, length: int, value: float) -> jax.Array:
-  """Fills the last axis up to a length."""
+  """Pads the last axis to a length."""
   padding = [(0, 0)] * (x.ndim - 1) + [(0, length - x.shape[-1])]
   return jnp.pad(x, padding, constant_values=value)
 
@@ -215,7 +215,7 @@ def write(
     start: Int[Array, ''],
     layer: Int[Array, ''],
 ) -> KeysValues:
-  """Writes the keys and values of some positions, from `start` on."""
+  """Writes the keys and values of consecutive positions, from `start` on."""
   block, place = jnp.divmod(start, cache[0].shape[-1])
   key, value = (matvec.store(y)[None, None] for y in new)
   zero = jnp.zeros_like(start)

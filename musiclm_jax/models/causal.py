@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
-# The collection of the inputs that one chunk of a stream leaves for the next. A
-# module applied with it mutable takes its input for the next chunk, otherwise
-# for whole audio. It starts at 0, the padding of whole audio.
+# Collection of the inputs that one chunk of a stream leaves for the next. A
+# module applied with it mutable treats its input as the next chunk, otherwise
+# as whole audio. It starts as 0, like the padding of whole audio.
 STREAM = 'stream'
 
 
@@ -18,12 +18,12 @@ def _is_chunk(module: nn.Module) -> bool:
 def with_left(
     module: nn.Module, x: Float[Array, 'b t d'], left: int
 ) -> Float[Array, 'b s d']:
-  """Returns inputs after so many that came before: of whole audio, zeros.
+  """Prepends left context: the last chunk's end, or zeros for whole audio.
 
   Args:
     module: Module that keeps the end of a chunk for the next one.
     x: [batch, steps, channels].
-    left: Steps before.
+    left: Steps of context.
   """
   start = jnp.zeros((x.shape[0], left, x.shape[2]), x.dtype)
   if _is_chunk(module):
@@ -37,12 +37,12 @@ def with_left(
 def overlap_add(
     module: nn.Module, audio: Float[Array, 'b t'], tail: int
 ) -> Float[Array, 'b s']:
-  """Returns audio without its last samples, which the next chunk adds to.
+  """Returns audio without its tail, which is added to the next chunk.
 
   Args:
-    module: Module that keeps them.
+    module: Module that keeps the tail.
     audio: [batch, samples].
-    tail: Samples at the end that are not whole yet.
+    tail: Samples at the end that are still incomplete.
   """
   if not _is_chunk(module):
     return audio[:, :-tail]
@@ -54,7 +54,7 @@ def overlap_add(
 
 
 class CausalConv(layers.Conv):
-  """A convolution over time whose outputs depend on no later input.
+  """A convolution over time whose outputs do not depend on later inputs.
 
   Output t depends on inputs up to (t + 1) * stride - 1, so that chunks of whole
   strides give the same outputs as the whole.

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one process to the next."""
+"""A cache of compiled programs on disk."""
 
 import os
 import pathlib
@@ -13,14 +13,14 @@ def _cache_dir() -> pathlib.Path | None:
     return pathlib.Path(cache)
   try:
     return pathlib.Path.home() / '.cache'
-  except RuntimeError:  # Containers may have neither HOME nor such a user.
+  except RuntimeError:  # Containers may have neither HOME nor a user entry.
     return None
 
 
 def keep() -> None:
-  """Keeps compiled programs for the next process, unless JAX is told where.
+  """Keeps compiled programs on disk, unless JAX is configured otherwise.
 
-  JAX_COMPILATION_CACHE_DIR names another folder, or none if it is empty.
+  Set JAX_COMPILATION_CACHE_DIR to use another folder, or to '' for none.
   """
   if (
       'JAX_COMPILATION_CACHE_DIR' in os.environ

@@ -1,9 +1,9 @@
-"""Conditions that are added to the positions they are about.
+"""Conditions that are added to the positions at the same time.
 
-The paper puts the tokens of a melody before the others (MusicLM 4.5). Told at
-each position (ours), a small model learns to follow it from a hundredth of the
-examples, and sequences are shorter. A stage adds any number of such streams,
-each at a rate of its own.
+The paper places the tokens of a melody before the others (MusicLM 4.5). Adding
+them at each position (ours) lets a small model learn to follow a melody from a
+hundredth of the examples, and shortens sequences. A stage may add any number of
+streams, each at its own rate.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,15 +22,15 @@ Ids = Mapping[str, jax.Array]
 def split(
     stage: streams.Stage, inputs: Int[Array, '*b i']
 ) -> tuple[Int[Array, '*b p'], Ids]:
-  """Takes the inputs of a stage apart.
+  """Splits the inputs of a stage into the prefix and the added streams.
 
   Args:
-    stage: Says how its inputs are laid out.
-    inputs: [..., length] ids of all of them.
+    stage: The stage, which defines how its inputs are laid out.
+    inputs: [..., length] ids of all inputs.
 
   Returns:
-    [..., length] ids that stand in the sequence, and the [..., frames,
-    quantizers] ids of each stream that is added.
+    The [..., length] ids of the prefix, and the [..., frames, quantizers] ids
+    of each added stream.
   """
   placed, added, start = [], {}, 0
   for stream in stage.inputs:
@@ -53,13 +53,13 @@ def add_up(
     stage: streams.Stage,
     token_frames: np.ndarray,
 ) -> Float[Array, 'b length d']:
-  """Returns what the conditions add to each position.
+  """Returns the sum of the conditions' embeddings at each position.
 
   Args:
     embed: Maps ids to [..., embed] embeddings.
-    ids: Ids of each of the stage's added streams; those that are none of a
-      stream's are not known, and add nothing.
-    stage: Reads them.
+    ids: Ids of each of the stage's added streams; ids outside of a stream's
+      range are unknown tokens, and add nothing.
+    stage: The stage that reads them.
     token_frames: [length] from `positions.frames`.
   """
   is_timed = (token_frames != positions.NO_FRAME)[:, None]
@@ -67,7 +67,7 @@ def add_up(
   for stream in stage.added:
     known = (ids[stream.name] >= stage.ids(stream).start)[..., None]
     summed = jnp.sum(jnp.where(known, embed(ids[stream.name]), 0), axis=2)
-    summed *= stream.num_quantizers**-0.5  # No larger than that of a token.
+    summed *= stream.num_quantizers**-0.5  # On the scale of a single token.
     total += summed[:, nearest(stage, stream, token_frames)]
   return jnp.where(is_timed, total, 0)
 
@@ -75,16 +75,16 @@ def add_up(
 def nearest(
     stage: streams.Stage, stream: streams.Stream, token_frames: np.ndarray
 ) -> np.ndarray:
-  """Returns the frame of a stream that each token is in.
+  """Returns the frame of a stream at the time of each token.
 
   Args:
-    stage: Reads the stream.
-    stream: One of those it adds.
+    stage: The stage that reads the stream.
+    stream: One of its added streams.
     token_frames: [length] from `positions.frames`.
 
   Returns:
-    [length] int32: of windows the one with the nearest centre;
-    positions.NO_FRAME for tokens of the whole clip.
+    [length] int32; for overlapping windows, the one with the nearest centre;
+    positions.NO_FRAME for tokens that describe the whole clip.
   """
   seconds = token_frames / positions.rate(stage)
   rate = stream.frame_rate or 0.0

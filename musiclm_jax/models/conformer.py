@@ -12,7 +12,7 @@ from musiclm_jax.models import layers
 def _local_init(
     rng: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, 'heads distances']:
-  """Returns biases that fall with distance, half as fast from head to head."""
+  """Returns biases that fall with distance; slopes halve from head to head."""
   del rng
   slopes = 2.0 ** -jnp.arange(shape[0], dtype=dtype)
   distances = jnp.abs(jnp.arange(shape[1], dtype=dtype) - shape[1] // 2)
@@ -23,11 +23,11 @@ class RelativeBias(nn.Module):
   """A learned attention bias for each head and distance.
 
   It starts local, because masked frames are first predicted from their
-  neighbours: training leaves chance hundreds of steps earlier than from 0.
+  neighbours: the loss leaves chance hundreds of steps earlier than from 0.
 
   Attributes:
     num_heads: Attention heads.
-    max_distance: Distance in frames whose bias all greater ones share.
+    max_distance: Distance in frames from which all share one bias.
   """
 
   num_heads: int
@@ -134,8 +134,8 @@ class ConvModule(nn.Module):
 class ConformerBlock(nn.Module):
   """A Conformer block (arXiv 2005.08100, section 2).
 
-  Attention learns of positions by a bias that the caller passes; the original
-  adds sinusoids of the distance to the keys.
+  Attention gets positions from a bias that the caller passes, where the
+  original adds sinusoids of the distance to the keys.
 
   Attributes:
     features: Size of the last axis of input and output.
@@ -172,7 +172,7 @@ class ConformerBlock(nn.Module):
       valid: Bool[Array, 'b t'] | None = None,
       deterministic: bool = True,
   ) -> Float[Array, 'b t d']:
-    """Mixes frames with each other.
+    """Applies the block.
 
     Args:
       x: [batch, frames, features].

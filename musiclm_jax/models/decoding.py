@@ -1,8 +1,8 @@
 """Runs a trained stage position by position, on weights packed for speed.
 
-The same numbers as `transformer.StageTransformer`, in plain functions of a
-tree of weights: rows are few here, so a step takes as long as reading every
-weight, and as much of the cache as is filled. Matrices are [out, in].
+Computes the same as `transformer.StageTransformer`, in plain functions of a
+tree of weights. With few rows, a step takes as long as reading all weights and
+the filled part of the cache. Matrices are [out, in].
 
 One program serves any position, see `caching`.
 """
@@ -23,8 +23,8 @@ from musiclm_jax.models import patterns
 from musiclm_jax.models import transformer
 import numpy as np
 
-# Without the first, XLA copies the whole cache at every step on CPUs; without
-# the second, it uses half of the widest vector instructions.
+# Without the first option, XLA copies the whole cache at every step on CPUs;
+# without the second, it uses half of the widest vector instructions.
 _CPU_OPTIONS = {
     'xla_cpu_copy_insertion_use_region_analysis': True,
     'xla_cpu_prefer_vector_width': 512,
@@ -34,7 +34,7 @@ Weights = dict[str, Any]
 
 
 def compiler_options() -> dict[str, Any] | None:
-  """Returns the options with which `jax.jit` of a loop of steps is fast."""
+  """Returns the compiler options that make a decoding loop fast."""
   return _CPU_OPTIONS if jax.default_backend() == 'cpu' else None
 
 
@@ -51,7 +51,7 @@ def pack(
       unless this is float32.
 
   Returns:
-    A tree of NumPy arrays; layers are stacked.
+    A tree of NumPy arrays, with layers stacked.
 
   Raises:
     UserError: If there is no such dtype.
@@ -116,14 +116,14 @@ def add_up(
     ids: conditions.Ids,
     token_frames: np.ndarray,
 ) -> Float[Array, 'b length d']:
-  """Returns the embeddings that are added to each position.
+  """Returns the sum of the conditions' embeddings at each position.
 
   Args:
     weights: From `pack`.
     config: Sizes.
-    stage: A stage that adds streams.
+    stage: A stage with added streams.
     ids: [batch, frames, quantizers] ids of each of these.
-    token_frames: Frames of the whole sequence, from `positions.frames`.
+    token_frames: Frames of all positions, from `positions.frames`.
   """
   embed = functools.partial(_embed, weights, config)
   return conditions.add_up(embed, ids, stage, token_frames)
@@ -139,7 +139,7 @@ def prefill(
     cache: caching.Cache,
     added: Float[Array, 'b length d'] | None = None,
 ) -> caching.Cache:
-  """Runs known positions of a sequence, a block of them at once.
+  """Runs known positions, block by block, to fill the cache.
 
   Args:
     weights: From `pack`.
@@ -147,11 +147,11 @@ def prefill(
     ids: [batch, length, width] ids that the positions read: 0, then the
       sequence. As long as the cache.
     first: Number of positions that are in the cache already.
-    stop: Number of positions to be there in the end. Those behind it in the
-      last block are filled with numbers that `step` overwrites.
-    token_frames: Frames of the whole sequence, from `positions.frames`.
+    stop: Number of positions that will be in the cache. The rest of the last
+      block is filled with numbers that `step` overwrites.
+    token_frames: Frames of all positions, from `positions.frames`.
     cache: Keys and values so far.
-    added: Embeddings added to each position, as long as the cache; from
+    added: Embeddings to add to each position, as long as the cache; from
       `add_up`.
 
   Returns:
@@ -177,16 +177,16 @@ def step(
     cache: caching.Cache,
     added: Float[Array, 'b length d'] | None = None,
 ) -> tuple[Float[Array, 'b w c'], caching.Cache]:
-  """Runs one position, after all before it.
+  """Runs one position, given the cache of all before it.
 
   Args:
     weights: From `pack`.
     config: Sizes.
-    ids: [batch, width] ids that the position reads: those at the one before.
-    position: Index in the sequence of what it predicts.
-    token_frames: Frames of the whole sequence, from `positions.frames`.
-    quantizers: [width] quantizer of each token that it predicts.
-    cache: Keys and values of all positions before, and room for this one.
+    ids: [batch, width] ids at the previous position, which this one reads.
+    position: Index in the sequence of the position to predict.
+    token_frames: Frames of all positions, from `positions.frames`.
+    quantizers: [width] quantizer of each predicted token.
+    cache: Keys and values of all earlier positions, with room for this one.
     added: See `prefill`.
 
   Returns:
@@ -211,7 +211,7 @@ def _extend(
     added: Float[Array, 'b length d'] | None,
 ) -> tuple[Float[Array, 'b t d'], caching.Cache]:
   """Runs positions [start, start + t), all within one block of the cache."""
-  # Else XLA would take apart the weights ahead of a loop, at twice the memory.
+  # Otherwise XLA slices the weights ahead of the loop, at twice the memory.
   weights, ids = jax.lax.optimization_barrier((weights, ids))
   keys, dtype = cache[0][0], weights['embed'].dtype
   length = keys.shape[1] * keys.shape[-1]
@@ -244,7 +244,7 @@ def _extend(
 
 
 def _take(layers: Weights, index: Int[Array, '']) -> Weights:
-  """Returns one of the stacked layers; its matrices are left where they are."""
+  """Returns one of the stacked layers, without copying its matrices."""
   take = lambda w: (
       {**w, 'index': index}
       if isinstance(w, dict)
@@ -279,10 +279,10 @@ def _attend(
     bias: Float[Array, '1 n t s'],
     index: Int[Array, ''],
 ) -> tuple[Float[Array, 'b t d'], caching.KeysValues]:
-  """Attends from some positions to those in the cache and to each other.
+  """Attends from new positions to those in the cache and to each other.
 
   Returns:
-    The sum of each position, and their keys and values.
+    The output of attention, and the keys and values of the new positions.
   """
   query, key, value = _project(x, layer, config)
   new = key.swapaxes(2, 3), value

@@ -14,7 +14,7 @@ from musiclm_jax.models import layers
 
 Judgement = tuple[Array, list[Array]]
 
-# (multiple of the block's channels, stride in time): strides in frequency are
+# (Multiple of the block's channels, stride in time). Strides in frequency are
 # always 2, so that six blocks leave 1/64 of the bins.
 _STFT_BLOCKS = ((2, 1), (2, 2), (1, 1), (2, 2), (1, 1), (2, 2))
 _WAVE_FACTORS = (4, 16, 64, 64)
@@ -71,7 +71,7 @@ class StftBlock(nn.Module):
         self.features,
         kernel,
         strides=self.strides,
-        # As in the codec; else logits of six blocks would start at any size.
+        # As in the codec, and to bound the first logits of six blocks.
         kernel_init=nn.initializers.zeros,
         dtype=self.dtype,
     )
@@ -89,7 +89,7 @@ class StftBlock(nn.Module):
 
 
 class StftDiscriminator(nn.Module):
-  """Judges the complex spectrogram, its two parts as channels.
+  """Judges the complex spectrogram, with real and imaginary channels.
 
   Attributes:
     config: Sizes of the discriminators.
@@ -114,8 +114,8 @@ class StftDiscriminator(nn.Module):
 
   def __call__(self, audio: Float[Array, 'batch samples']) -> Judgement:
     spectrum = dsp.stft(audio, self.config.stft_window, self.config.stft_hop)
-    # Without the bin at half the sample rate, the others halve evenly. The
-    # scale makes noise as loud in its spectrum as in its samples.
+    # Without the Nyquist bin, the others halve evenly. The scale makes noise as
+    # loud in its spectrum as in its samples.
     spectrum = spectrum[..., :-1] / (0.375 * self.config.stft_window) ** 0.5
     x = self.first(jnp.stack([spectrum.real, spectrum.imag], axis=-1))
     features = [x]
@@ -129,7 +129,7 @@ class StftDiscriminator(nn.Module):
 class GroupedConv(nn.Module):
   """A strided convolution in groups of four input channels.
 
-  Written as a product of patches: the gradient of a grouped convolution with
+  Computed as a product of patches: the gradient of a grouped convolution with
   respect to its kernel takes 20 times as long on a CPU.
 
   Attributes:
@@ -156,7 +156,7 @@ class GroupedConv(nn.Module):
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s d']:
     num_groups = self.in_features // _GROUP_CHANNELS
     steps = -(-x.shape[1] // _WAVE_STRIDE)
-    # Patches consist of whole strides; the kernel is padded with 0 to them.
+    # Patches are whole strides, to which the kernel is padded with 0.
     taps = -(-_WAVE_KERNEL // _WAVE_STRIDE)
     before = ((steps - 1) * _WAVE_STRIDE + _WAVE_KERNEL - x.shape[1]) // 2
     after = (steps + taps - 1) * _WAVE_STRIDE - x.shape[1] - before
@@ -203,7 +203,7 @@ class WaveDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-  """One STFT discriminator, and waveform discriminators at falling rates.
+  """An STFT discriminator, and waveform discriminators at decreasing rates.
 
   Attributes:
     config: Sizes of the discriminators.

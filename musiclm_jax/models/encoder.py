@@ -9,7 +9,7 @@ from musiclm_jax.models import layers
 
 
 class EncoderLayer(nn.Module):
-  """Self-attention and a feed-forward layer, each after a norm.
+  """A pre-norm transformer layer: self-attention, then feed-forward.
 
   Attributes:
     features: Width of the residual stream.

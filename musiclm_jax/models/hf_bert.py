@@ -55,7 +55,7 @@ _SIZES = {
     'max_length': 'max_position_embeddings',
     'dropout_rate': 'hidden_dropout_prob',
 }
-# Settings of `bert.Bert`, which a checkpoint must have.
+# Settings that `bert.Bert` assumes, and a checkpoint must have.
 _REQUIRED = {
     'hidden_act': 'gelu',
     'layer_norm_eps': 1e-12,
@@ -90,7 +90,7 @@ _TENSORFLOW_NAMES = {
 
 
 def _names(num_layers: int) -> dict[str, str]:
-  """Returns the name in a checkpoint of each norm and dense layer's path."""
+  """Maps the path of each norm and dense layer to its name in checkpoints."""
   names = {'norm': 'embeddings.LayerNorm'}
   for i in range(num_layers):
     for ours, theirs in _LAYER.items():
@@ -245,7 +245,7 @@ def save_hf_bert(
   tensors = {
       _TOKENS: flat['tokens/embedding'][: config.vocab_size],
       _POSITIONS: flat['positions'],
-      # These are part of the positions.
+      # These are merged into the positions.
       _TYPES: np.zeros((2, config.embed_dim), np.float32),
   }
   for ours, theirs in _names(config.num_layers).items():
@@ -278,10 +278,10 @@ def _pad_rows(table: np.ndarray, rows: int) -> np.ndarray:
 def prune_vocab(
     params: Params, vocab: Sequence[str], texts: Iterable[str], size: int
 ) -> tuple[dict[str, Any], list[str]]:
-  """Makes the vocabulary smaller; `texts` are encoded as before.
+  """Shrinks the vocabulary without changing how `texts` are encoded.
 
-  Special pieces, single ASCII characters and the pieces of `texts` are kept,
-  then others up to `size` in their order, which in BERT's vocabularies is by
+  Special pieces, single ASCII characters and the pieces of `texts` are kept;
+  others fill up to `size` in their order, which in BERT's vocabularies is by
   frequency.
 
   Args:
@@ -305,7 +305,7 @@ def prune_vocab(
     )
 
   def may_stay(piece):
-    word = piece.removeprefix('##')  # '[unused1]' and its like are no words.
+    word = piece.removeprefix('##')  # '[unused1]' and the like are no words.
     return not must_stay(piece) and word.isascii() and word.isalnum()
 
   stay = [i for i, piece in enumerate(vocab) if must_stay(piece)]

@@ -1,4 +1,4 @@
-"""K-means: greedy k-means++ starts, then Lloyd's iterations, compiled."""
+"""K-means: greedy k-means++, then Lloyd's iterations, compiled."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
 import numpy as np
 
-# Points whose distances to all centroids are in memory at once.
+# Points processed at once, to bound the memory for distances.
 _BLOCK = 16384
 # Iterations end once one lowers the inertia by less than this share.
 _TOLERANCE = 1e-4
@@ -45,13 +45,13 @@ def nearest(
 def _spread_starts(
     points: Float[Array, 'n d'], num_codes: int, key: Array
 ) -> Float[Array, 'c d']:
-  """Draws starts by greedy k-means++ (Arthur and Vassilvitskii, 2007).
+  """Draws initial centroids by greedy k-means++ (Arthur, Vassilvitskii, 2007).
 
-  Each start is the best of a few points, drawn with probabilities proportional
-  to their squared distance from the starts before. Plain k-means++ draws one,
+  Each is the best of a few points, drawn with probabilities proportional to
+  their squared distance from earlier centroids. Plain k-means++ draws only one,
   and its result is 2% worse after all iterations.
 
-  With fewer points than codes, starts repeat: `nearest` never picks those.
+  With fewer points than codes, centroids repeat: `nearest` never picks those.
   """
   num_trials = 2 + int(math.log(num_codes))
   norms = jnp.sum(jnp.square(points), axis=-1)
@@ -65,7 +65,7 @@ def _spread_starts(
     sums = jnp.cumsum(distances)
     levels = jax.random.uniform(step_key, (num_trials,)) * sums[-1]
     drawn = jnp.searchsorted(sums, levels)
-    drawn = jnp.minimum(drawn, points.shape[0] - 1)  # Sums are rounded.
+    drawn = jnp.minimum(drawn, points.shape[0] - 1)  # Rounding may exceed it.
     candidates = jnp.minimum(distances, distances_to(points[drawn]))
     best = jnp.argmin(jnp.sum(candidates, axis=1))
     index = drawn[best]
@@ -86,7 +86,7 @@ def cluster(
     key: Array,
     num_iterations: int | Int[Array, ''],
 ) -> Float[Array, 'c d']:
-  """`kmeans` for use in a compiled function, with a key for a seed."""
+  """As `kmeans`, but callable in compiled functions, with a key as seed."""
   points = points.astype(jnp.float32)
 
   def iterate(state):
@@ -124,9 +124,9 @@ def kmeans(
   Args:
     points: [n, d] floats; if fewer than `num_codes`, centroids repeat.
     num_codes: Number of clusters.
-    seed: Seed of the starts.
-    num_iterations: Most iterations of Lloyd's algorithm, which ends once it
-      settles.
+    seed: Seed of the initial centroids.
+    num_iterations: Most iterations of Lloyd's algorithm, which stops early once
+      it converges.
 
   Returns:
     [num_codes, d] float32 centroids.

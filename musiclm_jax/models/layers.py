@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import products
 
-DENSE = 'dense'  # Name of products in policies of rematerialization.
+DENSE = 'dense'  # Name of matrix products in rematerialization policies.
 
 default_kernel_init = nn.initializers.variance_scaling(
     1.0, 'fan_in', 'truncated_normal'
@@ -27,7 +27,7 @@ class Dense(nn.Module):
   Attributes:
     in_features: Size of the last axis of the input.
     features: Size of the last axis of the output.
-    axes: Logical names of the two, e.g. ('embed', 'mlp').
+    axes: Logical names of the kernel's axes, e.g. ('embed', 'mlp').
     use_bias: Whether to add a bias.
     dtype: Data type of the arithmetic.
   """
@@ -184,7 +184,7 @@ class Conv(nn.Module):
   def convolve(
       self, x: Float[Array, 'b *s i'], padding: str | Sequence[tuple[int, int]]
   ) -> Float[Array, 'b *t o']:
-    """Applies the convolution with other padding than the attribute."""
+    """Applies the convolution with padding other than the attribute."""
     ones = (1,) * len(self.kernel_size)
     spatial = 'HW'[: len(self.kernel_size)]
     y = jax.lax.conv_general_dilated(
@@ -200,7 +200,7 @@ class Conv(nn.Module):
 
 
 def normalize(x: Float[Array, '*batch d']) -> Float[Array, '*batch d']:
-  """Scales vectors to length 1, in float32; those of length 0 stay."""
+  """Scales vectors to unit length, in float32; zero vectors stay zero."""
   x = x.astype(jnp.float32)
   square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(square + 1e-12)

@@ -1,4 +1,4 @@
-"""How likely a stage finds the targets of an example."""
+"""The likelihood of an example's targets under a stage."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from musiclm_jax import streams
 
 
 def offsets(stage: streams.Stage, length: int) -> Int[Array, ' length']:
-  """Returns the id of code 0 at each of the first positions of the targets."""
+  """Returns the id of code 0 at each of the first `length` target tokens."""
   of_frame = stage.offsets(stage.targets).astype(jnp.int32)
   return jnp.tile(of_frame, length // len(of_frame))
 
@@ -15,7 +15,7 @@ def offsets(stage: streams.Stage, length: int) -> Int[Array, ' length']:
 def codes(
     stage: streams.Stage, targets: Int[Array, 'b t']
 ) -> Int[Array, 'b t']:
-  """Returns the codes that ids of targets stand for; 0 for padding."""
+  """Converts ids of targets to codes; 0 for padding."""
   return jnp.maximum(targets - offsets(stage, targets.shape[1]), 0)
 
 
@@ -24,10 +24,10 @@ def nats(
     logits: Float[Array, 'b t c'],
     targets: Int[Array, 'b t'],
 ) -> tuple[Float[Array, 'b t'], Bool[Array, 'b t']]:
-  """Returns the negative log likelihood of targets, and which are no padding.
+  """Returns the negative log likelihood of targets, and a mask of real ones.
 
   Args:
-    stage: The stage that the logits are from.
+    stage: The stage that computed the logits.
     logits: [batch, length, codes] logits of each position.
     targets: [batch, length] ids; 0 is padding.
   """

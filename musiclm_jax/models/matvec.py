@@ -1,12 +1,12 @@
-"""Products of a few rows with large matrices, as fast as those can be read.
+"""Products of few rows with large matrices, at the speed of reading those.
 
-XLA's own products reach half of that on CPUs, and write out a float copy of
-matrices of fewer bits when there is a lone row. So for few rows a matrix is
+On CPUs, XLA's own products reach half of that speed and, for a single row,
+write out a float copy of matrices of fewer bits. So for few rows a matrix is
 stored in blocks, [chunks, blocks, TERMS, LANES]: a product is TERMS unrolled
 multiplications for each chunk of the inputs and block of the outputs, which
-compile to vector instructions on what lies next to each other; then the chunks
-are added up. All sums are of float32, and a row's do not depend on the others.
-Any backend can run this form, but it is chosen on CPUs only.
+compile to vector instructions on contiguous data; then the chunks are added up.
+All sums are in float32, and those of a row do not depend on other rows. Any
+backend can run this form, but it is chosen on CPUs only.
 """
 
 import functools
@@ -21,25 +21,25 @@ import numpy as np
 
 DTYPES = ('float32', 'bfloat16', 'int8')
 TERMS, LANES = 64, 16
-UNBLOCK_ROWS = 32  # From here on, it pays to undo the blocks.
-# From here on, it pays to share out what `multiply_each` reads to threads, as
-# XLA does if it is not fused into its use.
+UNBLOCK_ROWS = 32  # Number of rows from which it pays to undo the blocks.
+# Size from which it pays to split the work of `multiply_each` between threads,
+# which XLA does only if it is not fused into its use.
 SHARED_BYTES = 1 << 19
 
-# One of 'plain', [out, in], and 'blocks'; for int8 also 'scale', [out]. With
-# 'index', all have another axis in front, and one of the matrices is meant:
-# its blocks are then read in place, where a slice would be a copy.
+# Holds 'plain', [out, in], or 'blocks'; for int8 also 'scale', [out]. With
+# 'index', all have a leading axis and it selects one matrix, whose blocks are
+# then read in place, where a slice would be a copy.
 Matrix = dict[str, Any]
-Index = tuple[Any, ...]  # Where in a stack of arrays.
+Index = tuple[Any, ...]  # Index into the leading axes of a stack of arrays.
 
 
 def pack(matrix: Float[np.ndarray, '*stack o i'], dtype: str) -> Matrix:
   """Lays out matrices for products with few rows.
 
   Args:
-    matrix: [..., out, in]; NumPy, as each shape would be a program of XLA.
+    matrix: [..., out, in]; in NumPy, as JAX would compile each shape.
     dtype: Type of the elements: 'float32', 'bfloat16', or 'int8' with a scale
-      per output, of which the largest element becomes ±127.
+      per output that maps its largest element to ±127.
 
   Returns:
     NumPy arrays.
@@ -57,7 +57,7 @@ def pack(matrix: Float[np.ndarray, '*stack o i'], dtype: str) -> Matrix:
 
 
 def multiply(x: Float[Array, 'r i'], matrix: Matrix) -> Float[Array, 'r o']:
-  """Multiplies rows with the transpose of a matrix, in float32 sums."""
+  """Multiplies rows with the transpose of a matrix, summing in float32."""
   matrix = jax.tree.map(jnp.asarray, matrix)
   index = (matrix.pop('index'),) if 'index' in matrix else ()
   blocks = matrix.pop('blocks', None)
@@ -82,7 +82,7 @@ def _take(stack: Array, index: Index) -> Array:
 def _slice(stack: Array, index: Index, axis: int, i: int) -> jax.Array:
   """Returns slice i of an axis of stack[index], without that axis, as floats.
 
-  Slices of what was taken out of the stack would not be fused into their use.
+  Taken in one step, as XLA would not fuse a slice of a slice into its use.
   """
   axis += len(index)
   start, size = [*index, *[0] * (stack.ndim - len(index))], list(stack.shape)
@@ -98,7 +98,7 @@ def _slice(stack: Array, index: Index, axis: int, i: int) -> jax.Array:
 
 
 def store(x: Any) -> Any:
-  """Returns an array as it is kept: on CPUs, the bits of bfloat16."""
+  """Returns an array in its stored form: on CPUs, bfloat16 as raw bits."""
   # XLA's CPU backend would turn whole arrays of bfloat16 into float32.
   if x.dtype != jnp.bfloat16 or jax.default_backend() != 'cpu':
     return x
@@ -106,14 +106,14 @@ def store(x: Any) -> Any:
 
 
 def restore(x: Array) -> Array:
-  """Returns what `store` was given."""
+  """Undoes `store`."""
   if x.dtype != jnp.uint16:
     return x
   return jax.lax.bitcast_convert_type(x, jnp.bfloat16)
 
 
 def num_chunks(length: int) -> int:
-  """Returns the chunks of TERMS that `multiply_each` cuts a length into."""
+  """Returns how many chunks of TERMS `multiply_each` splits a length into."""
   return length // math.gcd(length, TERMS) if _is_unrolled() else 1
 
 
@@ -128,12 +128,12 @@ def multiply_each(
   Args:
     x: [batch, heads, in].
     matrices: [..., batch, heads, in, out], from `store`.
-    index: One for each axis that matrices have in front.
-    terms: Inputs in a chunk; all of them by default.
+    index: Index into the leading axes of `matrices`.
+    terms: Inputs per chunk; all of them by default.
 
   Returns:
-    [batch, heads, chunks, out] float32. Chunks are still to be added up: fused
-    into what this is used for, each would become a call.
+    [batch, heads, chunks, out] float32, which the caller sums over
+    chunks: if the sum were fused into its use, each chunk would be a call.
   """
   if not _is_unrolled():
     chosen = _take(matrices, index)
@@ -166,8 +166,8 @@ def _is_unrolled() -> bool:
 def _add_up(x: jax.Array, rows: list[Array]) -> jax.Array:
   """Returns the sum of x[i] * rows[i], broadcast along the last axes of rows.
 
-  In two chains, so that an addition need not wait for the last; and in lax, as
-  jax.numpy takes many times as long to trace.
+  Two chains keep an addition from waiting for the one before; lax traces many
+  times faster than jax.numpy.
   """
   dims, shape = tuple(range(x.ndim - 1)), rows[0].shape
   spread = lambda i: jax.lax.broadcast_in_dim(
@@ -180,14 +180,14 @@ def _add_up(x: jax.Array, rows: list[Array]) -> jax.Array:
 
 
 def _to_blocks(matrix: np.ndarray) -> np.ndarray:
-  """Returns [..., chunks, blocks, TERMS, LANES]."""
+  """Reshapes matrices to [..., chunks, blocks, TERMS, LANES]."""
   *stack, out, inner = matrix.shape
   y = matrix.reshape(*stack, out // LANES, LANES, inner // TERMS, TERMS)
   return store(np.ascontiguousarray(np.moveaxis(y, -3, -1).swapaxes(-4, -3)))
 
 
 def _from_blocks(blocks: jax.Array) -> jax.Array:
-  """Returns the matrix, as floats that hold its elements exactly."""
+  """Undoes `_to_blocks`; the result is in a float type that is exact."""
   y = restore(blocks).transpose(1, 3, 0, 2)
   if y.dtype == jnp.int8:
     y = y.astype(jnp.bfloat16)
@@ -200,7 +200,7 @@ def _blocked_product(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
   if rows > 1:
     pairs = jnp.pad(x, ((0, rows % 2), (0, 0))).reshape(-1, 2, x.shape[1])
   parts = _apart(_sums_of_chunks, pairs, blocks, index)
-  # On its own: fused, each of its terms would be a call, and none a vector.
+  # Kept apart: fused, its terms would become calls instead of vector code.
   y = _apart(_add_slices, parts)
   if rows == 1:
     return y.reshape(1, -1)
@@ -212,10 +212,10 @@ def _add_slices(parts: jax.Array) -> jax.Array:
 
 
 def _sums_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
-  """Multiplies [groups, rows, in]; two rows become one of complex numbers.
+  """Multiplies [groups, rows, in]; packs two rows into complex numbers.
 
   Returns:
-    [chunks, groups, blocks, LANES], which are still to be added up.
+    [chunks, groups, blocks, LANES], still to be summed over chunks.
   """
   x = x.reshape(*x.shape[:2], -1, TERMS).transpose(1, 3, 2, 0)
   chunks, blocks_in_chunk = blocks.shape[-4:-2]
@@ -225,12 +225,12 @@ def _sums_of_chunks(x: jax.Array, blocks: Array, index: Any) -> jax.Array:
       for i in range(TERMS)
   ]
   parts = [_add_up(one, rows) for one in x]
-  # XLA would run through the matrix twice to write two arrays.
+  # For two outputs, XLA would read the matrix twice.
   return parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
 
 
 def _apart(function: Any, *args: Any) -> Any:
-  """Keeps XLA from computing anew, at each use, what the function returns."""
+  """Calls a function so that XLA does not recompute it at each use."""
   with xla_metadata.set_xla_metadata(inlineable='false'):
     return jax.jit(function)(*args)
 

@@ -1,4 +1,4 @@
-"""Embeddings of melodies, whoever plays or sings them (MusicLM 4.5)."""
+"""Embeddings of melodies that ignore who plays or sings (MusicLM 4.5)."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,12 +20,12 @@ import numpy as np
 
 NAME = 'melody'
 SAMPLE_RATE = 16000
-# 64 and 20 ms, and the range of voices and their first harmonics, so that the
-# spectrogram resolves pitches.
+# Windows of 64 ms every 20 ms, over the range of voices and their first
+# harmonics, so that the spectrogram resolves pitches.
 _MEL_WINDOW, _MEL_HOP = 1024, 320
 _MIN_HZ, _MAX_HZ = 60.0, 5000.0
-_NEIGHBORS = 1 / 8  # Share of the bands that one is compared to.
-_TOLERANCE = SAMPLE_RATE // 1000  # Samples that the last window may lack.
+_NEIGHBORS = 1 / 8  # Share of all bands that a band is compared to.
+_TOLERANCE = SAMPLE_RATE // 1000  # Samples that may be missing at the end.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +34,18 @@ class MelodyConfig:
 
   Attributes:
     num_mels: Mel bands of the spectrogram.
-    frames_per_patch: Frames of 20 ms in one position of the transformer.
+    frames_per_patch: Frames of 20 ms per position of the transformer.
     num_layers: Transformer layers.
     num_heads: Attention heads.
     head_dim: Size of a head (ours: the paper's 512 is no multiple of 6).
     embed_dim: Width of the residual stream.
     mlp_dim: Width of the feed-forward layers.
     melody_dim: Width of an embedding.
-    num_segments: Segments of a window, each averaged before they are joined:
-      the embedding keeps the order of notes, but allows small delays (ours).
+    num_segments: Segments of a window that are averaged separately, then
+      concatenated, so that embeddings keep the order of notes but tolerate
+      small delays (ours).
     dropout_rate: Dropout rate of the output of each layer.
-    num_quantizers: Tokens of an embedding.
+    num_quantizers: Tokens per embedding.
     codebook_size: Codes of each quantizer.
     window_seconds: Length of the audio that one embedding describes.
     dtype: Data type of the arithmetic; parameters are float32.
@@ -100,10 +101,10 @@ def feature_lengths(config: MelodyConfig) -> dict[str, int]:
 def spectrogram(
     audio: Float[Array, 'b samples'], num_mels: int
 ) -> Float[Array, 'b t m']:
-  """Returns how far log-mel bands rise above the mean of their neighbours.
+  """Returns how far each log-mel band rises above the mean of its neighbours.
 
-  This removes loudness and smooth colouring by an instrument, a vowel or a room
-  (ours). The mean square of each window is 1; silence is 0.
+  This removes loudness and the smooth spectral envelope of an instrument, a
+  vowel or a room (ours). The mean square of each window is 1; silence is 0.
   """
   log_mel = dsp.log_mel(
       audio,
@@ -173,7 +174,7 @@ class MelodyNet(nn.Module):
       deterministic: Whether to leave out dropout.
 
     Returns:
-      [batch, melody_dim] of length 1.
+      [batch, melody_dim] unit vectors.
     """
     c = self.config
     log_mel = spectrogram(audio, c.num_mels)
@@ -190,8 +191,8 @@ class MelodyNet(nn.Module):
 class Embedder:
   """Embeds audio of any length.
 
-  The network is compiled for one shape when it is first used, so that an
-  embedding does not depend on the rest of its batch.
+  The network is compiled for one shape on first use, so that an embedding does
+  not depend on the rest of its batch.
 
   Attributes:
     config: Sizes.
@@ -223,13 +224,13 @@ class Embedder:
   def __call__(
       self, audio: Float[np.ndarray, 'batch samples']
   ) -> Float[np.ndarray, 'batch windows d']:
-    """Embeds every window of some clips.
+    """Embeds every window of each clip.
 
     Args:
       audio: [batch, samples] at 16 kHz, in [-1, 1].
 
     Returns:
-      [batch, windows, melody_dim] of length 1; see `cut_windows`.
+      [batch, windows, melody_dim] unit vectors; see `cut_windows`.
     """
     windows = cut_windows(audio, self.config.window_samples)
     return mulan.embed_windows(self._embed, windows)
@@ -238,15 +239,15 @@ class Embedder:
 def cut_windows(
     audio: Float[np.ndarray, 'batch samples'], window_samples: int
 ) -> Float[np.ndarray, 'batch windows window']:
-  """Cuts clips into windows, one second apart.
+  """Cuts clips into windows that start one second apart.
 
   Args:
     audio: [batch, samples] at 16 kHz.
     window_samples: Length of a window.
 
   Returns:
-    [batch, windows, window_samples], the windows that fit, of which the last
-    may lack a millisecond. Shorter clips are padded with silence to one window.
+    [batch, windows, window_samples], all windows that fit; the last one may
+    lack a millisecond. Shorter clips are padded with silence to one window.
   """
   padded = np.pad(audio, ((0, 0), (0, _TOLERANCE)))
   return mulan.cut_windows(padded, window_samples)

@@ -23,7 +23,7 @@ import numpy as np
 SAMPLE_RATE = 16000
 STRIDE_SECONDS = 1  # From one window of a clip to the next (section 3.1).
 _MEL_WINDOW, _MEL_HOP = 400, 160  # 25 and 10 ms.
-# Rough moments of the log-mel of music, to give towers unit variance.
+# Approximate moments of the log-mel of music, to give inputs unit variance.
 _LOG_MEL_MEAN, _LOG_MEL_STD = -3.0, 4.0
 _WINDOWS_PER_CALL = 8
 
@@ -38,11 +38,11 @@ class MuLanConfig:
     audio: Sizes of the audio tower; their class decides its architecture.
     text: Sizes of the text tower.
     embed_dim: Width of the shared space.
-    num_quantizers: Tokens of an embedding.
+    num_quantizers: Tokens per embedding.
     codebook_size: Codes of each quantizer.
     window_seconds: Length of the audio that one embedding describes.
-    initial_temperature: First temperature of the contrastive loss, which is
-      learned.
+    initial_temperature: Initial value of the learned temperature of the
+      contrastive loss.
     num_time_masks: Spans of frames that SpecAugment masks in training.
     max_time_mask: Longest such span, in frames.
     num_mel_masks: Spans of mel bands that SpecAugment masks in training.
@@ -123,7 +123,7 @@ def spec_augment(
 
 
 class MuLan(nn.Module):
-  """An audio tower and a text tower, both ending in the same space.
+  """An audio tower and a text tower that embed into one space.
 
   Attributes:
     config: Sizes.
@@ -162,7 +162,7 @@ class MuLan(nn.Module):
       deterministic: Whether to leave out dropout and SpecAugment.
 
     Returns:
-      [batch, embed_dim] of length 1.
+      [batch, embed_dim] unit vectors.
     """
     log_mel = dsp.log_mel(
         audio, SAMPLE_RATE, _MEL_WINDOW, _MEL_HOP, self.config.audio.num_mels
@@ -176,7 +176,7 @@ class MuLan(nn.Module):
   def embed_text(
       self, text_ids: Int[Array, 'b l'], deterministic: bool = True
   ) -> Float[Array, 'b d']:
-    """Embeds [batch, length] word pieces as [batch, embed_dim] of length 1."""
+    """Embeds [batch, length] word pieces as [batch, embed_dim] unit vectors."""
     embedding = self.text_projection(self.text(text_ids, deterministic))
     return layers.normalize(embedding)
 
@@ -201,8 +201,8 @@ class MuLan(nn.Module):
 class Embedder:
   """Embeds audio of any length, and texts.
 
-  Each tower is compiled when it is first used, for one shape of audio and a few
-  lengths of text, so that embeddings do not depend on the rest of their batch.
+  Each tower is compiled on first use, for one shape of audio and a few lengths
+  of text, so that embeddings do not depend on the rest of their batch.
 
   Attributes:
     config: Sizes.
@@ -256,13 +256,13 @@ class Embedder:
   def audio(
       self, audio: Float[np.ndarray, 'batch samples']
   ) -> Float[np.ndarray, 'batch windows d']:
-    """Embeds every window of some clips.
+    """Embeds every window of each clip.
 
     Args:
       audio: [batch, samples] at 16 kHz, in [-1, 1].
 
     Returns:
-      [batch, windows, embed_dim] of length 1; see `cut_windows`.
+      [batch, windows, embed_dim] unit vectors; see `cut_windows`.
     """
     windows = cut_windows(audio, self.config.window_samples)
     return embed_windows(self._embed_audio, windows)
@@ -274,10 +274,10 @@ class Embedder:
 
     Args:
       texts: A batch of texts.
-      truncate: Whether to cut a text that is too long, rather than raise.
+      truncate: Whether to cut texts that are too long, rather than raise.
 
     Returns:
-      [batch, embed_dim] of length 1.
+      [batch, embed_dim] unit vectors.
 
     Raises:
       UserError: If there is no text, or one is empty or too long.
@@ -300,15 +300,15 @@ class Embedder:
 def cut_windows(
     audio: Float[np.ndarray, 'batch samples'], window_samples: int
 ) -> Float[np.ndarray, 'batch windows window']:
-  """Cuts clips into windows, one second apart.
+  """Cuts clips into windows that start one second apart.
 
   Args:
     audio: [batch, samples] at 16 kHz.
     window_samples: Length of a window.
 
   Returns:
-    [batch, windows, window_samples], the windows that end in the clip. Shorter
-    clips are padded with silence to one window.
+    [batch, windows, window_samples], all windows that fit. Shorter clips are
+    padded with silence to one window.
   """
   missing = max(0, window_samples - audio.shape[1])
   audio = np.pad(np.asarray(audio, np.float32), ((0, 0), (0, missing)))
@@ -320,7 +320,7 @@ def embed_windows(
     embed: Callable[[np.ndarray], Array],
     windows: Float[np.ndarray, 'batch windows window'],
 ) -> Float[np.ndarray, 'batch windows d']:
-  """Embeds windows, `_WINDOWS_PER_CALL` in each call of `embed`."""
+  """Embeds windows, `_WINDOWS_PER_CALL` per call of `embed`."""
   flat = windows.reshape(-1, windows.shape[-1])
   embeddings = []
   for start in range(0, len(flat), _WINDOWS_PER_CALL):
@@ -333,7 +333,7 @@ def embed_windows(
 def pool_windows(
     embeddings: Float[np.ndarray, '*batch windows d'],
 ) -> Float[np.ndarray, '*batch d']:
-  """Averages the embeddings of a clip's windows, scaled to length 1."""
+  """Averages the embeddings of a clip's windows, scaled to unit length."""
   mean = np.mean(embeddings, axis=-2)
   norm = np.linalg.norm(mean, axis=-1, keepdims=True)
   return mean / np.maximum(norm, 1e-6)

@@ -29,8 +29,8 @@ DTYPES = ('float32', 'bfloat16', 'int8')
 _ARITHMETIC = ('float32', 'bfloat16')  # Data types of the arithmetic.
 _KEYS = ('format', 'config', 'lineage', 'sha256')
 MAX_BYTES = 1 << 34  # Largest file of variables that is read.
-# Greatest numbers in a config: memory and time grow with them, and not all show
-# in the shapes of variables.
+# Limits on numbers in a config, with which memory and time grow: not all of
+# them show in the shapes of variables.
 _MAX_SIZE, _MAX_MELS, _MAX_SECONDS = 1 << 20, 1024, 300
 
 Number = int | float
@@ -92,7 +92,7 @@ def _unpack(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def as_stored(params: Mapping[str, Any], dtype: str) -> Mapping[str, Any]:
-  """Returns 'params' as they are after they are saved and loaded again.
+  """Returns 'params' as they will be once saved and loaded.
 
   Codebooks must be fitted to the outputs of the weights that will be used.
 
@@ -250,11 +250,11 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
 
 @contextlib.contextmanager
 def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
-  """Names the JSON of a part if its config does not describe a network.
+  """Turns any error of the body into one about the config of a part.
 
   Args:
     directory: Folder of the model.
-    name: Name of the part whose network the body makes.
+    name: Name of the part whose network the body builds.
 
   Raises:
     UserError: If the body raises any error.
@@ -274,7 +274,7 @@ def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
 def check_config(value: Any, num_tensors: int, name: str = 'config') -> None:
   """Raises UserError if numbers in a config are out of range.
 
-  It is called before a network is built, whose time and memory grow with them.
+  Call it before building a network, whose time and memory grow with them.
 
   Args:
     value: JSON values.
@@ -304,7 +304,7 @@ def _is_text(value: Any) -> bool:
 def _bounds(
     name: str, value: Number, num_tensors: int
 ) -> tuple[Number, Number]:
-  """Returns the least and the greatest value of a number in a config."""
+  """Returns the minimum and the maximum of a number in a config."""
   if name.endswith('layers') or name == 'stage_sizes':
     return 0, num_tensors
   if name.endswith('seconds'):

@@ -1,11 +1,11 @@
-"""How the tokens of a stage's targets are shared out to positions.
+"""Layouts of a stage's target tokens in the positions of a sequence.
 
-'flat': a position for each token, quantizers innermost (AudioLM 4.2).
+'flat': one token per position, quantizers innermost (AudioLM 4.2).
 
-'delay': a position for a token of every quantizer, each of which is a frame
-later than the quantizer before it (MusicGen, arXiv 2306.05284, section 2.2).
-So the network runs once for a frame, and still each token is predicted from
-all coarser ones of its frame.
+'delay': one token of every quantizer per position, each quantizer one frame
+later than the one before it (MusicGen, arXiv 2306.05284, section 2.2). So the
+network runs once per frame, and still predicts each token from all coarser ones
+of its frame.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,16 @@ from jaxtyping import Array, Float, Int, Shaped
 from musiclm_jax import streams
 import numpy as np
 
-
 AnyArray = Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-  """The layout of frames in positions.
+  """A layout of frames in positions.
 
   Attributes:
-    num_quantizers: Tokens of a frame.
-    is_delayed: Whether it is 'delay', else 'flat'.
+    num_quantizers: Tokens per frame.
+    is_delayed: Whether the pattern is 'delay', rather than 'flat'.
   """
 
   num_quantizers: int
@@ -35,17 +34,17 @@ class Pattern:
 
   @property
   def width(self) -> int:
-    """Tokens of a position."""
+    """Tokens per position."""
     return self.num_quantizers if self.is_delayed else 1
 
   def num_positions(self, num_frames: int) -> int:
-    """Returns the positions of some frames."""
+    """Returns how many positions some frames take."""
     if self.is_delayed:
       return num_frames + self.num_quantizers - 1
     return num_frames * self.num_quantizers
 
   def num_frames(self, num_positions: int) -> int:
-    """Returns how many frames the first positions have all tokens of."""
+    """Returns how many frames are complete after the first positions."""
     if self.is_delayed:
       return max(0, num_positions - self.num_quantizers + 1)
     return num_positions // self.num_quantizers
@@ -59,7 +58,7 @@ class Pattern:
   ) -> tuple[Int[AnyArray, '*b width'], Int[AnyArray, '*#b width']]:
     """Returns the frame and the quantizer of each token of some positions.
 
-    A frame may be negative, or behind the last one: then there is no token.
+    There is no token where the frame is negative or after the last one.
     """
     positions = positions[..., None]
     if not self.is_delayed:
@@ -70,7 +69,7 @@ class Pattern:
   def to_positions(
       self, ids: Int[AnyArray, '*b frames quantizers']
   ) -> Int[AnyArray, '*b positions width']:
-    """Lays out the ids of frames; 0 where there is no token."""
+    """Lays out the ids of frames in positions; 0 where there is no token."""
     num_frames = ids.shape[-2]
     if not self.is_delayed:
       return ids.reshape(*ids.shape[:-2], -1, 1)
@@ -82,10 +81,10 @@ class Pattern:
   def read(
       self, prefix: Int[Array, 'b i'], targets: Int[AnyArray, 'b t']
   ) -> Int[Array, 'b positions width']:
-    """Returns what each position of a sequence reads: what is before it.
+    """Returns what each position reads: the ids at the one before.
 
     Args:
-      prefix: [batch, length] ids, a position each.
+      prefix: [batch, length] ids, one per position.
       targets: [batch, length] ids of whole frames, quantizers innermost.
     """
     beside = [(0, 0), (0, 0), (0, self.width - 1)]
@@ -97,7 +96,7 @@ class Pattern:
   def to_frames(
       self, values: Shaped[AnyArray, 'b positions width *each']
   ) -> Shaped[AnyArray, 'b frames quantizers *each']:
-    """Takes what belongs to each token of whole frames out of positions."""
+    """Collects the values of the tokens of complete frames from positions."""
     batch, num_positions, _, *each = values.shape
     num_frames = self.num_frames(num_positions)
     if not self.is_delayed:
@@ -114,19 +113,18 @@ def of_stage(stage: streams.Stage) -> Pattern:
   return Pattern(stage.targets.num_quantizers, stage.pattern == 'delay')
 
 
-
 def add_up(
     embed: Callable[[jax.Array], jax.Array], ids: Int[Array, '*b width']
 ) -> Float[Array, '*b d']:
-  """Returns the embedding of all that each position reads.
+  """Returns the sum of the embeddings of each position's ids, scaled.
 
   Args:
     embed: Maps ids to embeddings.
-    ids: Ids at each position, the first of a token; others may be 0, of none.
+    ids: [..., width] ids. All but the first may be 0, for no token.
   """
   width = ids.shape[-1]
   if width == 1:
     return embed(ids[..., 0])
   is_token = (ids != 0) | (np.arange(width) == 0)
   summed = jnp.sum(jnp.where(is_token[..., None], embed(ids), 0), axis=-2)
-  return summed * width**-0.5  # No larger than that of a token.
+  return summed * width**-0.5  # On the scale of a single token.

@@ -1,4 +1,4 @@
-"""Where tokens are: how far apart in a sequence, and when in a clip."""
+"""Places of tokens: distances in a sequence, and times in a clip."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from musiclm_jax import streams
 from musiclm_jax.models import patterns
 import numpy as np
 
-NO_FRAME = -1  # Of tokens that describe the whole clip.
+NO_FRAME = -1  # The frame of tokens that describe the whole clip.
 
 
 def relative_buckets(
@@ -18,14 +18,14 @@ def relative_buckets(
     max_distance: int,
     bidirectional: bool = False,
 ) -> Int[Array, '*shape']:
-  """Sorts distances into buckets, the far ones by their logarithm (T5 2.1).
+  """Sorts distances into buckets, logarithmically for large ones (T5 2.1).
 
   Args:
-    relative: Position of the key less position of the query.
-    num_buckets: Buckets; half of them are for one distance each.
-    max_distance: From here on, all share the last bucket.
-    bidirectional: Whether keys after the query get half of the buckets; else
-      they share bucket 0.
+    relative: Position of the key minus position of the query.
+    num_buckets: Number of buckets; half of them hold one distance each.
+    max_distance: Distance from which all share the last bucket.
+    bidirectional: Whether keys after the query get half of the buckets;
+      otherwise they share bucket 0.
 
   Returns:
     Buckets in [0, num_buckets).
@@ -38,7 +38,7 @@ def relative_buckets(
   else:
     distance = jnp.maximum(-relative, 0)
   exact = num_buckets // 2
-  # Rounding must not drop powers into the bucket below, hence the epsilon.
+  # The epsilon keeps rounding from dropping exact powers into the bucket below.
   ratio = distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps
   far = exact + (
       jnp.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)
@@ -50,15 +50,15 @@ def relative_buckets(
 def near_first(
     key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32
 ) -> Float[Array, 'heads buckets']:
-  """Initializes biases that fall with distance, for each head less steeply.
+  """Initializes biases that fall with distance, less steeply head by head.
 
   Args:
-    key: Not used: the slopes are set, as in ALiBi (arXiv 2108.12409).
-    shape: Heads, and bidirectional buckets.
-    dtype: Of the biases.
+    key: Not used: the slopes are fixed, as in ALiBi (arXiv 2108.12409).
+    shape: Numbers of heads and of bidirectional buckets.
+    dtype: Type of the biases.
 
   Returns:
-    [heads, buckets] biases, 0 where the distance is.
+    [heads, buckets] biases, 0 at distance 0.
   """
   del key
   num_heads, num_buckets = shape
@@ -73,13 +73,14 @@ def frames(
   """Returns the time of each position, in frames of the fastest stream.
 
   Args:
-    stage: Says which streams are laid out, and how.
-    prefix_length: Tokens of the inputs before the targets, a position each.
-    target_length: Tokens of the targets.
+    stage: The stage, which defines how streams are laid out.
+    prefix_length: Number of tokens before the targets, one per position.
+    target_length: Number of target tokens.
 
   Returns:
-    [prefix_length + positions of targets] int32; NO_FRAME for tokens of the
-    whole clip. A position of many tokens has the time of the first of them.
+    [prefix_length + positions of targets] int32; NO_FRAME for tokens that
+    describe the whole clip. A position of several tokens has the time of the
+    first.
   """
   seconds = _seconds(stage, prefix_length)
 
@@ -105,7 +106,7 @@ def rate(stage: streams.Stage) -> float:
 
 
 def _seconds(stage: streams.Stage, prefix_length: int) -> float:
-  """Returns the length of the crop that a prefix is of."""
+  """Returns the length of the crop that has such a prefix."""
   timed = [s for s in stage.prefix if s.frame_rate]
   once = sum(s.num_quantizers for s in stage.prefix if not s.frame_rate)
   per_second = sum((s.frame_rate or 0) * s.num_quantizers for s in timed)

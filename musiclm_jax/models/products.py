@@ -68,7 +68,7 @@ def _einsum(spec, dtype, out_dtype, a, b):
 
 
 def _forward(spec, dtype, out_dtype, a, b):
-  # `a` is kept cast; `b`, often a parameter that is kept anyway, as it is.
+  # `a` is kept cast; `b`, often a parameter and kept anyway, is not.
   kept = a.astype(dtype), b, jnp.zeros((0,), a.dtype)
   return _einsum(spec, dtype, out_dtype, a, b), kept
 
@@ -106,7 +106,7 @@ def _product(spec, a, b, out_dtype):
 def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
   """Multiplies in the one form that XLA passes to its fast library.
 
-  XLA casts other forms, and products from bfloat16 to bfloat16, to float32.
+  XLA computes other forms, and products with a bfloat16 result, in float32.
   """
   (a_dims, b_dims), out_dims = _parse(spec)
   pairs = ((a, a_dims), (b, b_dims)), ((b, b_dims), (a, a_dims))
@@ -136,7 +136,7 @@ def _cpu_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _sort(left: str, right: str, out: str) -> tuple[list[str], ...]:
-  """Returns the shared axes, those of rows and of columns, and summed ones."""
+  """Returns the batch axes, those of rows and of columns, and the summed."""
   batch = [d for d in out if d in left and d in right]
   return (
       batch,
@@ -147,7 +147,7 @@ def _sort(left: str, right: str, out: str) -> tuple[list[str], ...]:
 
 
 def _moved(pair, out_dims: str, sizes: Mapping[str, int]) -> int:
-  """Returns the bytes that a product of left and right must rearrange."""
+  """Returns how many bytes a product of left and right must rearrange."""
   (left, left_dims), (right, right_dims) = pair
   batch, rows, columns, summed = _sort(left_dims, right_dims, out_dims)
   moved = 0
@@ -180,7 +180,7 @@ def _keep_layout(x: jax.Array) -> jax.Array:
 
   That would give the product a slow form, or one that the library lacks.
   """
-  # The axis between the barriers makes the layout the usual one.
+  # The extra axis between the barriers forces the default layout.
   y = x.reshape(*x.shape[:-1], 1, x.shape[-1])
   return jax.lax.optimization_barrier(
       jax.lax.optimization_barrier(y).reshape(x.shape)

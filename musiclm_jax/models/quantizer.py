@@ -89,7 +89,7 @@ def fit_rvq(
     embeddings: [n, embed] floats; may be fewer than `codebook_size`.
     num_quantizers: Codebooks in the cascade.
     codebook_size: Codes in each codebook.
-    seed: Seed of the starts of k-means.
+    seed: Seed of k-means.
 
   Returns:
     [num_quantizers, codebook_size, embed] float32 codebooks.
@@ -111,7 +111,7 @@ def fit_rvq(
 
 
 def perplexity(counts: Float[Array, '*q c']) -> Float[Array, '*q']:
-  """Returns the perplexity of [..., codes] assignments: codes in use."""
+  """Returns the perplexity of [..., codes] counts: how many are in use."""
   shares = counts / jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True), 1e-9)
   return jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1))
 
@@ -179,8 +179,8 @@ class ResidualVectorQuantizer(nn.Module):
         a random number of quantizers, drawn from the rng stream 'dropout'.
 
     Returns:
-      quantized: [batch, frames, embed] float32, whose gradient is that of
-        `embeddings`.
+      quantized: [batch, frames, embed] float32, with a straight-through
+        gradient.
       tokens: [batch, frames, quantizers] int32.
       metrics: Scalars 'commitment_loss' and 'dead_codes' (the codes replaced in
         this step), and 'codebook_perplexity', [quantizers].
@@ -235,7 +235,7 @@ class ResidualVectorQuantizer(nn.Module):
     )
 
   def _used_quantizers(self, key, batch, train):
-    """Returns [quantizers, batch] bools: whether an example uses it."""
+    """Returns [quantizers, batch] bools: whether an example uses each."""
     quantizers = jnp.arange(self.num_quantizers)[:, None]
     if not train:
       return jnp.broadcast_to(quantizers >= 0, (self.num_quantizers, batch))

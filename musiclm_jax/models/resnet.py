@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from musiclm_jax.models import layers
 
-EXPANSION = 4  # Output channels of a block, per channel within.
+EXPANSION = 4  # Output channels of a block, per inner channel.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """An audio tower of convolutions.
+  """A convolutional audio tower.
 
   Attributes:
     config: Sizes.

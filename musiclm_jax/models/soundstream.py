@@ -1,7 +1,7 @@
 """SoundStream: a causal convolutional codec (SoundStream, section III).
 
 Activations are [batch, time, channels]. Every layer is causal, so a prefix of
-the audio has a prefix of its tokens, and the other way round; and with the
+the audio has a prefix of its tokens, and vice versa; and with the
 collection `causal.STREAM` mutable, encoder and decoder take audio and tokens
 chunk by chunk.
 """
@@ -37,8 +37,8 @@ class SoundStreamConfig:
     embed_dim: Width of a frame's embedding.
     num_quantizers: Number of codebooks.
     codebook_size: Codes in each codebook.
-    streams: Name and first quantizer, counted from 1, of each stream of tokens
-      that the codes are shared out to; it ends where the next one starts.
+    streams: Name and first quantizer, counted from 1, of each stream that the
+      quantizers are split into; a stream ends where the next one starts.
     decay: Decay of the codebooks' running means, per step.
     dtype: Data type of the convolutions; the quantizer is float32.
   """
@@ -55,7 +55,7 @@ class SoundStreamConfig:
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> 'SoundStreamConfig':
-    """Returns the config of `dataclasses.asdict`, read back from JSON."""
+    """Makes the config that `dataclasses.asdict` turned into JSON."""
     values = {**values, 'strides': tuple(values['strides'])}
     if 'streams' in values:
       values['streams'] = tuple(map(tuple, values['streams']))
@@ -84,13 +84,13 @@ class SoundStreamConfig:
     return self.channels * 2 ** len(self.strides)
 
   def kbps(self, num_quantizers: int) -> float:
-    """Returns the kilobits per second of the first quantizers' tokens."""
+    """Returns the bitrate of the first quantizers, in kbit/s."""
     bits = num_quantizers * math.log2(self.codebook_size)
     return bits * self.sample_rate / self.hop_length / 1000
 
   @property
   def context_frames(self) -> int:
-    """Frames of left context after which encoder and decoder are exact.
+    """Frames of left context with which encoder and decoder are exact.
 
     This sums, in samples, the left context of each convolution. The decoder
     mirrors the encoder, so one number serves both.

@@ -1,14 +1,14 @@
 """A codec in the time-frequency domain, for machines without accelerators.
 
-Spectra in, ConvNeXt blocks at their rate and at that of the tokens, residual
-vector quantization, and spectra out again, after SpectroStream (arXiv
-2508.05207) and Vocos (arXiv 2306.00814). All of it runs 240 times less often
-than there are samples, which makes it a tenth of the work of SoundStream.
+ConvNeXt blocks encode spectra, at their rate and then at that of the tokens;
+behind a residual vector quantizer, others decode to spectra. The design follows
+SpectroStream (arXiv 2508.05207) and Vocos (arXiv 2306.00814). The networks run
+at 1/240 of the sample rate, which takes a tenth of the work of SoundStream.
 
 Every layer is causal. A spectrum reaches `lookahead` samples beyond its own
-hop: tokens come so much later than their audio, and audio comes with the tokens
-of its frame. With the collection `causal.STREAM` mutable, encoder and decoder
-take audio and tokens chunk by chunk.
+hop: tokens lag behind their audio by that much, and decoded audio is complete
+with the tokens of its frame. With the collection `causal.STREAM` mutable,
+encoder and decoder take audio and tokens chunk by chunk.
 """
 
 from collections.abc import Mapping
@@ -27,30 +27,30 @@ from musiclm_jax.models import layers
 from musiclm_jax.models import quantizer
 import numpy as np
 
-_QUIETEST = 1e-6  # Least magnitude of a bin.
-_EXPANSION = 3  # Of the channels inside of a block.
+_QUIETEST = 1e-6  # Floor of the magnitude of a bin.
+_EXPANSION = 3  # Inner channels of a block, per channel.
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectralCodecConfig:
-  """The numbers of a codec.
+  """Sizes of the codec.
 
   Attributes:
     sample_rate: Samples per second of the audio.
     hop: Samples from one spectrum to the next.
     overlap: Hops that a spectrum spans.
-    stride: Spectra of a frame of tokens.
+    stride: Spectra per frame of tokens.
     channels: Channels at the rate of spectra.
     wide_channels: Channels at the rate of tokens.
-    encoder_blocks: Blocks of the encoder, at the one rate and at the other.
+    encoder_blocks: Blocks of the encoder, at the rate of spectra and of tokens.
     decoder_blocks: Blocks of the decoder, at the rate of tokens and of spectra.
-    kernel: Steps that a block sees.
+    kernel: Kernel size of a block, in steps.
     embed_dim: Width of a frame's embedding.
     num_quantizers: Number of codebooks.
     codebook_size: Codes in each codebook.
-    streams: Name and first quantizer, counted from 1, of each stream of tokens
-      that the codes are shared out to; it ends where the next one starts.
-    decay: Decay of the running means that are the codes.
+    streams: Name and first quantizer, counted from 1, of each stream that the
+      quantizers are split into; a stream ends where the next one starts.
+    decay: Decay of the codebooks' running means, per step.
     dtype: Data type of the products; the quantizer is float32.
   """
 
@@ -78,19 +78,19 @@ class SpectralCodecConfig:
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> 'SpectralCodecConfig':
-    """Returns the config of `dataclasses.asdict`, read back from JSON."""
+    """Makes the config that `dataclasses.asdict` turned into JSON."""
     pairs = {k: tuple(values[k]) for k in ('encoder_blocks', 'decoder_blocks')}
     streams = tuple(map(tuple, values['streams']))
     return cls(**{**values, **pairs, 'streams': streams})
 
   @property
   def hop_length(self) -> int:
-    """Samples of a frame of tokens."""
+    """Samples per frame of tokens."""
     return self.hop * self.stride
 
   @property
   def window(self) -> int:
-    """Samples of a spectrum."""
+    """Samples per spectrum."""
     return self.hop * self.overlap
 
   @property
@@ -104,14 +104,14 @@ class SpectralCodecConfig:
 
   @property
   def context_frames(self) -> int:
-    """Frames of left context after which encoder and decoder are exact."""
+    """Frames of left context with which encoder and decoder are exact."""
     reach = self.kernel - 1
     at_spectra = reach * max(self.encoder_blocks[0], self.decoder_blocks[1])
     at_tokens = reach * max(self.encoder_blocks[1], self.decoder_blocks[0])
     return at_tokens + math.ceil((at_spectra + self.overlap) / self.stride) + 1
 
   def kbps(self, num_quantizers: int) -> float:
-    """Returns the kilobits per second of the first quantizers' tokens."""
+    """Returns the bitrate of the first quantizers, in kbit/s."""
     bits = num_quantizers * math.log2(self.codebook_size)
     return bits * self.sample_rate / self.hop_length / 1000
 
@@ -122,9 +122,9 @@ def sample_rate(config: SpectralCodecConfig) -> int:
 
 
 def _window(config: SpectralCodecConfig) -> np.ndarray:
-  """Returns the [window] square root of a Hann window over its sum of squares.
+  """Returns the [window] square root of a Hann window, normalized.
 
-  Windowed twice, spectra that overlap add up to the audio they are of.
+  Applied in analysis and in synthesis, it makes overlap-add exact.
   """
   phase = 2 * np.pi * (np.arange(config.window) + 0.5) / config.window
   hann = 0.5 - 0.5 * np.cos(phase)
@@ -134,7 +134,7 @@ def _window(config: SpectralCodecConfig) -> np.ndarray:
 def analyze(
     audio: Float[Array, 'batch samples'], config: SpectralCodecConfig
 ) -> Complex[Array, 'batch spectra bins']:
-  """Returns the spectra of audio with `lookahead` samples after its end."""
+  """Returns the spectra of audio that includes `lookahead` samples more."""
   hops = audio.reshape(audio.shape[0], -1, config.hop)
   count = hops.shape[1] - config.overlap + 1
   slices = [hops[:, i : i + count] for i in range(config.overlap)]
@@ -144,7 +144,7 @@ def analyze(
 def synthesize(
     spectra: Complex[Array, 'batch spectra bins'], config: SpectralCodecConfig
 ) -> Float[Array, 'batch samples']:
-  """Adds up spectra to audio whose last `lookahead` samples are not whole."""
+  """Overlap-adds spectra; the last `lookahead` samples are incomplete."""
   frames = jnp.fft.irfft(spectra, config.window) * _window(config)
   batch, count, _ = frames.shape
   parts = frames.reshape(batch, count, config.overlap, config.hop)
@@ -158,7 +158,7 @@ def synthesize(
 def _compress(
     spectra: Complex[Array, 'b t k'],
 ) -> Float[Array, 'b t f']:
-  """Returns real and imaginary parts at the square root of the magnitude."""
+  """Takes the square root of magnitudes; returns real and imaginary parts."""
   power = jnp.square(spectra.real) + jnp.square(spectra.imag)
   scale = jnp.maximum(power, _QUIETEST**2) ** -0.25
   return jnp.concatenate([spectra.real * scale, spectra.imag * scale], axis=-1)
@@ -177,7 +177,7 @@ class Block(nn.Module):
 
   Attributes:
     channels: Channels of input and output.
-    kernel: Steps that an output depends on.
+    kernel: Kernel size, in steps.
     dtype: Data type of the products.
   """
 
@@ -273,7 +273,7 @@ class SpectralCodec(nn.Module):
   def encode(
       self, audio: Float[Array, 'batch samples']
   ) -> Int[Array, 'batch frames quantizers']:
-    """Returns the tokens of whole frames that `lookahead` samples follow."""
+    """Returns the tokens of whole frames, followed by `lookahead` samples."""
     return self.quantizer.quantize(self._encoder(audio))
 
   def decode(
@@ -285,7 +285,7 @@ class SpectralCodec(nn.Module):
   def __call__(
       self, audio: Float[Array, 'batch samples'], train: bool = False
   ) -> tuple[Float[Array, 'batch samples'], dict[str, jax.Array]]:
-    """Reconstructs audio; silence follows it.
+    """Reconstructs audio, as if silence followed it.
 
     Args:
       audio: [batch, samples] floats, whole frames.

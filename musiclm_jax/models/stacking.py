@@ -1,7 +1,7 @@
 """Converts between two layouts of the parameters of equal layers.
 
 Unstacked parameters hold 'layers_0', 'layers_1', …; stacked ones hold 'layers',
-whose arrays have a first axis of layers.
+whose arrays have a leading axis of layers.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ from musiclm_jax.models import products
 
 MASKED = -1e9  # Added to the logits of keys that must not be seen.
 
-# Nothing; all of a layer but its dense products; all of a layer.
+# Recomputes nothing; all of a layer but its dense products; all of a layer.
 REMATS = ('none', 'dots', 'full')
 
 
@@ -32,16 +32,17 @@ class TransformerConfig:
     head_dim: Size of a head.
     embed_dim: Width of the residual stream.
     mlp_dim: Hidden size of the gated feed-forward networks.
-    dropout: Rate, on the embeddings and on what each block adds.
-    num_buckets: Of relative distance, in the position bias of T5.
-    max_distance: Distances beyond it share a bucket.
-    frame_bias: Whether attention also sees the distance in time (ours). It
-      starts out in favour of what is near, and so lines up streams of different
-      rates at once; positions alone take a large model and many steps to.
-    remat: What the backward pass computes again, to save memory, see REMATS.
-    scan_layers: Whether all layers are one, run in a loop over stacked
-      parameters: it compiles in the time of one, but is slower on CPUs.
-    dtype: Of the arithmetic; parameters, norms and softmax are float32.
+    dropout: Dropout rate of the embeddings and of the output of each block.
+    num_buckets: Number of buckets in T5's relative position bias.
+    max_distance: Distance beyond which all share a bucket.
+    frame_bias: Whether attention also has a bias by distance in time (ours). It
+      initially favours what is near, and so aligns streams of different rates
+      at once; with positions alone, a large model learns this in many steps.
+    remat: What the backward pass recomputes to save memory, see REMATS.
+    scan_layers: Whether layers run in a loop over stacked parameters, which
+      compiles as fast as a single one, but is slower on CPUs.
+    dtype: Data type of the arithmetic; parameters, norms and softmax are
+      float32.
   """
 
   num_layers: int
@@ -58,7 +59,7 @@ class TransformerConfig:
   dtype: str = 'float32'
 
   def __post_init__(self):
-    if isinstance(self.remat, bool):  # As older files have it.
+    if isinstance(self.remat, bool):  # Older files have it so.
       object.__setattr__(self, 'remat', 'full' if self.remat else 'none')
     if self.remat not in REMATS:
       raise errors.UserError(
@@ -104,17 +105,17 @@ class Attention(nn.Module):
       bias: Float[Array, '#b #n #t s'],
       padding: Float[Array, 'b 1 1 s'] | None = None,
   ) -> Float[Array, 'b t d']:
-    """Mixes the values by how well keys match queries, in float32 softmax.
+    """Computes the output of attention, with the softmax in float32.
 
-    Written out for every backend: on CPUs `jax.nn.dot_product_attention` is
-    slower, and that of cuDNN has no gradient for a bias beside a mask.
+    Not `jax.nn.dot_product_attention`, which is slower on CPUs, and whose cuDNN
+    version has no gradient for a bias beside a mask.
 
     Args:
       query: [batch, length, heads, head_dim].
-      key: Likewise, of the positions that are attended to.
-      value: Likewise.
+      key: [batch, keys, heads, head_dim].
+      value: [batch, keys, heads, head_dim].
       bias: Added to the logits.
-      padding: Likewise; MASKED where a row has no key.
+      padding: Added to the logits, too; MASKED where a row has no key.
 
     Returns:
       [batch, length, embed].
@@ -162,7 +163,7 @@ class Layer(nn.Module):
 
 
 class _LoopLayer(Layer):
-  """A layer that returns what the body of a loop does."""
+  """A layer with the return values of the body of a loop."""
 
   def __call__(self, x, bias, padding, train):
     return super().__call__(x, bias, padding, train), None
@@ -174,7 +175,7 @@ def _rematted(layer: type[nn.Module], config: TransformerConfig) -> Any:
   policy = None
   if config.remat == 'dots':
     policy = jax.checkpoint_policies.save_only_these_names(layers.DENSE)
-  # A loop keeps XLA from undoing it anyway.
+  # In a loop, XLA does not merge the two computations anyway.
   return nn.remat(
       layer,
       policy=policy,
@@ -184,7 +185,7 @@ def _rematted(layer: type[nn.Module], config: TransformerConfig) -> Any:
 
 
 def _scanned(config: TransformerConfig) -> nn.Module:
-  """Returns all layers as one, whose parameters have an axis 'layers' first."""
+  """Returns all layers as a loop over parameters with a leading 'layers'."""
   loop = partitioning.scan_with_axes(
       _rematted(_LoopLayer, config),
       variable_axes={'params': 0},
@@ -203,14 +204,14 @@ def attention_bias(
     key_positions: Int[Array, ' s'],
     token_frames: Int[Array, ' length'],
 ) -> Float[Array, '1 n t s']:
-  """Computes what is added to the logits of attention, in every layer.
+  """Computes the bias of the attention logits, which all layers share.
 
   Args:
     config: Sizes.
-    tables: [heads, buckets] of positions; of frames, where the config has them.
+    tables: [heads, buckets] by position and, if the config has them, by frame.
     query_positions: Positions in the sequence that attend.
     key_positions: Positions that are attended to.
-    token_frames: Of the whole sequence, from `positions.frames`.
+    token_frames: Frames of all positions, from `positions.frames`.
 
   Returns:
     [1, heads, queries, keys] biases by distance; MASKED for later keys.
@@ -221,7 +222,7 @@ def attention_bias(
       :, positions.relative_buckets(relative, c.num_buckets, c.max_distance)
   ]
   if frame_bias is not None:
-    # A position asks for the frame it predicts and holds the one it read.
+    # A query has the frame it predicts, a key the frame it has read.
     read = jnp.pad(token_frames, (1, 0), constant_values=positions.NO_FRAME)
     query, key = token_frames[query_positions], read[key_positions]
     buckets = positions.relative_buckets(
@@ -235,7 +236,7 @@ def attention_bias(
 
 
 def num_rows(stage: streams.Stage) -> int:
-  """Returns the rows of a stage's table of embeddings.
+  """Returns the number of rows of a stage's embedding table.
 
   Accelerators tile by 128, and shards must be of equal size.
   """
@@ -245,8 +246,8 @@ def num_rows(stage: streams.Stage) -> int:
 def abstract_params(
     config: TransformerConfig, stage: streams.Stage
 ) -> dict[str, Any]:
-  """Returns what has the shapes of a stage's parameters, layers unstacked."""
-  # Layers are alike, and each takes time to trace.
+  """Returns the shapes of a stage's parameters, with layers unstacked."""
+  # Layers are alike, and tracing each takes time.
   one = dataclasses.replace(config, num_layers=1, scan_layers=False)
   ids = [
       jax.ShapeDtypeStruct((1, length), jnp.int32)
@@ -261,17 +262,16 @@ def abstract_params(
 
 
 class StageTransformer(nn.Module):
-  """Predicts each target token of a stage from the inputs and those before it.
+  """Predicts each target token from the inputs and the targets before it.
 
-  The sequence is inputs, then targets. Position i reads what is at position
-  i - 1 (0 at the start) and predicts what is at i: a token, or one of each
-  quantizer, see `patterns`. A token has logits over the codes of its own
-  quantizer only. Some inputs are added to the positions that they are about,
-  see `conditions`.
+  The sequence is the inputs, then the targets. Position i reads the ids at
+  position i - 1 (0 at the start) and predicts those at i: a token, or one of
+  each quantizer, see `patterns`. Logits cover only the codes of a token's own
+  quantizer. Some inputs are added to positions instead, see `conditions`.
 
   Attributes:
     config: Sizes.
-    stage: What it reads and writes.
+    stage: The stage to model.
   """
 
   config: TransformerConfig
@@ -295,7 +295,7 @@ class StageTransformer(nn.Module):
     if c.frame_bias:
       self.frame_bias = self._bias_table('frame_bias', positions.near_first)
     targets = self.stage.targets
-    # Small, so that training starts from equal chances: a loss of ln(codes).
+    # Small, so that training starts from a uniform prediction: loss ln(codes).
     self.head = partitioning.param_with_axes(
         'head',
         nn.initializers.variance_scaling(
@@ -318,7 +318,7 @@ class StageTransformer(nn.Module):
     return patterns.of_stage(self.stage)
 
   def embed(self, ids: Int[Array, '*b']) -> Float[Array, '*b d']:
-    """Returns the embeddings of ids, on the scale of what layers add."""
+    """Returns the embeddings of ids, on the scale of the layers' outputs."""
     return self.token_embed(ids) * self.config.embed_dim**0.5
 
   def bias(
@@ -364,7 +364,7 @@ class StageTransformer(nn.Module):
     Args:
       inputs: [batch, length] ids; 0, padding, is not attended to.
       targets: [batch, length] ids of whole frames, quantizers innermost.
-      train: Whether to drop out; needs the rng 'dropout'.
+      train: Whether to apply dropout; needs the rng 'dropout'.
 
     Returns:
       [batch, target length, codes] float32 logits.
@@ -376,14 +376,14 @@ class StageTransformer(nn.Module):
     )
     index = jnp.arange(ids.shape[1])
     bias = self.bias(index, index, jnp.asarray(token_frames))
-    # The start is no padding.
+    # The start reads 0, too, but is not padding.
     seen = jnp.any(ids != 0, axis=-1) | (index == 0)
     padding = jnp.where(seen, 0.0, MASKED)[:, None, None]
     x = patterns.add_up(self.embed, ids)
     if added:
       x += conditions.add_up(self.embed, added, self.stage, token_frames)
     x = self.dropout(x, deterministic=not train)
-    # Where parameters are split as rows are, this says which are to move.
+    # With FSDP, this makes parameters move between devices, not activations.
     x = nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
     if self.config.scan_layers:
       x, _ = self.layers(x, bias, padding, train)

@@ -18,9 +18,9 @@ import numpy as np
 SAMPLE_RATE = 16000
 WINDOW_LENGTH = 400  # 25 ms, in samples.
 HOP_LENGTH = 160  # 10 ms, in samples.
-SUBSAMPLING = 4  # Log-mel frames in a frame of the Conformer: 25 Hz.
+SUBSAMPLING = 4  # Log-mel frames per frame of the Conformer: 25 Hz.
 FRAME_LENGTH = HOP_LENGTH * SUBSAMPLING  # In samples.
-WINDOW_FRAMES = 750  # Long audio is cut into 30 s.
+WINDOW_FRAMES = 750  # Long audio is cut into windows of 30 s.
 BUCKET_FRAMES = 125  # Short audio is padded to a multiple of 5 s.
 _TEMPERATURE = 0.02  # Divides cosine similarities to codes.
 
@@ -31,9 +31,9 @@ class W2vBertConfig:
 
   Attributes:
     num_mels: Bands of the log-mel spectrogram.
-    log_mel_mean: Mean over music, which is subtracted (ours; fixed, so that a
-      token does not depend on distant audio).
-    log_mel_std: Standard deviation over music, which it is divided by.
+    log_mel_mean: Mean of log-mels of music, which is subtracted (ours; fixed,
+      so that a token does not depend on distant audio).
+    log_mel_std: Their standard deviation, by which they are divided.
     conv_channels: Channels of the two convolutions that halve the frame rate.
     embed_dim: Width of the Conformer.
     num_heads: Attention heads.
@@ -42,11 +42,11 @@ class W2vBertConfig:
     contrastive_layers: Conformer blocks of the contrastive module.
     masked_prediction_layers: Conformer blocks of the masked prediction module.
     semantic_layer: Masked prediction block, counted from 1, whose outputs are
-      clustered to semantic tokens (MusicLM, section 4.1).
+      clustered into semantic tokens (MusicLM, section 4.1).
     codebook_size: Codes of the contrastive codebook.
     codebook_dim: Width of a code. With few dimensions (ours, as in BEST-RQ,
       arXiv 2202.01855) similar frames have similar codes.
-    num_centroids: Clusters of k-means: different semantic tokens.
+    num_centroids: Centroids of k-means, each a semantic token.
     dropout_rate: Dropout rate of every residual branch.
     dtype: Data type of the arithmetic, 'float32' or 'bfloat16'.
   """
@@ -135,7 +135,7 @@ class FeatureEncoder(nn.Module):
 
 
 class W2vBertEncoder(nn.Module):
-  """Encodes audio as embeddings at 25 Hz: the part needed for tokens.
+  """Encodes audio as embeddings at 25 Hz; all that tokenizing needs.
 
   Attributes:
     config: Sizes.
@@ -230,9 +230,9 @@ class Predictions(NamedTuple):
 class Quantizer(nn.Module):
   """Picks a code for each frame, through a Gumbel softmax.
 
-  Logits are cosine similarities between the codes (ours; wav2vec 2.0 has a
-  separate layer) and features less their mean over the clip (ours), without
-  which all frames of a clip would share a few codes.
+  Logits are cosine similarities of codes (ours; wav2vec 2.0 has a separate
+  layer) and features minus their mean over the clip (ours); otherwise all
+  frames of a clip would share a few codes.
 
   Attributes:
     config: Sizes.
@@ -267,7 +267,7 @@ class Quantizer(nn.Module):
       rng: Key of the Gumbel noise; if None, the nearest code is picked.
 
     Returns:
-      [batch, frames, code_embed] codes, differentiable as if by a softmax, and
+      [batch, frames, code_embed] codes, with the gradient of a softmax, and
       [batch, frames, codes] logits without the noise.
     """
     features = features.astype(jnp.float32)
@@ -321,8 +321,8 @@ class W2vBert(nn.Module):
     Args:
       audio: [batch, frames * FRAME_LENGTH] at 16 kHz.
       mask: [batch, frames], True where a frame is hidden from the encoder.
-      rng: Key of the choice of codes; if None, the nearest are chosen and
-        dropout is left out.
+      rng: Key of the Gumbel noise and dropout; if None, the nearest codes are
+        chosen, without dropout.
     """
     valid = jnp.ones_like(mask)
     features = self.encoder.encode_features(audio, valid)

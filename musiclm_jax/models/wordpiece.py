@@ -80,19 +80,19 @@ class WordPiece:
   def to_file(self, path: str | os.PathLike[str]) -> None:
     """Writes a file that `from_file` reads, and its hash beside it."""
     text = ''.join(f'{p}\n' for p in self.vocab)
-    _checksum(path).unlink(missing_ok=True)  # That of an older file.
+    _checksum(path).unlink(missing_ok=True)  # Belongs to an older file.
     files.write_text(path, text)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     files.write_text(_checksum(path), f'{sha256}\n')
 
   def pieces(self, text: str) -> list[str]:
-    """Returns the pieces of `text`, without the marks of its ends."""
+    """Returns the pieces of `text`, without [CLS] and [SEP]."""
     return self._tokenizer.encode(text, add_special_tokens=False).tokens
 
   def words(self, text: str) -> tuple[list[str], list[str]]:
-    """Returns the words of `text` that are known, and those that are not.
+    """Returns the known and the unknown words of `text`.
 
-    Punctuation does not count as words, but other signs do, e.g. of music.
+    Punctuation does not count as words; other symbols do, e.g. musical ones.
     """
     encoding = self._tokenizer.encode(text, add_special_tokens=False)
     spans: dict[int, list[tuple[int, int]]] = {}
@@ -117,8 +117,8 @@ class WordPiece:
 
     Args:
       texts: A batch of texts.
-      max_length: Length of each row of ids, with both ends.
-      truncate: Whether to cut a text that is too long, rather than raise.
+      max_length: Length of each row of ids, [CLS] and [SEP] included.
+      truncate: Whether to cut texts that are too long, rather than raise.
 
     Returns:
       [batch, max_length] int32 ids, padded with 0 on the right.
@@ -143,7 +143,7 @@ class WordPiece:
 
 
 def _checksum(path: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the path of the hash of a vocabulary, beside it."""
+  """Returns the path of the checksum file beside a vocabulary."""
   return pathlib.Path(f'{os.fspath(path)}.sha256')
 
 

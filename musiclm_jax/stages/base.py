@@ -1,4 +1,4 @@
-"""Stages from the names of their streams, and those of the paper."""
+"""Makes stages from the names of their streams; defines the paper's stages."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -13,16 +13,16 @@ from musiclm_jax.tokenizers import base as tokenizers
 
 Streams = Mapping[str, streams.Stream]
 
-OPTIONAL = '?'  # Ends the name of an input that a stage can do without.
-# Fields that a stage of another name has defaults for.
+OPTIONAL = '?'  # Suffix of an input that a stage can do without.
+# Fields that have defaults in a stage that is not the paper's.
 _OPTIONS = ('is_independent', 'temperature', 'pattern')
-ADDED = '+'  # Ends the name of an input that is added to positions.
+ADDED = '+'  # Suffix of an input that is added to positions.
 PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Input:
-  """An input of a stage as config files name it."""
+  """An input of a stage, as written in config files."""
 
   name: str
   is_optional: bool
@@ -50,23 +50,23 @@ def make(
     temperature: float = 1.0,
     pattern: str = 'flat',
 ) -> streams.Stage:
-  """Makes a stage of the streams with some names.
+  """Makes a stage from the names of its streams.
 
   Args:
     name: Name of the stage.
-    inputs: Names of the streams it reads, in order. One that ends with '?' is
-      left out where there is no such stream; one that ends with '+', or '?+',
-      is added to the positions it is about, whatever it is elsewhere.
+    inputs: Names of the streams it reads, in order. A name that ends with '?'
+      is left out if there is no such stream; one that ends with '+', or '?+',
+      is added to positions, even if other stages place it in the sequence.
     targets: Name of the stream it writes.
-    known: The streams there are, by name; None where that is yet unknown: those
-      of the paper, and no optional ones.
+    known: The available streams, by name; None if they are not known yet, which
+      means those of the paper, and no optional ones.
     crop_seconds: See `streams.Stage`.
     is_independent: See `streams.Stage`.
     temperature: See `streams.Stage`.
     pattern: See `streams.Stage`.
 
   Raises:
-    UserError: If there is no stream of one of the names.
+    UserError: If a named stream does not exist.
   """
   named = [_Input.parse(x) for x in inputs]
   there = known or {}
@@ -129,11 +129,11 @@ def get_stage(
     known: Streams | None = None,
     **options: Any,
 ) -> streams.Stage:
-  """Returns a stage of the paper, changed as asked for, or another one.
+  """Returns a stage of the paper, with any changes, or another stage.
 
   Args:
-    name: Name of the stage. What is not given is that of the paper's stage of
-      the name; of another name, all must be given.
+    name: Name of the stage. A stage of the paper keeps the paper's values for
+      all arguments that are not given; for another, all must be given.
     crop_seconds: Length of a training example.
     inputs: See `make`.
     targets: See `make`.
@@ -169,8 +169,8 @@ def of_part(config: Mapping[str, Any]) -> streams.Stage:
   """Returns the stage that the config of a part describes.
 
   Args:
-    config: Config whose 'stage' is `Stage.to_json` or, in parts of before, the
-      name of one of the paper's stages.
+    config: Config whose 'stage' is from `Stage.to_json` or, in older parts, the
+      name of a stage of the paper.
 
   Raises:
     UserError: If there is no stage of that name.
@@ -183,7 +183,7 @@ def of_part(config: Mapping[str, Any]) -> streams.Stage:
 def stages_in(
     directory: str | os.PathLike[str],
 ) -> dict[str, streams.Stage]:
-  """Returns the stages of a model in order, by the streams they write.
+  """Returns a model's stages in cascade order, by the streams they write.
 
   Raises:
     UserError: If the description of a part is damaged.
@@ -198,7 +198,7 @@ def stages_in(
 
 
 def order(stages: Mapping[str, streams.Stage]) -> tuple[str, ...]:
-  """Returns the names of stages, each after those whose targets it reads.
+  """Returns the keys of `stages`, each after the streams that it reads.
 
   Args:
     stages: Stages by the names of the streams they write.
