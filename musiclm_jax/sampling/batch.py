@@ -1,10 +1,11 @@
-"""Makes an audio file of every prompt of a list, in any number of processes.
+"""Makes an audio file for every prompt of a list, in any number of processes.
 
 A run may be killed at any moment: another one makes what is missing, and all
-files are the same, byte for byte, as if nothing had happened. Rounding depends
-on the rows that are computed at once; hence batches are cut from the list, not
-from what a process has to do. Processes share out batches, a batch that has
-been cut off is computed as a whole, and all have the same number of rows.
+files are the same, byte for byte, as without the interruption. Rounding depends
+on the number of rows that are computed at once; hence batches are cut from the
+whole list, not from what a process has yet to do. Processes share out batches,
+an interrupted batch is computed again as a whole, and all batches have the same
+number of rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ class Model(Protocol):
   def generate(
       self, pieces: Sequence[Any], *args: Any, **options: Any
   ) -> Float[np.ndarray, 'batch samples']:
-    """Makes a piece of each prompt; UserError if one is wrong."""
+    """Makes a piece for each prompt; UserError if one is invalid."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Summary:
 
   Attributes:
     made: Number of files that were written.
-    skipped: Number of files that were there already.
-    failed: Number of lines of which no file could be made.
-    failures: File that lists them.
+    skipped: Number of files that existed already.
+    failed: Number of lines for which no file could be made.
+    failures: File that lists these lines.
     audio_seconds: Length of all audio that was made.
-    seconds: Time of the run, without loading the model.
+    seconds: Duration of the run, without loading the model.
   """
 
   made: int
@@ -95,14 +96,14 @@ class Shard:
       shard: int = 0,
       num_shards: int = 1,
   ):
-    """Takes over a part of a list.
+    """Prepares a part of a list.
 
     Args:
       lines: Lines of the whole list.
-      output_dir: Folder of the files, each named by its id.
-      settings: All that decides the samples of a file, beside its request; JSON
-        values, e.g. the model's hash.
-      batch_size: Rows that are computed at once.
+      output_dir: Folder of the files, each of which is named by its id.
+      settings: Everything besides its request that decides the samples of a
+        file, e.g. the model's hash; JSON values.
+      batch_size: Number of rows that are computed at once.
       audio_format: One of FORMATS.
       shard: Number of the part, in [0, num_shards).
       num_shards: Processes that share the list.
@@ -148,13 +149,13 @@ class Shard:
     """Makes all files that are missing, and lists the lines that fail.
 
     Args:
-      load: Loads the model; it is called if a file is missing.
+      load: Loads the model; called only if a file is missing.
       progress: Whether to show a progress bar.
 
     Raises:
-      UserError: If a file that is there was made from something else, or
-        another process makes this shard.
-      WriteError: If the system does not let files be written.
+      UserError: If an existing file was made from something else, or another
+        process is making this shard.
+      WriteError: If a file can't be written.
     """
     with files.lock(self._dir, 'musiclm batch', self._lock):
       self._check_others()
@@ -184,7 +185,7 @@ class Shard:
               bar.set_postfix_str('', refresh=False)
               bar.update()
     except BaseException:
-      # A full disk, for one, is told by the error that is on its way.
+      # E.g. of a full disk, which the error that ended the run reports.
       with contextlib.suppress(OSError):
         self._list_failures(failed)
       raise
@@ -216,13 +217,13 @@ class Shard:
       name = path.stem.removeprefix('.musiclm-')
       if not name.endswith(f'-of-{self._num_shards:05d}'):
         with files.lock(self._dir, 'musiclm batch', name):
-          pass  # A process that was killed has left it.
+          pass  # Left by a process that was killed.
 
   def _file(self, line: prompt_list.Line) -> pathlib.Path:
     return self._dir / f'{line.id}{self._format}'
 
   def _tidy(self) -> None:
-    """Removes what earlier runs left of this shard: halves, and failures."""
+    """Removes unfinished files of this shard, and its list of failures."""
     ids = {line.id for lines in self._lines.values() for line in lines}
     for path in [path for path in self._dir.iterdir() if path.is_file()]:
       if path.name.startswith('.musiclm-'):
@@ -234,7 +235,7 @@ class Shard:
       file = pathlib.Path(leftover['file'] if leftover else path.name)
       failures = _FAILURES.fullmatch(file.name)
       if failures:
-        # Those of other numbers of shards belong to nobody.
+        # No process makes files of another number of shards any more.
         is_mine = file.name == self._failures.name or (
             self._shard == 0 and int(failures['shards']) != self._num_shards
         )
@@ -244,7 +245,7 @@ class Shard:
         path.unlink(missing_ok=True)
 
   def _missing(self) -> set[str]:
-    """Returns the ids of files to make; UserError if one is another's."""
+    """Returns the ids of files to make; UserError if a file does not match."""
     there = {path.name for path in self._dir.iterdir()}
     missing, wrong = set(), []
     for request, lines in self._lines.items():
@@ -273,24 +274,24 @@ class Shard:
       batch: Sequence[prompt_list.Request],
       missing: set[str],
   ) -> Iterator[tuple[prompt_list.Line, int]]:
-    """Makes the files of a batch that are missing.
+    """Makes the missing files of a batch.
 
     Yields:
-      Each line that was missing, and the samples written; or, if it failed, the
-      line with its error, and 0.
+      Each missing line with the number of samples written; or, if it failed,
+      the line with its error, and 0.
     """
     lines = [[x for x in self._lines[r] if x.id in missing] for r in batch]
     if not any(lines):
       return
     try:
       audio = self._generate(model, batch)
-    except errors.WriteError:  # No fault of a prompt.
+    except errors.WriteError:  # Not the fault of a prompt.
       raise
     except errors.UserError as e:
       if len(batch) == 1:
         yield from ((_failed(line, e), 0) for line in lines[0])
         return
-      middle = len(batch) // 2  # Until the wrong prompt is alone.
+      middle = len(batch) // 2  # Bisect until the invalid prompt is alone.
       yield from self._make(model, batch[:middle], missing)
       yield from self._make(model, batch[middle:], missing)
       return
@@ -302,7 +303,7 @@ class Shard:
   def _generate(
       self, model: Model, batch: Sequence[prompt_list.Request]
   ) -> np.ndarray:
-    # Always as many rows: other numbers of them are rounded differently.
+    # Always the same number of rows, as rounding depends on it.
     rows = [*batch, *[batch[-1]] * (self._batch_size - len(batch))]
     options = dict(batch[0].options)
     options['seed'] = [dict(request.options)['seed'] for request in rows]
@@ -328,7 +329,7 @@ class Shard:
       )
     except errors.WriteError:
       raise
-    except errors.UserError as e:  # E.g. it is not finite.
+    except errors.UserError as e:  # E.g. the audio is not finite.
       return _failed(line, e), 0
     return line, len(audio)
 
@@ -347,7 +348,7 @@ def _with_plans(
     plans: Sequence[str | None],
     options: dict[str, Any],
 ) -> list[timeline.Timeline]:
-  """Returns timelines, and takes their other fields out of the options."""
+  """Makes timelines of prompts, and removes their fields from the options."""
   names = {field.name for field in dataclasses.fields(timeline.Timeline)}
   fields = {name: options.pop(name) for name in names.intersection(options)}
   found = []

@@ -1,4 +1,4 @@
-"""Blank takes: a timeline as tokens, with room for those to be sampled."""
+"""Makes blank takes: a timeline as tokens, with room for those to sample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from musiclm_jax.tokenizers import plan_streams
 from musiclm_jax.tokenizers import table
 import numpy as np
 
-_BLEND_STEP = 2.0  # Seconds of one mixture of two prompts.
+_BLEND_STEP = 2.0  # Seconds per step of a blend of two prompts.
 
 
 def make(
@@ -30,13 +30,13 @@ def make(
     config: choosing.GenerationConfig,
     hashes: dict[str, str],
 ) -> take.Take:
-  """Returns a take with tokens yet to be sampled.
+  """Returns a take whose tokens are yet to be sampled.
 
   Args:
     timeline: The piece to make.
     tokenizers: Tokenizers of the model.
-    sampler: Cascade that is to sample the take.
-    seeds: Numbers of 32 bits that decide the noise.
+    sampler: Cascade that will sample the take.
+    seeds: 32-bit numbers that decide the noise.
     config: How tokens are chosen.
     hashes: The sha256 of each part of the model.
 
@@ -90,18 +90,19 @@ def make(
 def find_plan(
     timeline: timeline_lib.Timeline, conditions: Mapping[str, streams.Stream]
 ) -> tuple[plan_lib.Plan | None, str]:
-  """Returns the plan of a piece, filled with what its first prompt says.
+  """Returns the plan of a piece, completed by its first prompt.
 
   Args:
     timeline: The piece.
     conditions: The streams that the model reads, by name.
 
   Returns:
-    The plan, None if there is nothing to plan, and in words what comes from the
-    prompt.
+    The plan, or None if there is nothing to plan; and a description of what it
+    takes from the prompt.
 
   Raises:
-    UserError: If the model does not read what the timeline's plan says.
+    UserError: If the timeline's plan needs streams that the model does not
+      read.
   """
   given = timeline.plan or plan_lib.Plan()
   read = [n for n, s in conditions.items() if plan_streams.is_planned(s)]
@@ -119,7 +120,7 @@ def find_plan(
       and not (name == 'arrange' and 'arrangement' in given.told)
   }
   if taken.get('metre') and not (given.bpm or said.bpm):
-    del taken['metre']  # Without a tempo, it says nothing of any time.
+    del taken['metre']  # Without a tempo, it has no times.
   plan = given.filled(plan_lib.Plan(**taken))
   understood = plan_text.describe(plan_lib.Plan(**taken))
   return plan if plan != plan_lib.Plan() else None, understood
@@ -128,11 +129,11 @@ def find_plan(
 def _said(
     timeline: timeline_lib.Timeline, read: Sequence[str]
 ) -> plan_lib.Plan:
-  """Returns what the first prompt says of streams that are open.
+  """Returns what the first prompt plans of streams that are not given.
 
   Args:
     timeline: The piece.
-    read: Names of the streams of plans that the model reads.
+    read: Names of the plan's streams that the model reads.
   """
   [(_, prompt), *later] = timeline.sections
   if timeline.prompt_only or not isinstance(prompt, str):
@@ -148,7 +149,7 @@ def _said(
       for stream, names in fields.items()
       if stream in read and stream not in timeline.conditions
       for field in names
-      # Of several prompts, the first does not say who plays in the end.
+      # With later prompts, the first does not say who plays at the end.
       if not (field == 'arrange' and later)
   ]
   return plan_lib.Plan(**{field: getattr(said, field) for field in kept})
@@ -168,7 +169,7 @@ def embed(
 
 
 def resample(audio: np.ndarray, given: int, wanted: int) -> np.ndarray:
-  """Returns [1, samples] at another rate of the [samples] of a user."""
+  """Returns a user's [samples] at another rate, as [1, samples]."""
   base.check_audio(audio[np.newaxis], given)
   return np.clip(io.resample(audio, given, wanted), -1, 1)[np.newaxis]
 
@@ -208,7 +209,7 @@ def _quantize(
     text: base.TextEmbedder, embeddings: Sequence[np.ndarray]
 ) -> np.ndarray:
   """Returns the [1, sections, quantizers] tokens of prompts."""
-  # One by one: products add up in another order where there are more rows.
+  # One by one, as the order of summation depends on the number of rows.
   rows = [text.quantize(x[np.newaxis]) for x in embeddings]
   return np.concatenate(rows, axis=1)
 
@@ -220,7 +221,7 @@ def _fill(
     tokenizers: table.Tokenizers,
     sampler: sampler_lib.Sampler,
 ) -> None:
-  """Writes the tokens of existing audio, but for those to change."""
+  """Writes the tokens of existing audio, except those to change."""
   codec = tokenizers.codec
   base.check_audio(audio[np.newaxis], codec.sample_rate)
   found = codec.tokenize(audio[np.newaxis])
@@ -229,7 +230,7 @@ def _fill(
       found |= _tokenize(stream, 'audio', audio, tokenizers)
   for stream in sampler.sampled:
     room, rate = tokens[stream.name], stream.frame_rate or 0.0
-    # A last frame that is not whole is left to be sampled.
+    # An incomplete last frame is left to be sampled.
     whole = int(len(audio) / codec.sample_rate * rate + 1e-3)
     count = min(whole, room.shape[1])
     room[:, :count] = found[stream.name][:, :count]
@@ -243,10 +244,10 @@ def _tokenize(
     audio: np.ndarray,
     tokenizers: table.Tokenizers,
 ) -> streams.Tokens:
-  """Returns the tokens of a stream, and of others of the part that writes it.
+  """Tokenizes audio with the part that writes a stream.
 
   Raises:
-    UserError: If no part of the model does.
+    UserError: If no part of the model writes it.
   """
   name = tokenizers.writer_of(stream.name)
   if name is None:
@@ -289,7 +290,7 @@ def _planned(
     after: float,
     sampler: sampler_lib.Sampler,
 ) -> streams.Tokens:
-  """Returns the tokens of a plan of each stream of plans that stages read."""
+  """Returns the tokens of a plan, for each of its streams that stages read."""
   wanted = {
       name: stream
       for name, stream in sampler.conditions.items()
@@ -299,7 +300,7 @@ def _planned(
 
 
 def _check_tokens(stream: streams.Stream, tokens: np.ndarray) -> np.ndarray:
-  """Returns [1, frames, quantizers] tokens of a stream that a user passed."""
+  """Returns a condition given as tokens, as [1, frames, quantizers]."""
   quantizers, size = stream.num_quantizers, stream.codebook_size
   is_right = (
       np.issubdtype(tokens.dtype, np.integer)
@@ -326,7 +327,7 @@ def _no_room(timeline: timeline_lib.Timeline) -> errors.UserError:
 
 
 def _context(timeline: timeline_lib.Timeline) -> float:
-  # Each mixture of a blend goes on from the one before.
+  # Each step of a blend continues the one before.
   least = _BLEND_STEP / 2 if timeline.blend_seconds else 0.0
   return max(float(timeline.context_seconds), least)
 
@@ -342,7 +343,7 @@ def _check_sound(what: str, audio: np.ndarray) -> None:
 def _describe(
     timeline: timeline_lib.Timeline, seconds: float
 ) -> dict[str, Any]:
-  """Returns the piece that was asked for, to be read by people."""
+  """Describes the piece that was asked for, for people to read."""
   name = lambda prompt: prompt if isinstance(prompt, str) else '(audio)'
   return {
       'prompts': [[start, name(prompt)] for start, prompt in timeline.sections],

@@ -1,4 +1,4 @@
-"""How the next token is chosen among the codes of its quantizer."""
+"""Chooses the next token among the codes of its quantizer."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -12,11 +12,11 @@ from musiclm_jax import errors
 from musiclm_jax import streams
 import numpy as np
 
-OTHERS = '*'  # Names the stages that a config does not name.
+OTHERS = '*'  # Stands for the stages that a config does not name.
 
-# Larger numbers leave float32 no room for the logits.
+# Upper limits: larger numbers would make float32 logits overflow.
 _MOST = {'temperature': 1000, 'guidance_scale': 1000, 'top_k': 1 << 30}
-_COLDEST = 1e-6  # Temperature that stands for 0, where logits are divided.
+_COLDEST = 1e-6  # Stands for temperature 0, where logits are divided by it.
 
 Numbers = dict[str, np.float32 | Array]
 
@@ -26,17 +26,17 @@ class SamplingConfig:
   """How a stage chooses tokens.
 
   Attributes:
-    temperature: Temperature of the logits; 0 takes the likeliest code always.
-    top_k: Number of the likeliest codes that are chosen from; 0 for all.
-    top_p: Share of the probability that the codes chosen from make up, the
-      likeliest first (arXiv 1904.09751).
-    guidance_scale: How much more the text counts than it did in training: 1 is
-      as much; above, logits go on from those without conditioning, or of a
-      negative prompt, through those with it (arXiv 2207.12598). It takes twice
-      the work.
+    temperature: Temperature of the logits; 0 always takes the likeliest code.
+    top_k: Number of likeliest codes to choose from; 0 for all.
+    top_p: Probability of the smallest set of likeliest codes to choose from
+      (nucleus sampling, arXiv 1904.09751).
+    guidance_scale: Scale of classifier-free guidance (arXiv 2207.12598): 1
+      samples as trained; above, logits are extrapolated from those without
+      conditioning, or with a negative prompt, through those with conditioning.
+      It doubles the work.
 
   Raises:
-    UserError: If one is out of range.
+    UserError: If a value is out of range.
   """
 
   temperature: float = 1.0
@@ -73,7 +73,7 @@ class SamplingConfig:
 
   @property
   def truncates(self) -> bool:
-    """Whether codes are left out, which takes a sort."""
+    """Whether top_k or top_p leaves codes out, which takes a sort."""
     return self.top_k > 0 or self.top_p < 1
 
   @property
@@ -91,13 +91,13 @@ class GenerationConfig(Mapping[str, SamplingConfig]):
 
     GenerationConfig(semantic=SamplingConfig(0.9, top_k=50))
 
-  The config of `OTHERS` is that of all stages that are not named; its
-  temperature is a multiple of each stage's own, so that by default every stage
-  is sampled at its own temperature.
+  The config of `OTHERS` applies to all stages that are not named; its
+  temperature is a factor of each stage's own, so that by default every stage is
+  sampled at its own temperature.
   """
 
   def __init__(self, **configs: SamplingConfig):
-    """Takes the config of each stage that is named."""
+    """Takes the config of each named stage."""
     self._configs = {OTHERS: DEFAULT, **configs}
 
   def __getitem__(self, name: str) -> SamplingConfig:
@@ -116,7 +116,7 @@ class GenerationConfig(Mapping[str, SamplingConfig]):
     return f'GenerationConfig(**{self._configs})'
 
   def of(self, stage: streams.Stage) -> SamplingConfig:
-    """Returns how a stage chooses tokens."""
+    """Returns the config of a stage."""
     name = stage.targets.name
     if name in self:
       return self[name]
@@ -131,7 +131,7 @@ class GenerationConfig(Mapping[str, SamplingConfig]):
     """Returns a config with the same changes for every stage.
 
     Args:
-      temperature: Factor of the temperature of each stage.
+      temperature: Factor of the temperature of every stage.
       **changes: Other fields of `SamplingConfig`.
     """
     configs = {
@@ -158,13 +158,13 @@ def choose(
     numbers: Numbers,
     truncates: bool,
 ) -> Int[Array, ' rows']:
-  """Samples a code for each row, with noise that only key and index decide.
+  """Samples a code for each row, with noise from only its key and index.
 
   Args:
     logits: [rows, codes], or with guidance [2 * rows, codes], the second half
-      without conditioning or with what to go away from.
+      without conditioning or with the negative prompt.
     keys: [rows] random keys.
-    indices: [rows] number of the token in its piece.
+    indices: [rows] index of the token in its piece.
     numbers: `SamplingConfig.numbers`.
     truncates: `SamplingConfig.truncates`.
 
@@ -189,7 +189,7 @@ def choose(
 def truncate(
     logits: Float[Array, 'rows codes'], numbers: Numbers
 ) -> Float[Array, 'rows codes']:
-  """Returns the logits with -inf for codes that top_k or top_p leave out."""
+  """Sets the logits of codes that top_k or top_p leaves out to -inf."""
   ranked = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
   temperature = jnp.maximum(numbers['temperature'], _COLDEST)
   chances = jax.nn.softmax(ranked / temperature, axis=-1)

@@ -1,4 +1,4 @@
-"""How a stage of limited context covers a piece of any length."""
+"""Windows with which a stage of limited context covers a long piece."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -11,12 +11,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """Frames of the targets that a stage sees at one time.
+  """Target frames that a stage processes at once.
 
   Attributes:
     start: First frame of the window.
-    first: First frame to sample; those from `start` on are known.
-    end: Frame behind the last one.
+    first: First frame to sample; frames from `start` up to it are known.
+    end: Frame after the last one.
   """
 
   start: int
@@ -26,12 +26,12 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """Windows of one stage, as long as its training examples.
+  """The windows of a stage, as long as its training examples.
 
   So the stage sees no layout that it was not trained on.
 
   Attributes:
-    stage: The stage, whose targets have a frame rate.
+    stage: A stage whose targets have a frame rate.
   """
 
   stage: streams.Stage
@@ -60,15 +60,15 @@ class Windows:
       borders: Sequence[float] = (),
       context_seconds: float = 0.0,
   ) -> Iterator[Window]:
-    """Yields windows that fill the unknown frames, each after those before.
+    """Yields windows that fill unknown frames, each continuing the one before.
 
-    Where music comes before, it fills half of a window or more (MusicLM 3.3).
-    No window ends after the piece, unless it starts with it.
+    Earlier music, if there is any, fills at least half of a window (MusicLM
+    3.3). No window extends beyond the piece, unless it starts with the piece.
 
     Args:
-      unknown: [frames] which frames of the targets are to be sampled.
-      borders: Seconds at which another window starts to sample, because it has
-        other conditioning than the one before.
+      unknown: [frames] whether each target frame is to be sampled.
+      borders: Seconds at which a new window starts to sample, because the
+        conditioning changes.
       context_seconds: Known music before such a border, up to half a window.
     """
     starts = {round(border * self.rate) for border in borders}
@@ -96,11 +96,11 @@ class Windows:
   def independent(
       self, unknown: Bool[np.ndarray, ' frames'], until: int
   ) -> list[Window]:
-    """Returns windows that fill the unknown frames, none knowing another.
+    """Returns windows that fill unknown frames independently of each other.
 
     Args:
-      unknown: [frames] which frames of the targets are to be sampled; of a
-        window or more.
+      unknown: [frames] whether each target frame is to be sampled; at least a
+        window.
       until: Frames from here on may be left unknown.
     """
     windows, first = [], 0
@@ -113,16 +113,17 @@ class Windows:
     return windows
 
   def _start(self, frame: int, total: int | None) -> int:
-    """Returns where a window starts that should start at a frame.
+    """Returns the start of a window, as near before a frame as possible.
 
-    That is on the grid of all streams, so that their frames line up.
+    It is on the grid of all streams, so that their frames line up.
 
     Args:
       frame: The frame.
-      total: Frames of the piece that the window has to end with; None for any.
+      total: Frames of the piece, which the window must not exceed; None for no
+        limit.
     """
     grid = self.stage.grid
-    # A thousandth more, or less, lest rounding lose a step.
+    # The thousandths keep rounding errors from losing a step.
     start = math.floor(frame / self.rate * grid + 1e-3)
     if total is not None:
       last = math.ceil((total - self.length) / self.rate * grid - 1e-3)
@@ -130,18 +131,18 @@ class Windows:
     return round(max(0, start) / grid * self.rate)
 
   def whole(self, seconds: float) -> float:
-    """Returns the time up to which windows of a piece may read their inputs."""
+    """Returns how many seconds of inputs the windows of a piece may read."""
     grid = self.stage.grid
     whole = math.ceil(seconds * grid - 1e-3) / grid
     return max(self.stage.crop_seconds, whole)
 
   def inputs(self, tokens: streams.Tokens, start: int) -> streams.Tokens:
-    """Returns the inputs of a window; of streams without time, all.
+    """Returns the inputs of a window; streams without a frame rate, whole.
 
     Args:
       tokens: [batch, frames, quantizers] of each input. Conditions that end
-        before the window does are ABSENT from there on.
-      start: First frame of the window, a frame of the targets.
+        before the window are padded with ABSENT.
+      start: First frame of the window, in frames of the targets.
     """
     return {
         s.name: self._crop(s, tokens[s.name], start) for s in self.stage.inputs

@@ -1,4 +1,4 @@
-"""Samples the targets of a stage, one token after the other, with a cache."""
+"""Samples the targets of a stage token by token, with a key-value cache."""
 
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -29,7 +29,7 @@ REPORT_STEPS = 64  # Steps between reports of progress.
 
 @functools.cache
 def _compiler() -> futures.Executor:
-  """Returns the thread that compiles; one, as a program takes a core."""
+  """Returns the thread that compiles; a single one, as each uses a core."""
   return futures.ThreadPoolExecutor(1, 'compiler')
 
 
@@ -42,9 +42,9 @@ class StageDecoder:
 
   Attributes:
     stage: The streams it reads and writes, and the length of its windows.
-    lineage: The sha256 of each tokenizer it was trained with.
-    knows_absence: Whether it has learned to do without conditioning.
-    sha256: Hash of the part that holds its weights.
+    lineage: The sha256 of each tokenizer that it was trained with.
+    knows_absence: Whether it was trained with conditioning dropout.
+    sha256: The sha256 of the part that holds its weights.
   """
 
   def __init__(
@@ -80,7 +80,7 @@ class StageDecoder:
     self._frames = positions.frames(
         stage, self._prefix_length, stage.num_ids(stage.targets)
     )
-    # A position more than are read, as position i reads what is at i - 1.
+    # One more than the sequence, as position i reads the ids at i - 1.
     self._length = _round_up(len(self._frames) + 1, caching.LENGTH_STEP)
     self._preparing: list[futures.Future[None]] = []
     self._empty = jax.jit(self._empty_cache, static_argnums=(0, 1))
@@ -133,19 +133,19 @@ class StageDecoder:
       negative: streams.Tokens | None = None,
       progress: Callable[[int], Any] = lambda _: None,
   ) -> Int[np.ndarray, 'rows frames quantizers']:
-    """Samples the first frames of a window, each row from its own seeds.
+    """Samples the first frames of a window, each row with its own seeds.
 
     Args:
       tokens: The inputs of the stage, each a whole window.
       prefix: Known frames at the start of the window.
-      num_frames: Frames to return, those of the prefix included.
-      seeds: [rows, numbers] of 32 bits; a row's noise depends on all its own.
+      num_frames: Number of frames to return, the prefix included.
+      seeds: [rows, numbers] of 32 bits, which decide the noise of each row.
       starts: [rows] frame of the whole piece at which the window starts. The
         same frame and seed draw the same noise in any window.
-      config: How a token is chosen.
-      negative: Inputs like `tokens` that guidance leads away from; None for no
-        conditioning at all.
-      progress: Called with the number of tokens after each few of them.
+      config: How tokens are chosen.
+      negative: Inputs that guidance leads away from; by default, the same
+        inputs without conditioning.
+      progress: Called with the number of new tokens, every few steps.
 
     Returns:
       [rows, num_frames, quantizers] tokens of the targets.
@@ -153,7 +153,7 @@ class StageDecoder:
     size = self.rows_at_once(len(prefix), config)
     outputs = []
     for i in range(0, len(prefix), size):
-      # The last rows are repeated until there are as many as before.
+      # The last row is repeated to fill the batch.
       rows = np.minimum(np.arange(i, i + size), len(prefix) - 1)
       pieces = self.stream(
           {name: x[rows] for name, x in tokens.items()},
@@ -181,11 +181,11 @@ class StageDecoder:
       config: choosing.SamplingConfig = choosing.DEFAULT,
       negative: streams.Tokens | None = None,
   ) -> Iterator[Int[np.ndarray, 'rows some quantizers']]:
-    """Yields what `sample` adds to the prefix, a few frames at a time.
+    """Yields the frames that `sample` adds to the prefix, a few at a time.
 
-    All rows are decoded at once, shared out to as many devices as can have
-    equally many, so there should be at most MAX_ROWS for each, or half as many
-    with guidance. Arguments are those of `sample`.
+    All rows are decoded at once, split evenly over as many devices as possible,
+    so there should be at most MAX_ROWS per device, or half as many with
+    guidance. Arguments are those of `sample`.
     """
     while self._preparing:
       self._preparing.pop().result()
@@ -213,11 +213,11 @@ class StageDecoder:
       seeds: Int[np.ndarray, 'rows numbers'],
       config: choosing.SamplingConfig,
   ) -> None:
-    """Compiles what `stream` runs of so many rows, in another thread."""
+    """Compiles `stream` for as many rows as `seeds`, in another thread."""
     self._preparing.append(_compiler().submit(self._compile, seeds, config))
 
   def _compile(self, seeds, config):
-    """Runs no step of rows about which nothing is known."""
+    """Compiles by running 0 steps, on rows in which everything is ABSENT."""
     rows = len(seeds)
     absent = {
         s.name: np.full(
@@ -232,7 +232,7 @@ class StageDecoder:
     self._advance(nowhere, read, None, added, seeds, np.zeros(rows), config)
 
   def _advance(self, places, read, cache, added, seeds, starts, config):
-    """Samples some positions, see `_run_steps`; without a cache, from none."""
+    """Runs `_run_steps`; starts with an empty cache if there is none yet."""
     devices = spreading.num_devices(len(seeds))
     return self._run(
         self._weights(devices),
@@ -248,7 +248,7 @@ class StageDecoder:
     )
 
   def rows_at_once(self, rows: int, config: choosing.SamplingConfig) -> int:
-    """Shares out rows evenly, in one of few sizes: each is compiled for."""
+    """Returns the size, one of few, of batches that split rows evenly."""
     most = MAX_ROWS // 2 if self._is_guided(config) else MAX_ROWS
     devices = min(rows, jax.local_device_count())
     turns = -(-rows // (devices * most))
@@ -259,12 +259,12 @@ class StageDecoder:
     return bool(self.stage.conditioning) and config.guidance_scale != 1.0
 
   def _layout(self, tokens, prefix, num_frames, config, negative):
-    """Lays out the sequences to read.
+    """Lays out the ids that positions read.
 
     Returns:
-      [sides, rows, length, width] ids to read, 0 where they are to be sampled,
-      and the [sides, rows, frames, quantizers] ids of each stream that is
-      added. With guidance, it leads away from the second side.
+      [sides, rows, length, width] ids, 0 where they are to be sampled, and the
+      [sides, rows, frames, quantizers] ids of each added stream. With guidance,
+      the second side is the one to lead away from.
     """
     stage, start = self.stage, self._prefix_length + 1
     inputs = [tokens]
@@ -272,7 +272,7 @@ class StageDecoder:
       inputs.append(negative or _without_conditioning(stage, tokens))
     ids = lambda s: stage.to_ids(np.stack([x[s.name] for x in inputs]), s)
     shape = len(inputs), *prefix.shape[:1]
-    # Position i reads what is at position i - 1.
+    # Position i reads the ids at position i - 1.
     read = np.zeros((*shape, self._length, self._pattern.width), np.int32)
     if stage.prefix:
       flat = [ids(s).reshape(*shape, -1) for s in stage.prefix]
@@ -301,19 +301,19 @@ class StageDecoder:
 
     Args:
       weights: From `decoding.pack`.
-      read: [sides, rows, length, width] ids, 0 where they are not known.
+      read: [sides, rows, length, width] ids, 0 where they are unknown.
       cache: Keys and values so far.
       added: [sides, rows, frames, quantizers] ids of each added stream.
-      places: Numbers of positions in the cache, known, and to be known; of
-        frames that are known, and to be known.
+      places: Number of positions in the cache, known, and known afterwards;
+        then number of frames known, and to be known.
       seeds: See `sample`.
-      starts: [rows] number in the piece of the first frame of the window.
-      numbers: From `choosing.SamplingConfig`.
-      truncates: Likewise.
+      starts: [rows] index in the piece of the first frame of the window.
+      numbers: `SamplingConfig.numbers`.
+      truncates: `SamplingConfig.truncates`.
       devices: Devices that share the rows.
 
     Returns:
-      The ids with those sampled, and the cache.
+      The ids, sampled ones included, and the cache.
     """
     rows, whole = spreading.along(0), spreading.WHOLE
     sides, cached = spreading.along(1), spreading.along(caching.BATCH_AXIS)
@@ -329,7 +329,7 @@ class StageDecoder:
       self, weights, sides, cache, added, places, seeds, starts, numbers,
       truncates,
   ):  # fmt: skip
-    """Samples as `_run_steps`, on one device."""
+    """Does the work of `_run_steps` on one device."""
     filled, first, stop, known, num_frames = places
     pattern, token_frames = self._pattern, jnp.asarray(self._frames)
     read, added = _merge_sides(sides), self._add_up(weights, added)
@@ -374,7 +374,7 @@ class StageDecoder:
     return read.reshape(sides.shape), cache
 
   def _add_up(self, weights, ids):
-    """Returns [rows, length, embed], added to each position, or None."""
+    """Returns the [rows, length, embed] to add to positions, None for none."""
     if not ids:
       return None
     room = self._length - len(self._frames)
@@ -391,7 +391,7 @@ def _merge_sides(x: jax.Array) -> jax.Array:
 def _without_conditioning(
     stage: streams.Stage, tokens: streams.Tokens
 ) -> streams.Tokens:
-  """Returns inputs of which no description of the music is known."""
+  """Returns inputs whose conditioning is ABSENT."""
   absent = lambda x: np.full_like(x, streams.ABSENT)
   unknown = {s.name: absent(tokens[s.name]) for s in stage.conditioning}
   return {**tokens, **unknown}

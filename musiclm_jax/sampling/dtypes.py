@@ -1,4 +1,4 @@
-"""Types of the weights that stages are sampled with."""
+"""Types of the weights for sampling from stages."""
 
 import os
 import pathlib
@@ -19,21 +19,19 @@ def check(dtype: str) -> None:
     raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
 
 
-def resolve(
-    dtype: str, directory: str | os.PathLike[str], name: str
-) -> str:
-  """Returns the type of the weights of a stage on this machine.
+def resolve(dtype: str, directory: str | os.PathLike[str], name: str) -> str:
+  """Returns the type of a stage's weights on this machine.
 
-  AUTO is the fastest that keeps what is stored: bfloat16 on accelerators; on
-  CPUs int8 if the weights are stored as that, else float32.
+  AUTO is bfloat16 on accelerators; on CPUs it is int8 if the weights are stored
+  as that, otherwise float32.
 
   Args:
     dtype: One of DTYPES.
     directory: Directory of the model.
-    name: Name of the stage, a part of it.
+    name: Name of the part that is the stage.
 
   Raises:
-    UserError: If it is none of them, or the part cannot be read.
+    UserError: If there is no such type, or the part cannot be read.
   """
   check(dtype)
   if dtype != AUTO:

@@ -1,4 +1,4 @@
-"""How near audio is to the piece that was asked for, by its embeddings."""
+"""Compares audio with the piece that was asked for, by embeddings."""
 
 from jaxtyping import Float
 from musiclm_jax.sampling import blank
@@ -15,7 +15,7 @@ def score(
     timeline: timeline_lib.Timeline,
     tokenizers: table.Tokenizers,
 ) -> float:
-  """Returns the mean similarity of audio and the prompts of a piece: -1 to 1.
+  """Returns the mean similarity of audio to a piece's prompts: -1 to 1.
 
   Args:
     audio: [samples] of the piece.
@@ -38,7 +38,7 @@ def worth(
     timeline: timeline_lib.Timeline,
     tokenizers: table.Tokenizers,
 ) -> float:
-  """Returns `score`, plus the likeness to each condition that is embedded."""
+  """Returns `score` plus the similarity to each condition that is embedded."""
   total = score(audio, timeline, tokenizers)
   rate = tokenizers.codec.sample_rate
   conditions = timeline.all_conditions

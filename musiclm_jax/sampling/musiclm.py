@@ -24,9 +24,9 @@ import numpy as np
 import tqdm
 
 CONFIG = choosing.GenerationConfig()
-PROGRESS_AFTER = progress_lib.PATIENCE  # Until a bar is worth its line.
+PROGRESS_AFTER = progress_lib.PATIENCE  # Seconds until a bar is shown.
 
-# A text, or audio that the music should be like; or all that can be asked for.
+# A text, or audio that the music should be like, or a full description.
 Piece = str | np.ndarray | timeline_lib.Timeline
 Pieces = Piece | Sequence[Piece]
 
@@ -37,8 +37,8 @@ class MusicLM:
     model = MusicLM.from_pretrained()
     audio = model.generate(['slow piano waltz in A minor'], seconds=10)
 
-  Every kind of piece is a `Timeline`: music that continues other music, that
-  follows a melody, whose prompts change, with a part made anew, or a loop.
+  Every kind of piece is a `Timeline`: a continuation, music that follows a
+  melody, prompts that change, a part made anew, or a loop.
 
   Attributes:
     sample_rate: Sample rate of the audio it makes, in Hz.
@@ -50,7 +50,7 @@ class MusicLM:
       decoders: Mapping[str, decode.StageDecoder],
       hashes: dict[str, str],
   ):
-    """Makes a model of loaded parts; see `from_pretrained`.
+    """Makes a model from loaded parts; see `from_pretrained`.
 
     Args:
       tokenizers: Parts that write streams from audio or text.
@@ -77,8 +77,8 @@ class MusicLM:
     Args:
       name_or_dir: A model directory, or the id 'owner/name' of one on the
         Hugging Face hub; None for the one in the package.
-      dtype: Type of the weights of the stages: 'float32', 'bfloat16' or 'int8',
-        the smaller the faster; see the README for their cost in quality.
+      dtype: Type of the stages' weights: 'float32', 'bfloat16' or 'int8', the
+        smaller the faster; see the README for their cost in quality.
         'auto' is 'bfloat16' on accelerators, and on CPUs 'int8' if the weights
         are stored as that, else 'float32'.
 
@@ -98,28 +98,28 @@ class MusicLM:
       progress: bool = True,
       **fields: Any,
   ) -> Float[np.ndarray, 'batch samples']:
-    """Makes some pieces of music, of the same length.
+    """Makes pieces of music, all of the same length.
 
     Args:
-      pieces: A description of the music, or audio [samples] that it should be
-        like, or a timeline; or several of these.
-      seed: The same call gives the same audio. So does the same piece among
-        other ones, but for rare choices that rounding tips: XLA adds up in
-        another order where there are more rows. A text that is repeated is
-        played anew each time. Or a seed for each piece.
+      pieces: A text, or audio [samples] that the music should be like, or a
+        timeline; or several of these.
+      seed: Seed of all pieces, or one for each. The same call gives the same
+        audio. So does the same piece among others, except for rare choices that
+        rounding tips: XLA sums in another order if there are more rows. A
+        repeated text is played anew each time.
       config: How each stage chooses tokens.
-      best_of: How many takes of each piece to make. The one is kept whose
-        embeddings are the nearest to those of its prompts, and to those of its
-        melody and the like if there are any.
+      best_of: Number of takes to make of each piece, of which the best is kept:
+        its embeddings are nearest to those of the prompts and, if there are
+        any, of the melody and other conditions that are embedded.
       progress: Whether to show a progress bar if it takes long.
-      **fields: Fields of the `Timeline` of texts and audio, e.g. seconds=30.
+      **fields: Fields of the `Timeline` for texts and audio, e.g. seconds=30.
 
     Returns:
       [batch, samples] float32 in [-1, 1], at `sample_rate`.
 
     Raises:
-      UserError: If pieces contradict themselves or differ in length, or ask
-        for things the model can't do, or a prompt is empty or too long.
+      UserError: If pieces contradict themselves, differ in length or ask for
+        things the model can't do, or a prompt is empty or too long.
     """
     takes = self.takes(pieces, seed, config, best_of, progress, **fields)
     lengths = sorted({take.num_samples for take in takes})
@@ -139,10 +139,10 @@ class MusicLM:
       progress: bool = True,
       **fields: Any,
   ) -> list[take_lib.Take]:
-    """Samples the tokens of some pieces, of any lengths; see `generate`.
+    """Samples the tokens of pieces, of any lengths; see `generate`.
 
-    `render` makes them audio, `vary` makes others of them, and `Take.save`
-    keeps them.
+    `render` turns takes into audio, `vary` makes variations of them, and
+    `Take.save` stores them.
     """
     timelines = _timelines(pieces, fields)
     check_total(timelines, best_of, self.sample_rate)
@@ -191,10 +191,10 @@ class MusicLM:
     ]
 
   def render(self, take: take_lib.Take) -> Float[np.ndarray, ' samples']:
-    """Returns the [samples] audio of a take: the same every time.
+    """Returns the [samples] audio of a take, the same every time.
 
     Raises:
-      UserError: If it was made with another codec.
+      UserError: If the take was made with another codec.
     """
     codec = table.codec_in(self._tokenizers.directory).name
     take.check_part(codec, self._hashes)
@@ -208,17 +208,17 @@ class MusicLM:
       keep_semantic: bool = False,
       progress: bool = True,
   ) -> take_lib.Take:
-    """Samples a take again, or a part of it.
+    """Samples all or part of a take again.
 
     Args:
       take: Take to start from.
       seed: Seed of the new tokens.
-      from_second: All before it stays as it is.
-      keep_semantic: Whether only the sound is to change, the acoustic tokens.
+      from_second: Second before which everything stays as it is.
+      keep_semantic: Whether to change only the sound: the acoustic tokens.
       progress: Whether to show a progress bar if it takes long.
 
     Raises:
-      UserError: If it was made with another model, or ends before
+      UserError: If the take was made with another model, or ends before
         `from_second`.
     """
     for part in take.hashes:
@@ -234,12 +234,12 @@ class MusicLM:
       config: choosing.GenerationConfig = CONFIG,
       **fields: Any,
   ) -> Iterator[Float[np.ndarray, ' some']]:
-    """Yields the audio of one piece while it is being made.
+    """Yields the audio of a piece while it is being made.
 
-    It is that of `generate`, but for rare choices that rounding tips.
+    It is that of `generate`, except for rare choices that rounding tips.
 
     Args:
-      piece: A text or a timeline; no loop.
+      piece: A text or a timeline, but not a loop.
       seed: See `generate`.
       config: See `generate`.
       **fields: Fields of the `Timeline`, as in `generate`.
@@ -256,7 +256,7 @@ class MusicLM:
       audio: Float[np.ndarray, ' samples'],
       piece: Piece,
   ) -> float:
-    """Returns how near audio is to the prompts of a piece: -1 to 1.
+    """Returns how well audio matches the prompts of a piece: -1 to 1.
 
     That is the mean similarity of their embeddings.
     """
@@ -266,7 +266,7 @@ class MusicLM:
   def _sample(
       self, takes: Sequence[take_lib.Take], progress: bool
   ) -> list[take_lib.Take]:
-    """Returns takes with all tokens sampled, those alike side by side."""
+    """Returns takes with all tokens sampled, batched by layout."""
     groups: dict[Any, list[int]] = {}
     for i, take in enumerate(takes):
       alike = take.layout, repeating.copies(take)
@@ -279,7 +279,7 @@ class MusicLM:
       until_sampled.enter_context(_telling('compiling the stages', progress))
 
       def report(count: int) -> None:
-        until_sampled.close()  # From here on, the bar tells.
+        until_sampled.close()  # From here on, the bar shows progress.
         bar.update(count)
 
       rows = [[takes[i] for i in group] for group in groups.values()]
@@ -317,7 +317,7 @@ def _timelines(
 
 
 def _say_what_is_understood(blank: Sequence[take_lib.Take]) -> None:
-  """Says what plans take from prompts."""
+  """Reports what plans take from prompts."""
   said = [take.description.get('understood') for take in blank]
   for words in dict.fromkeys(filter(None, said)):
     progress_lib.say(f'the prompt is understood as a plan, too: {words}')
@@ -326,14 +326,14 @@ def _say_what_is_understood(blank: Sequence[take_lib.Take]) -> None:
 def _telling(
     what: str, progress: bool
 ) -> contextlib.AbstractContextManager[None]:
-  """Says what takes long, if it does and progress is to be shown."""
+  """Announces what takes long, if it does and progress is to be shown."""
   return progress_lib.telling(what) if progress else contextlib.nullcontext()
 
 
 def check_total(
     timelines: Sequence[timeline_lib.Timeline], best_of: int, sample_rate: int
 ) -> None:
-  """Raises UserError unless memory holds so many takes of each piece."""
+  """Raises UserError unless so many takes of each piece fit in memory."""
   if best_of < 1:
     raise errors.UserError(f'best_of must be at least 1, but is {best_of}.')
   longest = max(timeline.length(sample_rate) for timeline in timelines)
@@ -359,7 +359,7 @@ def _seeds(seed: int | Sequence[int], num_pieces: int) -> list[int]:
 
 
 def check_seed(seed: int) -> None:
-  """Raises UserError unless a seed is one of 32 bits."""
+  """Raises UserError unless a seed has at most 32 bits."""
   if not 0 <= seed < 2**32:
     raise errors.UserError(f'seed must be in [0, 2**32), but is {seed}.')
 
@@ -367,7 +367,7 @@ def check_seed(seed: int) -> None:
 def _numbers(
     seeds: Sequence[int], timelines: Sequence[timeline_lib.Timeline]
 ) -> list[int]:
-  """Returns which take of its seed and prompts each piece is."""
+  """Numbers each piece among those with the same seed and prompts."""
   seen: list[Any] = []
   numbers = []
   for seed, timeline in zip(seeds, timelines, strict=True):

@@ -14,9 +14,9 @@ from musiclm_jax.tokenizers import plan_streams
 from musiclm_jax.tokenizers import terms
 import numpy as np
 
-BPM = (20, 400)  # Least and greatest beats per minute.
+BPM = (20, 400)  # Lowest and highest tempo, in beats per minute.
 MAX_FORM = 1000  # Sections.
-METRE = '4/4'  # Of a plan that has a tempo and says no metre.
+METRE = '4/4'  # Default metre of a plan that has a tempo.
 EXACT, VARIED = 'exact', 'varied'
 _MAX_BYTES = 1 << 20
 
@@ -25,15 +25,15 @@ Array = np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """What a plan says of the sections of one letter; all may be left open.
+  """The plan of all sections with one letter; any field may be left open.
 
   Attributes:
     chords: As in `Plan`, from the start of the section.
     arrange: As in `Plan`, in seconds from the start of the section.
-    bars: Length; by default, sections share the piece equally.
+    bars: Length in bars; by default, sections share the piece equally.
 
   Raises:
-    UserError: If one of them is wrong in itself.
+    UserError: If a field is invalid.
   """
 
   chords: str = ''
@@ -53,30 +53,31 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be heard when. All may be left open.
+  """Tempo, harmony, instruments and form of a piece; any may be left open.
 
     Plan(bpm=96, metre='3/4', key='A minor', chords='Am F C G')
     Plan(arrange='0 piano; 8 +bass +drums; 24 -drums +strings')
     Plan(bpm=120, form='AABA', sections={'B': Section(chords='F G Em Am')})
 
   Attributes:
-    bpm: Beats per minute. A beat is a quarter note, in 6/8, 9/8 and 12/8 a
+    bpm: Beats per minute. A beat is a quarter note; in 6/8, 9/8 and 12/8 a
       dotted one, in 2/2 and 3/2 a half, in 3/8 and 5/8 an eighth.
-    metre: Metre; '4/4' where there is a tempo and no metre.
+    metre: Metre; '4/4' if there is a tempo but no metre.
     key: Key, e.g. 'A minor'.
-    chords: Chords, e.g. 'Am F:2 C G7:0.5', each of one bar or of as many as are
-      written after it. They start again with each section, and at their end.
-    arrange: Who plays from which second on, e.g. '0 piano; 8 +bass +drums': '+'
-      and '-' change what was there, other families replace it. The first one
-      leads.
-    form: Letters of the sections, e.g. 'AABA'. Sections start with a bar.
-    sections: The sections with chords, an arrangement or a length of their own,
-      by their letters in the form. The others are as the rest of the plan.
-    repeat: Whether a section that returns is 'exact', of the same semantic
-      tokens, or 'varied', of the same plan.
+    chords: Chords, e.g. 'Am F:2 C G7:0.5', each lasting one bar or the number
+      of bars after the colon. They restart with each section, and repeat until
+      it ends.
+    arrange: Families of instruments that play, with the second of each change,
+      e.g. '0 piano; 8 +bass +drums': '+' and '-' add and remove families, names
+      without a sign replace all. The first family leads.
+    form: Letters of the sections, e.g. 'AABA'. Sections start on a bar line.
+    sections: Sections with their own chords, arrangement or length, by their
+      letters in the form. The others follow the rest of the plan.
+    repeat: Whether a returning section is 'exact', with the same semantic
+      tokens, or 'varied', with the same plan.
 
   Raises:
-    UserError: If one of them is wrong in itself.
+    UserError: If a field is invalid.
   """
 
   bpm: int | float | None = None
@@ -98,7 +99,7 @@ class Plan:
     self._check_letters()
 
   def _check_letters(self) -> None:
-    """Raises UserError unless sections and letters of the form fit."""
+    """Raises UserError unless sections match the letters of the form."""
     says_all = self.chords or self.arrange or not self.sections
     undefined = {*self.form} - {*self.sections} if not says_all else set()
     if undefined or {*self.sections} - {*self.form}:
@@ -110,7 +111,7 @@ class Plan:
 
   @property
   def told(self) -> tuple[str, ...]:
-    """The names of the streams that it says something of."""
+    """The names of the streams that it determines."""
     sections: list[Plan | Section] = [self, *self.sections.values()]
     says = {
         'beat': self.bpm is not None,
@@ -121,7 +122,7 @@ class Plan:
     return tuple(name for name, is_said in says.items() if is_said)
 
   def filled(self, other: 'Plan') -> 'Plan':
-    """Returns the plan with what it leaves open taken from another one."""
+    """Returns the plan with open fields filled from another one."""
     taken = {
         field.name: getattr(other, field.name)
         for field in dataclasses.fields(self)
@@ -135,16 +136,16 @@ class Plan:
       wanted: Mapping[str, streams.Stream] = plan_streams.STREAMS,
       after: float = 0.0,
   ) -> streams.Tokens:
-    """Returns [1, frames, quantizers] tokens, ABSENT where it is open.
+    """Returns [1, frames, quantizers] tokens, ABSENT where the plan is open.
 
     Args:
       seconds: Length of the piece.
-      wanted: Some of the streams of `plan_streams`, by name.
-      after: Seconds beyond the end, as in the start.
+      wanted: Streams to make tokens for, some of `plan_streams`, by name.
+      after: Seconds beyond the end, in which the piece starts again.
 
     Raises:
-      UserError: If the plan does not fit the length, or leaves open what it
-        needs.
+      UserError: If the plan does not fit the length, or lacks something that
+        other fields need.
     """
     make = {
         'beat': self._beat,
@@ -162,14 +163,14 @@ class Plan:
     return tokens
 
   def repeats(self, seconds: float) -> list[tuple[float, float, float]]:
-    """Returns what is to be copied, if the form repeats exactly.
+    """Returns the copies to make if the form repeats exactly.
 
     Args:
       seconds: Length of the piece.
 
     Returns:
-      Start and end of a section's first appearance, and the start of a later
-      one, in the order of the ends.
+      Start and end of a section's first appearance, and start of a later one,
+      ordered by the ends; in seconds.
     """
     if self.repeat != EXACT:
       return []
@@ -183,7 +184,7 @@ class Plan:
     return sorted(found, key=lambda copy: copy[1])
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the plan as JSON values, for `from_json`; nothing open."""
+    """Returns the plan as JSON values for `from_json`, without open fields."""
     values = {k: v for k, v in vars(self).items() if v and v != VARIED}
     if self.sections:
       values['sections'] = {
@@ -197,7 +198,7 @@ class Plan:
     """Makes the plan that `to_json` described.
 
     Raises:
-      UserError: If the values are none of a plan.
+      UserError: If the values do not describe a plan.
     """
     fields = _fields(cls, 'a plan', value)
     sections = fields.get('sections', {})
@@ -220,7 +221,7 @@ class Plan:
     return terms.METRES[metre].beats * 60 / self.bpm
 
   def _placed(self, seconds: float) -> list['_Placed']:
-    """Returns the sections, each with its place in the piece."""
+    """Returns the sections with their places in the piece."""
     self._check_changes(self.arrange, seconds, 'the piece')
     if not self.form:
       return [_Placed('', 0.0, seconds, self.chords, self.arrange)]
@@ -228,7 +229,7 @@ class Plan:
     for i, letter in enumerate(self.form):
       own = self.sections.get(letter, Section())
       length = self._length(own, seconds)
-      # The last one also has what is left over.
+      # The last section takes up the remainder.
       end = seconds if i == len(self.form) - 1 else start + length
       if start > seconds - 1e-6:
         raise errors.UserError(
@@ -245,7 +246,7 @@ class Plan:
     return placed
 
   def _length(self, section: Section, seconds: float) -> float:
-    """Returns the seconds of a section: whole bars, where they are known."""
+    """Returns the length of a section in seconds: whole bars, if known."""
     bar, share = self._bar_seconds, seconds / len(self.form)
     if section.bars is None:
       return share if bar is None else max(1, round(share / bar)) * bar
@@ -262,7 +263,7 @@ class Plan:
         )
 
   def _beat(self, placed: list['_Placed'], times: Array) -> Array:
-    del placed  # All of them start with a bar.
+    del placed  # Sections start on bar lines, so the beat runs through.
     if self.bpm is None:
       if self.metre:
         raise _needs_tempo('a metre')
@@ -308,12 +309,12 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class _Placed:
-  """A section in its place.
+  """A section at its place in the piece.
 
   Attributes:
     letter: Its letter in the form.
     start: Start, in seconds.
-    end: End.
+    end: End, in seconds.
     chords: Its chords.
     arrange: Its arrangement.
   """
@@ -382,7 +383,7 @@ def _check_form(form: str, repeat: str) -> None:
 
 
 def _fields(cls: type[Any], what: str, value: Any) -> dict[str, Any]:
-  """Returns JSON values that can be fields of a class, else UserError."""
+  """Returns JSON values as fields of a class; UserError if they are invalid."""
   kinds = {'bpm': (int, float), 'bars': int, 'sections': dict}
   names = [field.name for field in dataclasses.fields(cls)]
   if not isinstance(value, dict):

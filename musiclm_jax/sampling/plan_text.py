@@ -1,4 +1,4 @@
-"""What a prompt says that a plan could say, too."""
+"""Reads tempo, metre, key and instruments from prompts."""
 
 import re
 
@@ -11,17 +11,17 @@ _DANCES = {
     'polka': '2/4',
     'jig|gigue|tarantella': '6/8',
 }
-# Names of families that are more often said of something else.
+# Names of families that usually mean something else in a prompt.
 _VAGUE = {'beats', 'bells', 'effects', 'keys', 'pad', 'pads', 'reed', 'whistle',
           'world', 'telephone', 'applause', 'voice', 'singing'}  # fmt: skip
 
-# What is said not to be there ends with the clause.
+# A negation reaches to the end of its clause.
 _NOT = re.compile(r'\b(?:no|not|never|without|instead of)\b[^,.;:]*', re.I)
 _BPM = re.compile(
     r'\b(\d{2,3}(?:\.\d+)?)\s*-?\s*(?:bpm|beats per minute)\b', re.I
 )
 _METRE = re.compile(r'(?<![\d/])(\d{1,2}/\d{1,2})(?![\d/])')
-# 'In a minor key' is in no key of A.
+# 'In a minor key' does not name the key of A minor.
 _KEY = re.compile(
     r'\b(?:in|key of)\s+(?P<letter>[A-G]|[b-g])\s*-?'
     r'(?P<sign>#|♯|♭|b|sharp|flat)?[\s-]*(?P<mode>major|minor)\b'
@@ -50,10 +50,10 @@ _SOLO = re.compile(
 
 
 def read(prompt: str) -> plan_lib.Plan:
-  """Returns what a prompt says of tempo, metre, key and instruments.
+  """Returns the tempo, metre, key and instruments that a prompt names.
 
-  Instruments count only where the prompt says that there are no others ('solo
-  flute'), or lists several and no more ('piano and drums').
+  Instruments count only if the prompt says that there are no others ('solo
+  flute'), or lists several and nothing else ('piano and drums').
   """
   text = _NOT.sub(' ', prompt)
   least, most = plan_lib.BPM
@@ -68,7 +68,7 @@ def read(prompt: str) -> plan_lib.Plan:
 
 
 def describe(plan: plan_lib.Plan) -> str:
-  """Returns in words what a plan of `read` says; '' for nothing."""
+  """Describes a plan from `read` in words; '' if it is empty."""
   bpm = f'{plan.bpm:g} bpm' if plan.bpm is not None else ''
   families = ' and '.join(plan.arrange.removeprefix('0 ').split())
   return ', '.join(x for x in (bpm, plan.metre, plan.key, families) if x)
@@ -96,7 +96,7 @@ def _key(text: str) -> str:
 
 
 def _families(text: str) -> list[str]:
-  """Returns the families that a text names, in their order."""
+  """Returns the families that a text names, in order."""
   numbers = [terms.FAMILY_OF_WORD[w.lower()] for w in _WORD.findall(text)]
   return [terms.FAMILIES[i] for i in dict.fromkeys(numbers)]
 

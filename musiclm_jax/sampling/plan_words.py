@@ -1,4 +1,4 @@
-"""How chords and arrangements of a plan are written."""
+"""Parses the notation of chords and arrangements in a plan."""
 
 import functools
 import re
@@ -17,10 +17,10 @@ def read_chords(text: str) -> Chords:
   """Reads chords, e.g. 'Am F:2 C G7:0.5'.
 
   Returns:
-    The number of each in `terms`, and the bars that it lasts.
+    The number of each chord in `terms`, and its length in bars.
 
   Raises:
-    UserError: If one is no chord, or lasts no time.
+    UserError: If an item is not a chord, or has no length.
   """
   words = text.replace('|', ' ').replace(',', ' ').split()
   _check_number('chords', words)
@@ -42,11 +42,11 @@ def read_arrangement(text: str) -> Changes:
   """Reads an arrangement, e.g. '0 piano; 8 +bass +drums; 24 -drums'.
 
   Returns:
-    The second of each change, and the families that play from then on, the one
-    that leads first.
+    The second of each change, and the families that play from then on, the
+    leading one first.
 
   Raises:
-    UserError: If a change is none, or nobody is left.
+    UserError: If a change is invalid, or nobody is left to play.
   """
   entries = [entry for entry in text.split(';') if entry.strip()]
   _check_number('changes of the arrangement', entries)

@@ -1,4 +1,4 @@
-"""From the tokens of a take to audio."""
+"""Turns the tokens of a take into audio."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.tokenizers import base
 import numpy as np
 
-_FADE_SECONDS = 0.02  # Between audio that stays and audio that is made.
-_ALIKE_SECONDS = 0.5  # Length that is compared where a loop is to be closed.
-_WINDOW, _HOP_SECONDS = 1024, 0.01  # Spectra of so many samples, so often.
+_FADE_SECONDS = 0.02  # Crossfade between kept and new audio.
+_ALIKE_SECONDS = 0.5  # Length of audio that is compared to close a loop.
+_WINDOW, _HOP_SECONDS = 1024, 0.01  # Window (samples) and hop of its spectra.
 
 
 def render(
@@ -30,7 +30,7 @@ def stream(
   """Yields the audio of a take while `run` samples it.
 
   Raises:
-    UserError: If the take is a loop, whose start needs its end.
+    UserError: If the take is a loop, whose start depends on its end.
   """
   if take.loop:
     raise errors.UserError(
@@ -40,7 +40,7 @@ def stream(
   decoder = codec.stream()
   second = codec.streams[0].num_frames(1.0)
   frames = take.tokens[codec.streams[0].name].shape[1]
-  first = 0  # Sample.
+  first = 0  # First sample of the chunk.
   for start in range(0, frames, second):
     end = min(frames, start + second)
     for name in reversed(take.acoustic):
@@ -54,9 +54,9 @@ def stream(
 
 
 def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
-  """Cuts a loop out of audio that is a little longer, where it fits best.
+  """Cuts a loop out of slightly longer audio, where it fits best.
 
-  The end fades into the start, which is like what would have come after it.
+  The audio after the loop, which is like its start, fades into the start.
   """
   rate, length = take.sample_rate, take.num_samples
   hop = round(_HOP_SECONDS * rate)
@@ -83,18 +83,18 @@ def _close_loop(take: take_lib.Take, audio: np.ndarray) -> np.ndarray:
 
 
 def _join(take: take_lib.Take, made: np.ndarray, first: int) -> np.ndarray:
-  """Returns audio that is made, with the audio that stays in its place.
+  """Returns new audio, crossfaded with the audio that is kept.
 
   Args:
-    take: Take with the audio that stays, if any.
-    made: [samples] of the piece from sample `first` on.
-    first: Number of the first sample.
+    take: Take with the audio to keep, if any.
+    made: [samples] of new audio, from sample `first` of the piece on.
+    first: Index of its first sample.
   """
   if take.audio is None or take.change is None:
     return made
   fade = round(_FADE_SECONDS * take.sample_rate)
   there = len(take.audio)
-  # Within what is changed, where there is audio to fade from.
+  # Fades are within the changed part, where there is audio to fade from.
   start, end = min(take.change[0] + fade, there), take.change[1]
   samples = first + np.arange(len(made))
   stays = np.clip((start - samples) / fade, 0, 1)

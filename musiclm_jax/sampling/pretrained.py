@@ -38,7 +38,7 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
       path = huggingface_hub.snapshot_download(
           name, allow_patterns=['*.json', '*.safetensors']
       )
-  except Exception as e:  # The client and what is below it raise many kinds.
+  except Exception as e:  # The client and its dependencies raise many types.
     raise errors.NotFoundError(
         f"model '{name}' must be a directory, or be on the Hugging Face hub and"
         f' the hub within reach, but: {errors.one_line(e):.300} Check the name'
@@ -68,7 +68,7 @@ def sample_rate(directory: pathlib.Path) -> int:
 def _stages(directory: pathlib.Path) -> list[str]:
   """Returns the names of the stages: parts that are not in the table."""
   names = {path.stem for path in directory.glob('*.safetensors')}
-  # A description without its variables is missed; files of others are not.
+  # A description without variables counts, so that they are found missing.
   for name in {path.stem for path in directory.glob('*.json')} - names:
     with contextlib.suppress(errors.UserError):
       parts.read_description(directory, name)
@@ -77,7 +77,7 @@ def _stages(directory: pathlib.Path) -> list[str]:
 
 
 def dtype_in_words(directory: pathlib.Path, dtype: str) -> str:
-  """Returns the types of the weights of stages on this machine.
+  """Describes the types of the stages' weights on this machine.
 
   Args:
     directory: Directory of the model.
@@ -93,15 +93,15 @@ def dtype_in_words(directory: pathlib.Path, dtype: str) -> str:
 def load(
     directory: pathlib.Path, dtype: str
 ) -> tuple[table.Tokenizers, dict[str, decode.StageDecoder], dict[str, str]]:
-  """Loads all parts of a model that sampling needs at once.
+  """Loads the parts of a model that sampling needs from the start.
 
   Args:
     directory: Directory of the model.
     dtype: One of `dtypes.DTYPES`.
 
   Returns:
-    The tokenizers; those that only existing audio needs are loaded later. The
-    stages, by the names of the streams they write. The sha256 of each part.
+    The tokenizers, of which those that only existing audio needs are loaded
+    later; the stages, by the streams they write; and the sha256 of each part.
 
   Raises:
     NotFoundError: If the model lacks a part.

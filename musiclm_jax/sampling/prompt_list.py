@@ -18,24 +18,24 @@ from musiclm_jax.sampling import timeline
 
 SUFFIXES = ('.jsonl', '.txt')
 
-# Options that pieces made at once need not share.
+# Options in which the rows of a batch may differ.
 _OF_ROWS = ('plan', 'seed')
 
 _MAX_BYTES, _MAX_LINES = 1 << 28, 1_000_000
 
-# Names of files that are safe on any system; YouTube's ids may start with '-'.
+# File names are safe on any system; ids of YouTube videos may start with '-'.
 _RESERVED = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)
 _ID = re.compile(r'[\w-]([\w.-]{0,126}[\w-])?', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The request of a line: all that decides a piece of music.
+  """The request of a line: everything that decides a piece of music.
 
   Attributes:
     prompt: Text that describes the music.
-    options: Other arguments of `MusicLM.generate`: (name, value), sorted; a
-      plan as JSON.
+    options: Other arguments of `MusicLM.generate`: sorted (name, value) pairs;
+      a plan as JSON.
   """
 
   prompt: str
@@ -48,9 +48,9 @@ class Line:
 
   Attributes:
     number: Number of the line, from 1.
-    id: Name of its file; the number, in six digits, if the line names none.
-    request: The piece it asks for; None if it is wrong.
-    error: What is wrong with it; '' if nothing is.
+    id: Name of its file; the number, in six digits, if the line has none.
+    request: The piece it asks for; None if the line is invalid.
+    error: Why the line is invalid; '' if it is not.
   """
 
   number: int
@@ -103,7 +103,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _plan(value: Any) -> str:
-  """Returns the JSON of a plan: the same text for the same plan."""
+  """Returns the JSON of a plan: equal for equal plans."""
   return json.dumps(plan.Plan.from_json(value).to_json(), sort_keys=True)
 
 
@@ -198,7 +198,7 @@ def _id(value: Any) -> str:
 def _line(
     text: bytes, number: int, is_json: bool, defaults: Mapping[str, Any]
 ) -> Line:
-  """Returns a line, be it right or wrong."""
+  """Parses a line, which may be invalid."""
   id_ = f'{number:06d}'
   try:
     fields = _fields(text, is_json)
@@ -210,10 +210,10 @@ def _line(
 
 
 def _with_own_ids(lines: Sequence[Line]) -> Iterator[Line]:
-  """Yields the lines; of those of one id, all but the first are wrong."""
+  """Yields the lines, all but the first of each id marked as invalid."""
   numbers: dict[str, int] = {}
   for line in lines:
-    # Some file systems do not tell capitals from small letters.
+    # Some file systems do not distinguish upper and lower case.
     first = numbers.setdefault(line.id.lower(), line.number)
     if first == line.number:
       yield line
@@ -228,20 +228,20 @@ def _with_own_ids(lines: Sequence[Line]) -> Iterator[Line]:
 def read(
     path: str | os.PathLike[str], defaults: Mapping[str, Any]
 ) -> list[Line]:
-  """Reads a list of prompts; blank lines are left out.
+  """Reads a list of prompts, without blank lines.
 
   Args:
-    path: A .jsonl file, whose lines are objects with 'prompt' and perhaps 'id'
-      and some of OPTIONS; or a .txt file, with a prompt on each line.
-    defaults: Values of some of OPTIONS, for lines that do not set them.
+    path: A .jsonl file, whose lines are objects with 'prompt' and optionally
+      'id' and OPTIONS; or a .txt file, with a prompt on each line.
+    defaults: Values of OPTIONS, for lines that do not set them.
 
   Returns:
-    The lines, also those that are wrong: in themselves, or because a line
-    before has the same id.
+    All lines, including those that are invalid, be it in themselves or because
+    an earlier line has the same id.
 
   Raises:
-    UserError: If the list as such is wrong: it can't be read, has another
-      suffix, no prompts or too many, or a default is wrong.
+    UserError: If the list as a whole is invalid: it can't be read, has another
+      suffix, no prompts or too many, or a default is invalid.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in SUFFIXES:
@@ -249,7 +249,7 @@ def read(
         f"list of prompts must end in one of {SUFFIXES}, but is '{path}'."
     )
   defaults = {name: OPTIONS[name](value) for name, value in defaults.items()}
-  # Only b'\n' ends a line: JSON may hold other separators of lines.
+  # Only b'\n' ends a line: JSON may contain other line separators.
   data = files.read_bytes(path, 'a list of prompts', _MAX_BYTES)
   if data.count(b'\n') > _MAX_LINES:
     raise errors.UserError(
@@ -274,12 +274,12 @@ def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
   """Cuts a list into batches of requests that can be made in one call.
 
   Args:
-    lines: Lines of the list; those that are wrong are left out.
-    size: Requests in a batch, at most.
+    lines: Lines of the list; invalid ones are left out.
+    size: Most requests in a batch.
 
   Returns:
-    Requests that differ in prompts, plans and seeds alone, each once: the same
-    request is the same music.
+    Requests that differ only in prompt, plan and seed. Equal requests appear
+    once, as they make the same music.
   """
   groups: dict[Any, dict[Request, None]] = {}
   for line in lines:

@@ -1,4 +1,4 @@
-"""A file's origin, kept in the file itself: both are there, or neither."""
+"""Keeps the origin of a file in the file itself, so both exist or neither."""
 
 from collections.abc import Mapping
 import hashlib
@@ -31,15 +31,15 @@ def model_sha256(directory: str | os.PathLike[str]) -> str:
 
 
 def comment(request: prompt_list.Request, settings: Mapping[str, Any]) -> str:
-  """Returns the text of the tag 'comment' of a file.
+  """Returns the text of a file's 'comment' tag.
 
   Args:
     request: Request that the file answers.
-    settings: All else that decides its samples; JSON values.
+    settings: Everything else that decides its samples; JSON values.
 
   Returns:
-    A JSON object: the start of every value, the sha256 of all of them, and
-    room for that of the file, see `seal`.
+    A JSON object: an excerpt of every value, the sha256 of all values, and room
+    for that of the file, see `seal`.
   """
   values = {'prompt': request.prompt, **dict(request.options), **settings}
   whole = json.dumps(values, sort_keys=True).encode()
@@ -49,7 +49,7 @@ def comment(request: prompt_list.Request, settings: Mapping[str, Any]) -> str:
 
 
 def seal(data: bytes) -> bytes:
-  """Returns a file that holds a `comment`, with the file's own hash in it."""
+  """Fills the hash of a file into the `comment` that it contains."""
   return _with_seal(data, hashlib.sha256(data).hexdigest())
 
 
@@ -58,7 +58,7 @@ def _with_seal(data: bytes, sha256: str) -> bytes:
 
 
 def _is_whole(path: str | os.PathLike[str]) -> bool:
-  """Returns whether a file is, bit by bit, the one that was written."""
+  """Returns whether a file is bit for bit as it was written."""
   data = pathlib.Path(path).read_bytes()
   found = _SEALED.search(data)
   if not found:
@@ -68,7 +68,7 @@ def _is_whole(path: str | os.PathLike[str]) -> bool:
 
 
 def difference(path: str | os.PathLike[str], expected: str) -> str | None:
-  """Says how a file's origin differs from the expected one; None if not.
+  """Describes how a file's origin differs from the expected one; None if equal.
 
   Args:
     path: Path of an audio file.
@@ -81,12 +81,12 @@ def difference(path: str | os.PathLike[str], expected: str) -> str | None:
   if not isinstance(found, dict) or 'sha256' not in found:
     return 'is damaged, or was not made from a list'
   wanted = json.loads(expected)
-  # Files of older versions have no such hash.
+  # Files of older versions lack this hash.
   if _SEAL in found and not _is_whole(path):
     return 'is damaged: its content is not what it says'
   found.pop(_SEAL, None)
   wanted.pop(_SEAL)
-  # The hash comes last: it tells of what excerpts leave out.
+  # The hash comes last: it covers differences that excerpts do not show.
   for name in sorted(wanted | found, key='sha256'.__eq__):
     if found.get(name) != wanted.get(name):
       return f'was made with {name} {found.get(name)}, not {wanted.get(name)}'

@@ -14,15 +14,15 @@ def fill(
     takes: Sequence[take_lib.Take],
     progress: sampler_lib.Progress = lambda _: None,
 ) -> list[take_lib.Take]:
-  """Returns takes in which returning sections have the tokens of the first.
+  """Returns takes in which repeated sections have the tokens of the first.
 
-  Those are sampled as far as need be. Acoustic tokens stay to be sampled, so
-  that what returns is played anew.
+  The first appearance of a section is sampled if need be. Acoustic tokens are
+  left to be sampled, so that repeats are played anew.
 
   Args:
-    sampler: Cascade that is to sample the takes.
+    sampler: Cascade that will sample the takes.
     takes: Takes of one layout and of the same `copies`.
-    progress: Is told how many more tokens there are.
+    progress: Called with the number of new tokens.
   """
   takes = list(takes)
   for copy in copies(takes[0]):
@@ -33,7 +33,7 @@ def fill(
 
 
 def copies(take: take_lib.Take) -> tuple[tuple[float, float, float], ...]:
-  """Returns what is to be copied in a take; see `plan.Plan.repeats`."""
+  """Returns the copies to make in a take; see `plan.Plan.repeats`."""
   value = take.description.get('plan')
   if value is None:
     return ()

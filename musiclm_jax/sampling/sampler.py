@@ -14,9 +14,9 @@ from musiclm_jax.sampling import take as take_lib
 from musiclm_jax.stages import base as stages
 import numpy as np
 
-_OVERLAP = 0.5  # Seconds of sound that a section at least follows from.
-# Stages draw noise of their own, by a number: that of the paper's stages is
-# their place in the cascade, that of any other a checksum of its name.
+_OVERLAP = 0.5  # Least seconds of sound that a new section continues.
+# Each stage draws its own noise, by a number: for the paper's stages, their
+# place in the cascade; for any other, a checksum of its name.
 _NUMBERS = {'semantic': 0, 'coarse': 1, 'fine': 2}
 
 Progress = Callable[[int], Any]
@@ -27,7 +27,7 @@ class Sampler:
 
   Attributes:
     prompts: Stream of the prompts.
-    conditions: Other streams that stages read and none writes, by name.
+    conditions: Other streams that stages read and no stage writes, by name.
     sampled: Streams that stages write, in the order of the cascade.
     acoustic: Names of those that the codec turns into audio.
   """
@@ -43,11 +43,11 @@ class Sampler:
     Args:
       decoders: A decoder of each stage, by the name of the stream it writes.
       prompts: Stream of the prompts.
-      codec: Streams of the codec; stages may write the first ones alone.
+      codec: Streams of the codec; stages may write only the first ones.
 
     Raises:
       NotFoundError: If no stage writes a stream that is needed.
-      UserError: If stages read each other, or write streams without frames.
+      UserError: If stages read each other, or targets have no frame rate.
     """
     order = stages.order({name: d.stage for name, d in decoders.items()})
     self._decoders = {name: decoders[name] for name in order}
@@ -67,7 +67,7 @@ class Sampler:
     self._check_writers([s.name for s in codec])
 
   def _check_writers(self, codec: Sequence[str]) -> None:
-    """Raises NotFoundError unless stages write all there is to read."""
+    """Raises NotFoundError unless stages write all that is read."""
     written = list(self._decoders)
     first = codec[: max(1, len(self.acoustic))]
     missing = set(first) - set(written)
@@ -86,7 +86,7 @@ class Sampler:
   def check(
       self, config: choosing.GenerationConfig, has_negative_prompt: bool
   ) -> None:
-    """Raises UserError unless stages can choose tokens in some way."""
+    """Raises UserError unless the stages support a config."""
     unknown = set(config) - {choosing.OTHERS, *self._decoders}
     if unknown:
       raise errors.UserError(
@@ -111,9 +111,9 @@ class Sampler:
     return any(s.name == self.prompts.name for s in stage.inputs)
 
   def empty(self, seconds: float) -> streams.Tokens:
-    """Returns room for the tokens of a piece, all ABSENT.
+    """Returns ABSENT tokens for a piece, to be sampled.
 
-    Windows are whole, so very short pieces take more than is heard.
+    As windows are whole, very short pieces get more than is heard.
     """
     frames = self._num_frames(seconds)
     return {
@@ -124,7 +124,7 @@ class Sampler:
     }
 
   def _num_frames(self, seconds: float) -> dict[str, int]:
-    """Returns how many frames of each stream a piece takes."""
+    """Returns the number of frames of each stream that a piece needs."""
     frames: dict[str, int] = {}
     for name, cover in reversed(self._windows.items()):
       needed = [seconds]
@@ -132,11 +132,11 @@ class Sampler:
         if name in (s.name for s in self._windows[reader].stage.inputs):
           of_reader = self._windows[reader]
           needed.append(of_reader.whole(of_reader.seconds(count)))
-      # Less a thousandth of a frame, lest rounding errors add a frame.
+      # The thousandth of a frame keeps rounding errors from adding one.
       count = int(np.ceil(max(needed) * cover.rate - 1e-3))
       least = cover.length if cover.stage.is_independent else 0
       frames[name] = max(count, least)
-    # The streams of the codec end together.
+    # The streams of the codec must end together.
     ends = {self._windows[n].seconds(frames[n]) for n in self.acoustic}
     return frames if len(ends) == 1 else self._num_frames(max(ends))
 
@@ -145,24 +145,24 @@ class Sampler:
       takes: Sequence[take_lib.Take],
       progress: Progress = lambda _: None,
   ) -> 'Run':
-    """Returns the sampling of takes of one layout, which goes on as asked.
+    """Returns a run that samples takes of the same layout, step by step.
 
     Args:
       takes: Takes with tokens yet to be sampled.
-      progress: Is told how many more tokens are sampled.
+      progress: Called with the number of new tokens.
     """
     return Run(self._decoders, self._windows, takes, progress)
 
 
 class Run:
-  """The sampling of some takes, each from its own seeds and tokens alone.
+  """The sampling of some takes, each from only its own seeds and tokens.
 
-  A stage samples no further than those after it need, so that the first audio
-  can be heard long before the last semantic token is there.
+  A stage samples no further than later stages need, so that the first audio can
+  be heard long before the last semantic token is there.
 
   Attributes:
     tokens: [batch, frames, quantizers] of each stream; ABSENT where they are
-      not sampled yet.
+      yet to be sampled.
   """
 
   def __init__(
@@ -172,7 +172,7 @@ class Run:
       takes: Sequence[take_lib.Take],
       progress: Progress,
   ):
-    """Use `Sampler.start`."""
+    """See `Sampler.start`."""
     self._decoders, self._windows = decoders, cover
     self._takes, self._progress = takes, progress
     self._first = first = takes[0]  # All are alike but for tokens and seeds.
@@ -187,14 +187,14 @@ class Run:
     for name in first.tokens:
       self.tokens[name] = np.concatenate([t.tokens[name] for t in takes])
     self._pieces = {name: self._continue(name) for name in decoders}
-    # The first stage compiles as it starts; the next ones meanwhile.
+    # The first stage compiles as it starts; the others do so meanwhile.
     for name in list(decoders)[1:]:
       if not decoders[name].stage.is_independent and any(self._unknown(name)):
         self._prepare(name, len(takes))
 
   @property
   def num_tokens(self) -> int:
-    """How many tokens are still to be sampled."""
+    """Number of tokens that are yet to be sampled."""
     return sum(
         int(np.sum(self.tokens[name] == streams.ABSENT))
         for name in self._decoders
@@ -211,7 +211,7 @@ class Run:
         rows = len(windows) * len(self._takes)
         config = self._first.config.of(decoder.stage)
         self._prepare(name, decoder.rows_at_once(rows, config))
-    # One stage after the other: pieces of equal size are compiled once.
+    # Stage by stage, so that batches have equal sizes, each compiled once.
     for name in self._decoders:
       self.advance(name, self.tokens[name].shape[1])
     return [
@@ -222,13 +222,13 @@ class Run:
     ]
 
   def _prepare(self, name: str, rows: int) -> None:
-    """Compiles what a stage will run of some rows, in the background."""
+    """Compiles a stage for a number of rows, in the background."""
     decoder, seeds = self._decoders[name], self._own_seeds(name)
     seeds = np.resize(seeds, (rows, seeds.shape[1]))
     decoder.prepare(seeds, self._first.config.of(decoder.stage))
 
   def advance(self, name: str, until: int) -> None:
-    """Samples the frames of a stream before `until`, and all they depend on."""
+    """Samples a stream up to frame `until`, and all that it depends on."""
     if self._decoders[name].stage.is_independent:
       self._fill(name, until)
       return
@@ -236,14 +236,14 @@ class Run:
       next(self._pieces[name])
 
   def _unknown(self, name: str) -> np.ndarray:
-    """Returns which frames of a stream are to be sampled."""
+    """Returns which frames of a stream are yet to be sampled."""
     return self.tokens[name][0, :, 0] == streams.ABSENT
 
   def _continue(self, name: str) -> Iterator[None]:
-    """Samples a stream by windows that continue each other, bit by bit."""
+    """Samples a stream in windows that continue each other; yields often."""
     first, decoder = self._first, self._decoders[name]
     cover, written = self._windows[name], self.tokens[name]
-    # Whatever the music does, its sound goes on without a break.
+    # Even where a new section starts, sound continues without a break.
     least = _OVERLAP if name in first.acoustic else 0
     context = max(first.context_seconds, least)
     for window in cover.continued(self._unknown(name), first.sections, context):
@@ -264,9 +264,9 @@ class Run:
         yield
 
   def _fill(self, name: str, until: int) -> None:
-    """Samples frames before `until` by windows side by side.
+    """Samples frames before `until` in parallel windows.
 
-    They depend on the inputs of their own time alone.
+    They depend only on the inputs at their own time.
     """
     written, decoder = self.tokens[name], self._decoders[name]
     cover = self._windows[name]
@@ -300,16 +300,17 @@ class Run:
   def _inputs(
       self, name: str, window: coverage.Window
   ) -> tuple[streams.Tokens, streams.Tokens | None]:
-    """Returns the inputs of a window, once they are sampled.
+    """Returns the inputs of a window, after sampling them.
 
-    And those that guidance leads away from, if they have a negative prompt.
+    Also returns those that guidance leads away from; None without a negative
+    prompt.
     """
     cover, prompts = self._windows[name], self._first.prompts
     for stream in cover.stage.inputs:
       if stream.name in self._decoders:
         first = round(cover.seconds(window.start) * (stream.frame_rate or 0))
         self.advance(stream.name, first + cover.frames(stream))
-    # The section of a time; a frame at its border is its first.
+    # The section at that time; a frame on a border belongs to the later one.
     second = cover.seconds(window.first) + 1e-3
     section = np.searchsorted(self._first.sections, second, side='right') - 1
     own = {**self.tokens, prompts: self.tokens[prompts][:, [section]]}
@@ -320,5 +321,5 @@ class Run:
 
 
 def _join(windows: Sequence[streams.Tokens]) -> streams.Tokens:
-  """Returns the tokens of windows, one below the other."""
+  """Joins the tokens of windows along the batch axis."""
   return {k: np.concatenate([x[k] for x in windows]) for k in windows[0]}

@@ -1,7 +1,7 @@
-"""Runs rows on all devices of a process, each its share of them.
+"""Splits rows over all devices of a process.
 
-Rows do not depend on each other, so that the devices never wait for one
-another: each runs the whole program, loops included, on its own rows.
+Rows do not depend on each other, so the devices never wait for one another:
+each runs the whole program, loops included, on its own rows.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def _mesh(num_devices: int) -> Mesh:
 
 
 def copy_to_all(arrays: Any, num_devices: int) -> Any:
-  """Returns a tree of arrays that lie whole on each of some devices."""
+  """Copies a tree of arrays to each of some devices."""
   if num_devices == 1:
     return jax.device_put(arrays)
   return jax.device_put(arrays, NamedSharding(_mesh(num_devices), WHOLE))
 
 
 def along(axis: int) -> PartitionSpec:
-  """Returns the spec of an array that has rows along an axis."""
+  """Returns the spec of an array whose rows are along an axis."""
   return PartitionSpec(*[None] * axis, AXIS)
 
 
@@ -51,7 +51,7 @@ def spread(
 
   Args:
     function: Function of arrays, some of which have rows.
-    num_devices: From `num_devices`; the function is returned as it is for 1.
+    num_devices: From `num_devices`; for 1, the function is returned unchanged.
     in_specs: `along(axis)` or WHOLE for each argument, or a tree of them.
     out_specs: Likewise, for each of its results.
   """

@@ -1,4 +1,4 @@
-"""A take: all a piece is made of, to sample, play, vary and continue it."""
+"""Takes: all that a piece is made of, to sample, play, vary and continue."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from musiclm_jax.sampling import timeline
 from musiclm_jax.tokenizers import base
 import numpy as np
 
-# A take holds six hours of tokens, or half an hour of audio that stays.
+# Enough for six hours of tokens, or half an hour of kept audio.
 MAX_BYTES = 1 << 28
 
 _FORMAT = 'musiclm_jax take 1'
@@ -29,25 +29,25 @@ def _paper(*names: str) -> tuple[streams.Stream, ...]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Take:
-  """The tokens of one piece, sampled or yet to be, and how they are made.
+  """The tokens of one piece, sampled or yet to be, and how to sample them.
 
   Attributes:
-    description: The piece that was asked for, to be read by people.
+    description: The piece that was asked for, for people to read.
     sample_rate: Sample rate of the audio, in Hz.
     num_samples: Length of the audio.
-    sections: Seconds at which each section starts, with a prompt of its own.
-    context_seconds: How much of the section before each follows from.
-    seeds: Numbers of 32 bits that decide the noise.
+    sections: Start of each section in seconds; each has its own prompt.
+    context_seconds: Length of the music before a section that it continues.
+    seeds: 32-bit numbers that decide the noise.
     config: How tokens are chosen.
     hashes: The sha256 of each part of the model.
     tokens: [1, frames, quantizers] of each stream; ABSENT where they are yet
       to be sampled. Those of the prompts have a frame for each section.
     negative: Tokens of the negative prompt, like those of the prompts.
     loop: Whether the end leads back into the start.
-    audio: [samples] that stay as they are, but for `change`.
-    change: (start, end) in samples of the music that is not from `audio`.
-    given: Streams that no stage writes, the prompts' first. Takes that do not
-      say so, here and below, have the streams of the paper.
+    audio: [samples] to keep, except in `change`.
+    change: (start, end) in samples of the music that is not kept from `audio`.
+    given: Streams that no stage writes, the prompts' first. Saved takes without
+      this field, or one of the next two, have the streams of the paper.
     sampled: Streams that stages write, in the order of the cascade.
     acoustic: Names of those that the codec turns into audio.
   """
@@ -76,7 +76,7 @@ class Take:
 
   @property
   def layout(self) -> tuple[Any, ...]:
-    """All that pieces share which are sampled side by side."""
+    """All that takes must share to be sampled side by side."""
     unknown = [
         (self.tokens[s.name][0, :, 0] == streams.ABSENT).tobytes()
         for s in self.sampled
@@ -87,11 +87,11 @@ class Take:
     return (*rules, no_negative, *shapes, *unknown)
 
   def renumbered(self, number: int) -> 'Take':
-    """Returns one of several takes of the same piece, each of other noise."""
+    """Returns the same take with other noise, chosen by a number."""
     return dataclasses.replace(self, seeds=(*self.seeds[:-1], number))
 
   def check_part(self, part: str, hashes: Mapping[str, str]) -> None:
-    """Raises UserError unless the take was made with a part of a model.
+    """Raises UserError unless the take was made with the same part.
 
     Args:
       part: Name of the part.
@@ -111,13 +111,13 @@ class Take:
       from_second: float = 0.0,
       keep_semantic: bool = False,
   ) -> 'Take':
-    """Returns a take of the same piece with tokens yet to be sampled.
+    """Returns the take with some tokens erased, to be sampled anew.
 
     Args:
       seed: Seed of the new tokens.
-      from_second: All before it is kept.
-      keep_semantic: Whether only acoustic tokens are to be sampled: the same
-        melody and rhythm with another sound.
+      from_second: Second before which everything is kept.
+      keep_semantic: Whether to erase only acoustic tokens, which keeps melody
+        and rhythm but changes the sound.
 
     Raises:
       UserError: If the piece ends before `from_second`.
@@ -141,11 +141,11 @@ class Take:
     )
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the take to a JSON file, with a hash of all it says.
+    """Writes the take to a JSON file, with a hash of its contents.
 
     Raises:
-      UserError: If it is too large to be read again.
-      WriteError: If the system refuses.
+      UserError: If it is too large to be read back.
+      WriteError: If the file can't be written.
     """
     value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     value['config'] = {k: dataclasses.asdict(c) for k, c in self.config.items()}
@@ -174,8 +174,8 @@ def _outside(second: float) -> errors.UserError:
 
 
 def check_size(num_samples: int) -> None:
-  """Raises UserError if a take could not be saved with audio that stays."""
-  if num_samples * 16 / 3 > 0.9 * MAX_BYTES:  # Four bytes each, in base64.
+  """Raises UserError if a take that keeps so much audio could not be saved."""
+  if num_samples * 16 / 3 > 0.9 * MAX_BYTES:  # Base64 of four bytes each.
     raise errors.UserError(
         f'a take must be of at most {MAX_BYTES} bytes to be saved, but one with'
         f' {num_samples} samples of audio is larger. Do without --save_take.'
@@ -187,7 +187,7 @@ def load(path: str | os.PathLike[str]) -> Take:
 
   Raises:
     NotFoundError: If there is no such file.
-    UserError: If it is no take, or a damaged one.
+    UserError: If it is not a take, or is damaged.
   """
   kind = f"a file that --save_take wrote, in the format '{_FORMAT}'"
   value = files.read_json(path, kind, MAX_BYTES, needs_seal=False)
@@ -227,14 +227,14 @@ def _tokens(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _check(take: Take) -> None:
-  """Raises ValueError unless the fields of a take fit each other."""
+  """Raises ValueError unless the fields of a take are consistent."""
   given = [s for s in take.given if s.name in take.tokens]
   for stream in (*given, *take.sampled):
     _check_tokens(stream, take.tokens[stream.name])
   if take.negative is not None:
     _check_tokens(take.given[0], take.negative)
   sections = take.tokens[take.prompts].shape[1]
-  # The length of each acoustic stream: they must not differ.
+  # The length of every acoustic stream: they must not differ.
   [(frames, rate)] = {
       (take.tokens[s.name].shape[1], s.frame_rate)
       for s in take.sampled

@@ -1,4 +1,4 @@
-"""The one description of a piece to make: what is to be heard, and when."""
+"""Timelines: what is to be heard in a piece, and when."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -12,10 +12,10 @@ import numpy as np
 
 MAX_SECONDS = io.MAX_SECONDS
 MAX_SECTIONS = 1000
-MAX_CHARACTERS = 10_000  # In one prompt.
+MAX_CHARACTERS = 10_000  # Per prompt.
 DEFAULT_SECONDS = 10.0
 LOOP_SECONDS = 2.0  # Made beyond the end of a loop, to cut it where it fits.
-MELODY = 'melody'  # The condition that has a field of its own.
+MELODY = 'melody'  # The condition that has its own field.
 
 Seconds = int | float
 # A text, or audio that the music should be like: [samples] in [-1, 1].
@@ -32,34 +32,34 @@ class Timeline:
 
   Attributes:
     prompt: A text, or audio that the music should be like; or, for music that
-      changes, several with the second each starts at (MusicLM, section 4.6).
-    seconds: Length of the piece; if None, that of `audio` where it is changed,
-      and else 10.
-    negative_prompt: A text that the music should not be like. It counts with a
-      guidance scale above 1.
-    melody: [samples] of somebody who hums, sings or plays the tune that the
-      piece is to follow, as long as it lasts (MusicLM, section 4.5).
-    audio: [samples] of existing music, which the piece starts with.
-    change: (start, end) in seconds of the part of `audio` to make anew; if
-      None, all of `audio` stays and the piece goes on after it.
-    context_seconds: Music before a new prompt that the music after it follows
-      from. With none, the new prompt counts at once; the more, the smoother is
-      the transition, and the more does the music go on as before. The paper has
-      15.
-    blend_seconds: Time in which one prompt turns into the next, half of it
-      before the next one's start.
+      changes, several of these with their starts in seconds (MusicLM, section
+      4.6).
+    seconds: Length of the piece; by default that of `audio` if part of it is
+      changed, otherwise 10.
+    negative_prompt: A text that the music should not be like. It takes effect
+      with a guidance scale above 1.
+    melody: [samples] of someone who hums, sings or plays the tune that the
+      piece should follow, for as long as it lasts (MusicLM, section 4.5).
+    audio: [samples] of existing music with which the piece starts.
+    change: (start, end) in seconds of the part of `audio` to make anew; by
+      default, all of `audio` stays and the piece continues after it.
+    context_seconds: Length of the music before a new prompt that is continued
+      after it. With 0, the new prompt takes effect at once; with more, the
+      transition is smoother, and the music changes less. The paper uses 15.
+    blend_seconds: Time over which one prompt turns into the next, centred on
+      the start of the next one.
     loop: Whether the end leads back into the start.
     conditions: Further conditioning that the model reads, by the name of its
-      stream: [samples] floats of audio, from which the part of the model that
-      writes the stream makes tokens, or [frames, quantizers] integers, which
-      are its tokens from the start of the piece on.
-    plan: What of tempo, key, chords and instruments is to be heard when.
-    prompt_only: Whether what the first prompt says of these, e.g. '120 bpm', is
-      left to those who read prompts. By default it fills what the plan leaves
-      open, where the model reads such streams.
+      stream: either [samples] floats of audio, to be tokenized by the part of
+      the model that writes the stream, or [frames, quantizers] integer tokens,
+      from the start of the piece on.
+    plan: Tempo, key, chords and instruments over time.
+    prompt_only: Whether to leave the plan as it is. By default, fields that it
+      leaves open are filled from the first prompt, e.g. '120 bpm', if the model
+      reads such streams.
 
   Raises:
-    UserError: If these contradict each other.
+    UserError: If fields contradict each other.
   """
 
   prompt: Prompt | Sequence[tuple[Seconds, Prompt]]
@@ -117,22 +117,22 @@ class Timeline:
 
   @property
   def all_conditions(self) -> dict[str, np.ndarray]:
-    """The conditions, the melody among them."""
+    """All conditions, including the melody."""
     melody = {} if self.melody is None else {MELODY: self.melody}
     return {**melody, **self.conditions}
 
   @property
   def sections(self) -> list[tuple[float, Prompt]]:
-    """The prompts, each with the second it starts at."""
+    """The prompts, each with its start in seconds."""
     if isinstance(self.prompt, str | np.ndarray):
       return [(0.0, self.prompt)]
     return [(float(start), prompt) for start, prompt in self.prompt]
 
   def length(self, sample_rate: int) -> float:
-    """Returns the seconds of the piece.
+    """Returns the length of the piece in seconds.
 
     Raises:
-      UserError: If they contradict `audio`, or are less than a sample.
+      UserError: If it contradicts `audio`, or is less than a sample.
     """
     if self.audio is None:
       seconds = DEFAULT_SECONDS if self.seconds is None else self.seconds
@@ -200,7 +200,7 @@ def _check_prompt(prompt: Prompt) -> None:
 
 
 def check_text(prompt: str) -> None:
-  """Raises UserError unless a prompt is of Unicode and of some length."""
+  """Raises UserError unless a prompt is valid Unicode and not too long."""
   if len(prompt) > MAX_CHARACTERS:
     raise errors.UserError(
         f'a prompt must have at most {MAX_CHARACTERS} characters, but'
