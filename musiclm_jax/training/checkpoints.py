@@ -1,4 +1,4 @@
-"""Orbax checkpoints that know when they are whole; see `step_folders`.
+"""Orbax checkpoints that are recognized as complete; see `step_folders`.
 
 They hold the variables, the optimizer's state and the position in the data.
 """
@@ -25,7 +25,7 @@ NUM_KEPT = 2
 
 complete_steps = step_folders.complete_steps
 
-# Failures of orbax in the background are raised, and need not be logged.
+# Failures of orbax in the background are raised, so they need not be logged.
 logging.getLogger('absl').addFilter(
     lambda record: 'orbax' not in pathlib.Path(record.pathname).parts
 )
@@ -48,9 +48,9 @@ def _check_shapes(path: pathlib.Path, saved: Any, expected: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-  """Returns why something can't be written, in the words of the system."""
+  """Returns why something can't be written, as the system puts it."""
   text = errors.one_line(error)
-  # TensorStore says so after much else, and calls it exhausted resources.
+  # TensorStore says so after much else, and calls resources exhausted.
   known = re.search(r'No space left on device|File too large|Disk quota', text)
   return known[0] if known else f'{type(error).__name__}: {text:.300}'
 
@@ -86,7 +86,7 @@ class Checkpoints:
       optimizer: Any,
       data: Mapping[str, Any],
   ) -> None:
-    """Starts to save; returns once the arrays may be changed.
+    """Starts saving; returns once the arrays may be changed.
 
     Args:
       step: The last step that was taken.
@@ -95,7 +95,7 @@ class Checkpoints:
       data: JSON values.
 
     Raises:
-      WriteError: If this or the last checkpoint can't be written.
+      WriteError: If this checkpoint, or the one before, can't be written.
     """
     self.wait()
     folder = step_folders.directory(self.model_dir) / str(step)
@@ -153,7 +153,7 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Returns once the last save is whole; raises its error if it failed."""
+    """Returns once the last save is complete; raises its error if it failed."""
     commit, self._commit = self._commit, None
     if commit is not None:
       commit.result()
@@ -199,7 +199,7 @@ class Checkpoints:
 
 
 def _reading(model_dir: str | os.PathLike[str], step: int):
-  """Checks a checkpoint, and turns errors of orbax into UserError."""
+  """Checks a checkpoint, and turns errors from orbax into UserError."""
   step_folders.check(model_dir, step)
   return errors.reading(
       step_folders.directory(model_dir) / str(step),
@@ -218,8 +218,8 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Linen collections ('params' and mutables) of numpy arrays.
 
   Raises:
-    NotFoundError: If there is no whole checkpoint.
-    UserError: If a file of it is damaged.
+    NotFoundError: If there is no complete checkpoint.
+    UserError: If one of its files is damaged.
   """
   while True:
     steps = complete_steps(model_dir)
@@ -231,7 +231,7 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
     try:
       return _read_variables(model_dir, steps[-1])
     except errors.UserError:
-      # A run that goes on may have replaced it meanwhile.
+      # A run in progress may have replaced it meanwhile.
       if max(complete_steps(model_dir), default=steps[-1]) == steps[-1]:
         raise
 

@@ -1,4 +1,4 @@
-"""Trains a codec: generator and discriminators in one loss."""
+"""Trains a codec: generator and discriminators, with one combined loss."""
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +20,11 @@ import optax
 
 
 class CodecModel(model.TrainableModel):
-  """A codec and, maybe, the discriminators it is trained against.
+  """A codec and, optionally, the discriminators it is trained against.
 
   Attributes:
     discriminators: Networks that tell its output from real audio.
-    weights: How much each loss counts.
+    weights: Weight of each loss.
   """
 
   network: Callable[[Any], nn.Module]
@@ -42,8 +42,7 @@ class CodecModel(model.TrainableModel):
       config: Sizes of the codec.
       discriminator_config: Sizes of the discriminators; None for none.
       optimizer_def: See TrainableModel.
-      weights: How much each loss counts, 'adversarial' and 'feature' among
-        them.
+      weights: Weight of each loss, including 'adversarial' and 'feature'.
     """
     super().__init__(optimizer_def)
     self.config = config
@@ -63,7 +62,7 @@ class CodecModel(model.TrainableModel):
     """See the base class; reads the shape of 'audio', [batch, samples]."""
     del input_types
     self._check_samples(input_shapes['audio'][1])
-    # No shape of a variable depends on how much audio there is.
+    # The shapes of variables do not depend on the length of the audio.
     audio = jnp.zeros((1, self.config.hop_length))
     generator_rng, discriminator_rng = jax.random.split(rng)
     generator = self.module.init(generator_rng, audio)
@@ -89,11 +88,11 @@ class CodecModel(model.TrainableModel):
     """Returns the sum of two losses that share no gradient.
 
     The generator's loss sees the discriminators' parameters under
-    stop_gradient, the discriminators' loss sees the reconstruction under it. So
-    one gradient of the sum is the gradient of each loss with respect to its own
-    parameters, and any trainer of one loss trains this GAN, that of t5x
-    included. Both losses judge the same audio with the same parameters: XLA
-    finds the repeated forward pass and runs it once.
+    stop_gradient, and the discriminators' loss sees the reconstruction under
+    it. So the gradient of the sum is the gradient of each loss with respect to
+    its own parameters, and any trainer with a single loss can train this GAN,
+    t5x included. Both losses judge the same audio with the same parameters, so
+    XLA runs the repeated forward pass only once.
 
     Args:
       params: 'generator' and 'discriminator'.
@@ -198,7 +197,7 @@ class CodecModel(model.TrainableModel):
 
   @abc.abstractmethod
   def _weigh(self, metrics: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the sum of those and 'commitment_loss', each by its weight."""
+    """Returns the weighted sum of those losses and 'commitment_loss'."""
 
   def _generator_loss(self, discriminator, audio, reconstruction, commitment):
     metrics = {
@@ -226,8 +225,8 @@ class CodecModel(model.TrainableModel):
     mean = lambda judgements: jnp.mean(
         jnp.stack([jnp.mean(logits) for logits, _ in judgements])
     )
-    # Equal logits say that the discriminators have given up, a gap above 2 that
-    # the generator no longer fools them.
+    # Equal logits mean that the discriminators have given up, and a gap above 2
+    # that the generator no longer fools them.
     metrics = {'logits_real': mean(real), 'logits_fake': mean(fake)}
     return loss, metrics | {'discriminator_loss': loss}
 

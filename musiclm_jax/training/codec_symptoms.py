@@ -1,24 +1,24 @@
-"""Symptoms of codecs, in their codebooks and discriminators."""
+"""Symptoms of failing codecs, in their codebooks and discriminators."""
 
 import re
 import statistics
 
 from musiclm_jax.training import findings
 
-GRACE = 75  # Steps until codebooks have spread.
-TREND_STEPS = 300  # Until a trend can be told from a start.
+GRACE = 75  # Steps until codebooks have spread out.
+TREND_STEPS = 300  # Steps until a trend can be told from the start.
 MIN_PERPLEXITY = 20.0  # Healthy codebooks of 1024 use hundreds.
 MIN_HELD_OUT_PERPLEXITY = 2.0  # A batch may use few codes at first.
-# Of one quantizer and step: with more, a third of 1024 codes are always dead,
-# as one that is replaced lives for about 70 steps without use.
+# Per quantizer and step. Above it, a third of 1024 codes are always dead, as a
+# replaced code lives for about 70 steps without use.
 MAX_DEAD_CODES = 5.0
 
 
 def _perplexities(run: findings.Run) -> dict[str, tuple[float, float]]:
-  """Returns the codes in use of each codebook, by a name to tell.
+  """Returns the perplexity of each codebook, by a name for messages.
 
-  Those of training, which count for a hundred steps, and those of held-out
-  audio, which tell a dead codebook sooner; the same if there are none yet.
+  Each is a pair: in training, averaged over a hundred steps, and on held-out
+  audio, which reveals a dead codebook sooner; equal before any evaluation.
   """
   held_out = run.evals[-1] if run.evals else {'step': 0}
   found = {}
@@ -82,16 +82,16 @@ def discriminators_given_up(run: findings.Run) -> findings.Finding | None:
 
 
 def discriminators_won(run: findings.Run) -> findings.Finding | None:
-  """They tell all audio apart, and the codec no longer gets better.
+  """They tell all audio apart, and the codec has stopped improving.
 
-  That they win alone is no failure: those of small codecs do from the start.
+  Winning alone is no failure: small codecs' discriminators do from the start.
   """
   loss = run.recent('discriminator_loss')
   mel, rates = run.series('mel_loss'), run.series('learning_rate')
   if loss is None or len(mel) < 6 or run.step < TREND_STEPS or loss > 0.1:
     return None
   if rates and rates[-1] < 0.1 * max(rates):
-    return None  # It ends: nothing moves any more.
+    return None  # The learning rate is too low for anything to change.
   third = len(mel) // 3
   before, now = (
       statistics.fmean(x) for x in (mel[-2 * third : -third], mel[-third:])

@@ -1,4 +1,4 @@
-"""Cost of a train step, found without running or compiling it."""
+"""The cost of a train step, computed without running or compiling it."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -20,11 +20,10 @@ class Rates:
   """Converts steps per second to other rates.
 
   Attributes:
-    unit: Elements of a batch, 'tokens' or 'examples'.
-    count: Elements per batch.
-    flops: Operations of a step, over all devices.
-    peak: Operations per second that the devices are capable of; None if that
-      is not known.
+    unit: Unit of a batch, 'tokens' or 'examples'.
+    count: Number of units per batch.
+    flops: Operations per step, over all devices.
+    peak: Peak operations per second of the devices; None if unknown.
   """
 
   unit: str
@@ -33,7 +32,7 @@ class Rates:
   peak: float | None
 
   def at(self, steps_per_second: float) -> dict[str, float]:
-    """Returns metrics, 'mfu' (the share of the peak) where that is known."""
+    """Returns metrics, including 'mfu', the share of the peak, if known."""
     flops_per_second = self.flops * steps_per_second
     rates = {
         f'{self.unit}_per_second': self.count * steps_per_second,
@@ -82,18 +81,18 @@ def _count(jaxpr: jax_core.Jaxpr) -> int:
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
-  """Returns the operations of the products and convolutions of a function.
+  """Counts the operations of the products and convolutions of a function.
 
-  Loops count as often as they run. All else, e.g. softmax, is left out, as is
+  Loops count as often as they run. Everything else, e.g. softmax, is left out,
   usual where a rate is compared with a device's peak (PaLM, arXiv 2204.02311,
   appendix B).
 
   Args:
     function: A function of arrays.
-    *args: Anything with shapes.
+    *args: Its arguments, or anything with their shapes.
   """
   jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-  # Gradients that nobody asked for are not computed.
+  # Drop gradients that nobody asked for.
   jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   return _count(jaxpr)
 
@@ -112,7 +111,7 @@ def variables(
 def loss_of(
     model: model_lib.TrainableModel, shapes: model_lib.Variables, specs: Specs
 ) -> tuple[Callable[[Any, Any], jax.Array], tuple[Any, Any]]:
-  """Returns the loss as a function of (parameters, all else), and those."""
+  """Returns the loss as a function of (parameters, rest), and its arguments."""
   mutables = {
       k: v
       for k, v in shapes.items()
@@ -132,8 +131,8 @@ def loss_of(
 def train_flops(model: model_lib.TrainableModel, specs: Specs) -> int:
   """Returns the operations of the loss and gradients of a batch.
 
-  Operations that a rematerialization policy repeats count once: they are the
-  work that the model needs.
+  Operations that rematerialization repeats count once: only the work that the
+  model needs.
 
   Args:
     model: See `TrainableModel`.
@@ -155,7 +154,7 @@ def kept_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
   def keep(params, rest):
     _, pull = jax.vjp(lambda p: loss(p, rest), params)
-    return jax.tree.leaves(pull)  # A function is a tree of its values.
+    return jax.tree.leaves(pull)  # As a tree, it consists of its residuals.
 
   jaxpr = jax.make_jaxpr(keep)(*args).jaxpr
   kept = {v for v in jaxpr.outvars if isinstance(v, jax_core.Var)}
@@ -164,7 +163,7 @@ def kept_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
 
 def activation_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
-  """Returns `kept_bytes` and the bytes that a layer computes again."""
+  """Returns `kept_bytes` plus the bytes that recomputing a layer takes."""
   kept = kept_bytes(model, specs)
   whole = kept_bytes(model.without_remat(), specs)
   if whole <= kept:
@@ -173,7 +172,7 @@ def activation_bytes(model: model_lib.TrainableModel, specs: Specs) -> int:
 
 
 def units(specs: Specs) -> tuple[str, int]:
-  """Returns the unit of a batch, 'tokens' or 'examples', and their number."""
+  """Returns the unit of a batch, 'tokens' or 'examples', and its count."""
   if set(specs) == {'inputs', 'targets'}:
     return 'tokens', sum(math.prod(s.shape) for s in specs.values())
   return 'examples', next(iter(specs.values())).shape[0]

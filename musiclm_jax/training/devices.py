@@ -13,11 +13,11 @@ class Device:
   """A chip, which JAX calls a device.
 
   Attributes:
-    kind: Its `device_kind` in JAX, or the start of that.
+    kind: Its `device_kind` in JAX, or a prefix of it.
     memory: Memory in bytes.
-    flops: Most operations per second in bfloat16, without sparsity.
+    flops: Peak operations per second in bfloat16, without sparsity.
     bandwidth: Bandwidth of the memory, in bytes per second.
-    source: The data sheet.
+    source: Address of the data sheet.
   """
 
   kind: str
@@ -77,5 +77,5 @@ def get_device(name: str) -> Device:
 def find(device_kind: str) -> Device | None:
   """Returns the device that JAX calls `device_kind`, None if not known."""
   matches = [d for d in DEVICES.values() if device_kind.startswith(d.kind)]
-  # 'TPU v5 lite' also starts with the name of another.
+  # The name of one device may be a prefix of another's: 'TPU v5 lite'.
   return max(matches, key=lambda d: len(d.kind), default=None)

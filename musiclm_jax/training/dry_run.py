@@ -1,8 +1,8 @@
 """Estimates a training run without training: `musiclm train --dry_run`.
 
-Nothing is allocated, so that the devices need not be there. Where they are, or
-where libtpu is installed and a topology is named, the step is also compiled,
-and the compiler asked.
+Nothing is allocated, so the devices need not be present. If they are, or if
+libtpu is installed and a topology is named, the step is also compiled, and its
+memory is the compiler's figure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,17 +29,17 @@ from musiclm_jax.training import steps
 from musiclm_jax.training import trainer
 
 AXES = ('data', 'model')
-USUAL_MFU = 0.5  # Share of the peak that trainings reach.
+USUAL_MFU = 0.5  # Share of the peak that training usually reaches.
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A training run that is planned.
+  """A planned training run.
 
   Attributes:
     model: See `TrainableModel`.
     specs: Shapes and dtypes of a batch, over all devices.
-    train_steps: Steps in all.
+    train_steps: Total number of steps.
     partitioning: How a step is divided.
   """
 
@@ -51,17 +51,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Cost of a step: by shapes alone, as if the compiler wasted nothing.
+  """The cost of a step by its shapes, as if the compiler wasted nothing.
 
   Attributes:
     num_parameters: Parameters of the model.
     flops: Operations of a step, over all devices.
-    parameter_bytes: Bytes of the parameters on each device, as all that follow.
+    parameter_bytes: Bytes of the parameters; like all others, on each device.
     mutable_bytes: Bytes of the model's other variables.
     optimizer_bytes: Bytes of the optimizer's state.
-    gradient_bytes: Bytes of the gradients; with microbatches, and of their sum.
+    gradient_bytes: Bytes of the gradients and, with microbatches, of their sum.
     activation_bytes: Bytes that a microbatch's forward pass keeps for the
-      backward. A model axis keeps less, which is not counted.
+      backward pass. The savings of a model axis are not counted.
   """
 
   num_parameters: int
@@ -82,10 +82,10 @@ class Estimate:
 
 
 def parse_mesh(text: str) -> tuple[int, int]:
-  """Reads DATAxMODEL, e.g. '64x2'.
+  """Parses DATAxMODEL, e.g. '64x2'.
 
   Raises:
-    UserError: If it is none.
+    UserError: If it is not of that form.
   """
   found = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
   if found is None:
@@ -146,14 +146,14 @@ def _shard_bytes(tree: Any, shardings: Any) -> int:
 
 
 def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
-  """Compiles the step; returns the most bytes that a device holds in it.
+  """Compiles the step; returns its peak memory on a device, in bytes.
 
   Args:
     run: The planned run.
     mesh: Mesh of the devices of this machine, or from `topology_mesh`.
 
   Returns:
-    The bytes, or the compiler's message if they are too many.
+    The bytes, or the compiler's message if they do not fit.
   """
   platform = mesh.devices.flat[0].platform
   with products.compiled_for(platform):
@@ -180,7 +180,7 @@ def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
 
 
 def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
-  """Returns a mesh of devices elsewhere; None without libtpu.
+  """Returns a mesh of devices that need not be present; None without libtpu.
 
   Args:
     name: Name of a TPU topology, e.g. 'v5p:4x4x4'.
@@ -191,11 +191,11 @@ def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
   """
   if importlib.util.find_spec('libtpu') is None:
     return None
-  # Else libtpu looks for the machine that it is to run on.
+  # Otherwise libtpu looks for the machine that it is supposed to run on.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   try:
     topology = topologies.get_topology_desc(name, 'tpu')
-  except Exception as e:  # libtpu raises errors of many classes.
+  except Exception as e:  # libtpu raises many types of errors.
     raise errors.UserError(
         "--topology must be one that libtpu knows, such as 'v5p:4x4x4', but is"
         f" '{name}': {str(e).splitlines()[0]}"
@@ -212,7 +212,7 @@ def describe(
     device: devices.Device | None,
     compiled: int | str | None = None,
 ) -> str:
-  """Returns a table of the cost of a run.
+  """Describes the cost of a run in a table.
 
   Args:
     run: The planned run.
@@ -284,10 +284,10 @@ def _bytes(count: int) -> str:
 
 
 def run_of_flags(argv: Sequence[str]) -> Run:
-  """Returns the run that gin flags of a `musiclm train` command ask for.
+  """Returns the run that the gin flags of `musiclm train` describe.
 
   Raises:
-    UserError: If they are wrong, or the task is none of ours.
+    UserError: If they are invalid, or the task is not one of ours.
   """
   # Gin files require both; neither is read.
   unused = ('--gin.MODEL_DIR="unused"', '--gin.DATA_DIR="unused"')
@@ -327,7 +327,7 @@ def dry_run_main(
     topology: Name of a TPU topology, see `topology_mesh`, instead of a mesh.
 
   Raises:
-    UserError: If arguments are wrong, or do not fit each other.
+    UserError: If arguments are invalid, or contradict each other.
   """
   run = run_of_flags(argv)
   device = devices.get_device(device_kind) if device_kind else None

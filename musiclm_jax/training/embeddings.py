@@ -1,4 +1,4 @@
-"""Training of embeddings that are compared, and quantized to make tokens."""
+"""Trains embeddings that are compared, and quantized into tokens."""
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ class EmbeddingModel(model_lib.TrainableModel):
   """A model whose loss compares the embeddings of a batch with each other.
 
   Attributes:
-    supports_microbatches: False, as the other examples are the negatives.
+    supports_microbatches: False, as negatives are the rest of the batch.
   """
 
   supports_microbatches = False
@@ -32,7 +32,7 @@ class EmbeddingModel(model_lib.TrainableModel):
   def embed_clips(
       self, params: Mapping[str, Any], clips: Iterable[np.ndarray]
   ) -> Iterator[Float[np.ndarray, '_ embed']]:
-    """Yields embeddings of each clip to fit the codebooks to.
+    """Yields the embeddings of each clip, to fit the codebooks to.
 
     Args:
       params: The parameters as they are stored.
@@ -82,7 +82,7 @@ def effective_rank(embeddings: Float[Array, 'batch embed']) -> Float[Array, '']:
   """Returns (sum of variances)^2 / sum of their squares, of principal axes.
 
   It is 1 if embeddings lie on a line, and at most the smaller dimension. The
-  covariance's trace and norm give it without its eigenvalues.
+  covariance's trace and norm give it without eigenvalues.
   """
   centered = embeddings - jnp.mean(embeddings, axis=0)
   covariance = centered.T @ centered
@@ -98,12 +98,12 @@ def fit_codebooks(
   """Fits the codebooks of tokens (MusicLM, sections 3.1 and 4.5).
 
   Args:
-    embeddings: [n, embed] embeddings of one clip after the other.
+    embeddings: Arrays [n, embed], one for each clip.
     num_quantizers: Codebooks to fit.
     codebook_size: Codes in each.
 
   Returns:
-    [quantizers, codes, embed] float32 codebooks, of values that bfloat16 holds.
+    [quantizers, codes, embed] float32 codebooks, rounded to bfloat16.
 
   Raises:
     UserError: If there are no clips.
@@ -117,5 +117,5 @@ def fit_codebooks(
   codebooks = quantizer.fit_rvq(
       np.concatenate(rows), num_quantizers, codebook_size
   )
-  # Of no account beside the distance between codes, and half the size stored.
+  # Rounding is negligible beside the distance of codes, and halves the file.
   return np.asarray(codebooks.astype(jnp.bfloat16).astype(jnp.float32))

@@ -21,7 +21,7 @@ MAX_CLIPS = 1000  # Clips that quantizers are fitted to.
 def read_audio(
     data_dir: str | os.PathLike[str], sample_rate: int
 ) -> Iterator[np.ndarray]:
-  """Yields [samples] float32 audio of random clips to train on.
+  """Yields the [samples] float32 audio of random training clips.
 
   Args:
     data_dir: Folder of the dataset `music`.
@@ -56,7 +56,7 @@ def export(
 
   Raises:
     NotFoundError: If the run has no checkpoint.
-    WriteError: If the folder can't be written to.
+    WriteError: If the folder can't be written.
   """
   pathlib.Path(output).mkdir(parents=True, exist_ok=True)
   files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
@@ -70,7 +70,7 @@ def export(
 
 
 def export_main(argv: Sequence[str], output: str, dtype: str) -> str:
-  """Exports the run of the gin flags of a `musiclm train` command."""
+  """Exports the run that the gin flags of `musiclm train` describe."""
   run_files.check_local('--output', output)
   gin_flags.parse(argv)
   model, model_dir, data_dir = map(

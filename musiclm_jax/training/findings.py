@@ -1,4 +1,4 @@
-"""The records of a run, and failures that are found in them."""
+"""Records of a run, and failures that are found in them."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -6,10 +6,10 @@ import math
 import statistics
 from typing import Any
 
-# Values are averaged over at least so many steps, however often they are
+# Values are averaged over at least this many steps, however often they are
 # reported.
 WINDOW = 25
-# Codebooks of all stages when their records did not hold chance_ratio yet.
+# Codebook size of every stage, for older records without chance_ratio.
 _CODES_OF_BEFORE = 1024
 
 Record = Mapping[str, Any]
@@ -21,8 +21,8 @@ class Finding:
 
   Attributes:
     name: Name of the failure; a run shows each at most once.
-    seen: The value that shows it.
-    expected: The value of a healthy run.
+    seen: The observed value.
+    expected: The value in a healthy run.
     cause: The most likely cause.
     remedy: Advice.
   """
@@ -47,14 +47,14 @@ class Run:
     train: Records of training, in order.
     evals: Records of the validation split, in order.
     step: The last step.
-    goal: The metric that training lowers.
+    goal: The metric that training minimizes.
   """
 
   def __init__(self, records: Sequence[Record]):
     self.train = [r for r in records if r['split'] == 'train']
     self.evals = [r for r in records if r['split'] == 'eval']
     self.step = self.train[-1]['step'] if self.train else 0
-    # The loss of a codec rises as its discriminators get better.
+    # The loss of a codec rises as its discriminators improve.
     is_codec = any('mel_loss' in record for record in self.train)
     self.goal = 'mel_loss' if is_codec else 'loss'
 
@@ -63,7 +63,7 @@ class Run:
     return [r[metric] for r in self.train if metric in r]
 
   def recent(self, metric: str, steps: int = WINDOW) -> float | None:
-    """Returns the mean of a metric over the last steps; None without any."""
+    """Returns the mean of a metric over the last steps; None if unknown."""
     values = [r[metric] for r in self._last(steps) if metric in r]
     return statistics.fmean(values) if values else None
 
@@ -78,11 +78,11 @@ class Run:
     return (chance_ratio(self.evals[-1]) or 0.0) if self.evals else 0.0
 
   def skipped_steps(self) -> int:
-    """Returns how many of the last steps were skipped."""
+    """Returns the number of the last steps that were skipped."""
     return int(sum(r.get('skipped_steps', 0) for r in self._last(WINDOW)))
 
   def is_past(self, steps: int) -> bool:
-    """Returns whether so many steps, and the warm-up, have been taken."""
+    """Returns whether `steps` steps, and the warm-up, are over."""
     rates = self.series('learning_rate')
     warming_up = len(rates) > 1 and rates[-1] >= max(rates) > min(rates)
     return self.step >= steps and not warming_up
@@ -92,12 +92,12 @@ class Run:
 
 
 def chance_ratio(record: Record) -> float | None:
-  """Returns a loss relative to that of knowing nothing; None if undefined."""
+  """Returns the loss relative to that of chance; None if undefined."""
   if 'chance_ratio' in record:
     return record['chance_ratio']
   if 'loss_over_margin' in record:
     return record['loss_over_margin']
-  # Without distractors there is one choice, and no chance.
+  # Without distractors there is only one choice.
   if record.get('contrastive_chance') and 'contrastive_loss' in record:
     return record['contrastive_loss'] / record['contrastive_chance']
   if 'accuracy' in record and 'loss' in record:

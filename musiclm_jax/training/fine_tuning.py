@@ -1,4 +1,4 @@
-"""Training that begins from a part of a trained model."""
+"""Starts training from a part of a trained model."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -25,19 +25,19 @@ def begin(
 
   Args:
     model: The model that is trained.
-    state: Its random state.
-    directory: Directory of the model whose part to begin from; None for no such
-      model, which leaves the state as it is.
+    state: Its randomly initialized state.
+    directory: Directory of the model with the part to start from; None returns
+      the state unchanged.
     data_dir: Folder of the datasets to train on.
 
   Returns:
-    The state with the values of the part; variables that the part lacks stay
-    random, and are printed.
+    The state with the values of the part. Variables that the part lacks stay
+    random, and their names are printed.
 
   Raises:
     NotFoundError: If the model has no such part.
-    UserError: If the part is no stage, is of other sizes, or has read other
-      tokens.
+    UserError: If the part is not a stage, has other sizes, or was trained on
+      other tokens.
   """
   if directory is None:
     return state
@@ -85,7 +85,7 @@ def _check(
 
 
 def _fill(random: jax.Array, known: np.ndarray) -> jax.Array:
-  """Returns the known values, and random ones where those are NaN."""
+  """Returns the known values, with random ones in place of NaN."""
   placed = jax.make_array_from_callback(
       random.shape, random.sharding, lambda index: known[index]
   )

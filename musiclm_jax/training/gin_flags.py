@@ -36,7 +36,7 @@ class Flags:
   Attributes:
     files: Names of gin files, in order.
     bindings: (name, value) pairs, in order.
-    search_paths: Folders of gin files, before the packaged ones.
+    search_paths: Folders that are searched before that of the package.
   """
 
   files: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ def _suggest(name: str, known: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Keeps gin from logging each place where it does not find a file."""
+  """Keeps gin from logging every place where it does not find a file."""
   before = logging.root.manager.disable
   logging.disable(max(before, logging.ERROR))
   try:
@@ -112,7 +112,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-  """Leaves out of errors where gin says each value was bound."""
+  """Removes from errors gin's list of where each value was bound."""
   try:
     yield
   except TypeError as e:
@@ -159,7 +159,7 @@ def _parse_file(path: pathlib.Path) -> None:
 
 
 def _groups() -> dict[str, tuple[str, str]]:
-  """Returns argument and class of the arguments `train` had before."""
+  """Maps each former argument of `train` to its new argument and class."""
   groups = {
       'schedule': trainer.Schedule,
       'partitioning': trainer.Partitioning,
@@ -226,14 +226,14 @@ def _check_required() -> None:
 
 
 def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
-  """Configures gin, afresh, from a command line.
+  """Configures gin from scratch, from a command line.
 
   Args:
     argv: Arguments, without the name of the program.
-    run_file: Read before the files of the command line.
+    run_file: Gin file that is read before those of the command line.
 
   Raises:
-    UserError: If a file, a name or a value is none, or one is missing.
+    UserError: If a file, a name or a value is invalid or missing.
   """
   flags = parse_flags(argv)
   folders = [
@@ -245,7 +245,7 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
   for folder in folders:
     _include_from(str(folder))
   files = [_find(name, folders) for name in (run_file, *flags.files)]
-  for path in dict.fromkeys(files):  # The run file may be named, too.
+  for path in dict.fromkeys(files):  # The run file may be named again.
     _parse_file(path)
   for name, value in flags.bindings:
     _parse_binding(name, value)
@@ -259,17 +259,17 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
 def parse_run(
     model_dir: str | os.PathLike[str], replacements: Mapping[str, Any]
 ) -> None:
-  """Configures gin, afresh, as it was for a run.
+  """Configures gin from scratch, as it was for a run.
 
   Args:
     model_dir: Folder of the run, with the config.gin that it wrote.
-    replacements: New values by the name that is bound, e.g. 'DATA_DIR', or by
-      the end of names, e.g. '.warmup_steps'; names that the run does not bind
-      are left out.
+    replacements: New values by the bound name, e.g. 'DATA_DIR', or by the end
+      of names, e.g. '.warmup_steps'; names that the run does not bind are
+      ignored.
 
   Raises:
     NotFoundError: If the run has no config.gin.
-    UserError: If it needs a module that is not there.
+    UserError: If it needs a module that is missing.
   """
   run_files.check_local('the folder of a run', model_dir)
   run_files.check_config(model_dir)
@@ -282,7 +282,7 @@ def parse_run(
 
 
 def train_argument(name: str) -> Any:
-  """Returns an argument of `trainer.train`, made afresh."""
+  """Returns a new value of an argument of `trainer.train`."""
   if f'trainer.train.{name}' not in gin_values.bindings():
     return inspect.signature(trainer.train).parameters[name].default
   with _one_line():
@@ -290,7 +290,7 @@ def train_argument(name: str) -> Any:
 
 
 def value_of(macro: str) -> Any:
-  """Returns the value of a macro, made afresh, e.g. value_of('MODEL')."""
+  """Returns a new value of a macro, e.g. value_of('MODEL')."""
   with _one_line():
     return copy.deepcopy(_query(macro))
 
@@ -305,7 +305,7 @@ def train_main(argv: Sequence[str]) -> dict[str, float]:
     The last metrics, see `trainer.train`.
 
   Raises:
-    UserError: If the command line is wrong; see also `trainer.train`.
+    UserError: If the command line is invalid; see also `trainer.train`.
   """
   parse(argv)
   compiled.keep()

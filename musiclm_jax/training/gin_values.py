@@ -1,6 +1,6 @@
 """Checks the values that gin binds, before anything computes with them.
 
-The annotation and the name of a parameter say which values it may have.
+A parameter's annotation and name decide which values are valid.
 """
 
 from collections import abc
@@ -33,22 +33,22 @@ _LITERALS = (int, float, str, bool, list, tuple, dict, type(None))
 
 
 def bindings() -> dict[str, str]:
-  """Returns the text of the value of each macro and parameter."""
+  """Returns the value of each macro and parameter as text."""
   return parse_bindings(gin.config_str())
 
 
 def parse_bindings(config: str) -> dict[str, str]:
-  """Returns the text of each value of a config as gin writes it."""
-  config = re.sub(r'\\?\n[ \t]+', ' ', config)  # Of values of several lines.
+  """Returns the text of each value in a config that gin wrote."""
+  config = re.sub(r'\\?\n[ \t]+', ' ', config)  # Joins values of many lines.
   return dict(re.findall(r'^(\S+) = *(.*)$', config, re.MULTILINE))
 
 
 def rename(config: str, groups: Mapping[str, tuple[str, str]]) -> str:
-  """Returns a config with the arguments that `train` once had in their groups.
+  """Returns a config with former arguments of `train` moved to their groups.
 
   Args:
     config: Text of a gin file, or of a config as gin writes it.
-    groups: The argument that replaced each one, and the class it is made by.
+    groups: The new argument, and its class, for each former argument.
   """
   names = '|'.join(groups)
 
@@ -67,7 +67,7 @@ def rename(config: str, groups: Mapping[str, tuple[str, str]]) -> str:
 
 
 def used() -> set[str]:
-  """Returns the configurables that a run calls, without their scopes."""
+  """Returns the configurables that a run calls, without scopes."""
   found = bindings()
   seen: set[str] = set()
   left = ['trainer.train']
@@ -100,7 +100,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(
         function.__init__ if inspect.isclass(function) else function
     )
-  except (NameError, TypeError):  # Of others, who annotate as they like.
+  except (NameError, TypeError):  # Third parties annotate as they like.
     return {}
 
 
@@ -118,7 +118,7 @@ def _resolve(name: str, value: Any) -> tuple[str, Any]:
 
 
 def _check_macros() -> None:
-  """Raises UserError for a macro that comes to no value."""
+  """Raises UserError for a macro without a value."""
   found = bindings()
   for name, text in found.items():
     seen = [name]
@@ -160,7 +160,7 @@ def _parameters() -> Iterator[tuple[str, Any, Any]]:
 
 
 def check() -> None:
-  """Raises UserError for a value that its parameter can't have."""
+  """Raises UserError for a value that is invalid for its parameter."""
   _check_macros()
   for name, hint, value in _parameters():
     parameter = name.rpartition('.')[2]
@@ -171,10 +171,10 @@ def check() -> None:
 
 
 def _mismatch(name: str, hint: Any, value: Any) -> str | None:
-  """Returns what a value of a parameter must be; None if it is that."""
+  """Returns what a value should be; None if it is valid."""
   _, value = _resolve(name, value)
   if hint is Any or not isinstance(value, _LITERALS):
-    return None  # Results of configurables are known once they are called.
+    return None  # What a configurable returns is known once it is called.
   origin, args = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
     found = [_mismatch(name, arg, value) for arg in args]
@@ -227,7 +227,7 @@ def _tuple_mismatch(name: str, args: Any, value: Any) -> str | None:
 def _mapping_mismatch(name: str, args: Any, value: Any) -> str | None:
   if not isinstance(value, dict):
     return 'a dictionary'
-  # A length of something, if it is a number.
+  # Numbers in a mapping are lengths.
   found = (_mismatch(f'{name}_size', args[1], x) for x in value.values())
   wanted = next((x for x in found if x is not None), None)
   return wanted and f'a dictionary, each value {wanted}'

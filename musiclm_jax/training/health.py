@@ -1,6 +1,6 @@
 """Symptoms of failure in the records of a run, with cause and remedy.
 
-Each symptom looks at the records so far. All have a grace period, so that a
+Each symptom looks at the records so far, and has a grace period, so that a
 healthy run of any size shows none.
 """
 
@@ -11,9 +11,9 @@ import statistics
 from musiclm_jax.training import codec_symptoms
 from musiclm_jax.training import findings
 
-GRACE = 100  # Steps until a loss has left chance.
+GRACE = 100  # Steps until a loss should be better than chance.
 MIN_EFFECTIVE_RANK = 1.2
-# Healthy runs of any part are under it by then, those of w2v-BERT just so.
+# Healthy runs of every part are below it by then, those of w2v-BERT only just.
 CHANCE_RATIO = 0.993
 
 
@@ -31,7 +31,7 @@ def _divergence(run: findings.Run) -> findings.Finding | None:
 
 
 def _how_it_diverges(run: findings.Run) -> tuple[str, str] | None:
-  """Returns the value that shows it and the one expected."""
+  """Returns the observed value and the one expected; None if it does not."""
   skipped = run.skipped_steps()
   if skipped >= 3:
     return f'{skipped} steps up to {run.step} were NaN or inf', 'none'
@@ -45,14 +45,14 @@ def _how_it_diverges(run: findings.Run) -> tuple[str, str] | None:
   now, start, best = run.recent(run.goal), values[0], min(values)
   if now is None:
     return None
-  # One batch tells the start less surely than the mean of many.
+  # A single batch tells the start less surely than the mean of many.
   limit = (1.5 if run.train[0]['step'] == 1 else 1.1) * start
   if now > limit:
     return (
         f'{run.goal} is {now:.4g}',
         f'under {limit:.4g}: it started at {start:.4g}',
     )
-  if max(values) > limit and now > 0.9 * start:  # And has not recovered.
+  if max(values) > limit and now > 0.9 * start:  # It has not recovered.
     return (
         f'{run.goal} rose to {max(values):.4g} and is {now:.4g}',
         f'well under {start:.4g}, at which it started',
@@ -70,7 +70,7 @@ def _chance(run: findings.Run) -> findings.Finding | None:
   ratio, held_out = run.recent_chance_ratio(), run.held_out_chance_ratio()
   if ratio is None or not run.is_past(GRACE):
     return None
-  # A loss barely under chance in training may be no better held out.
+  # A training loss barely below chance may be no better on held-out data.
   if ratio < CHANCE_RATIO and not (ratio > 0.98 and held_out > CHANCE_RATIO):
     return None
   norms = run.series('gradient_norm')
@@ -93,7 +93,7 @@ def _chance(run: findings.Run) -> findings.Finding | None:
   }
   record = run.train[-1]
   kind = next((k for m, k in kinds.items() if m in record), '')
-  if 'accuracy' in record:  # Of a stage.
+  if 'accuracy' in record:  # The run trains a stage.
     kind = ''
   return findings.Finding(
       f'{kind}loss at chance',
@@ -105,17 +105,17 @@ def _chance(run: findings.Run) -> findings.Finding | None:
 
 
 def _mismatch(run: findings.Run) -> findings.Finding | None:
-  """Held-out captions are found no better than by chance (MuLan)."""
+  """Held-out captions are matched no better than by chance (MuLan)."""
   ways = ('audio_to_text_accuracy', 'text_to_audio_accuracy')
   record = run.evals[-1] if run.evals else {'step': 0}
   if record['step'] < GRACE or any(way not in record for way in ways):
     return None
   ratio, trained = record.get('chance_ratio'), run.recent_chance_ratio()
-  # Repeated captions are no negatives: held-out chance may be below 1, and it
-  # is 0 where there is one clip alone.
+  # Repeated captions are not negatives: held-out chance may be below 1, and is
+  # 0 if there is only one clip.
   if ratio is None or not ratio >= 0.95:
     return None
-  chance = math.exp(-record['loss'] / ratio)  # One of the batch.
+  chance = math.exp(-record['loss'] / ratio)  # About 1 / batch size.
   accuracy = statistics.fmean(record[way] for way in ways)
   if accuracy >= 2.5 * chance:
     return None
@@ -179,7 +179,7 @@ def _overfitting(run: findings.Run) -> findings.Finding | None:
 
 
 def _nothing_to_tell_apart(run: findings.Run) -> findings.Finding | None:
-  """No example of any batch is another's negative."""
+  """No example has a negative in its batch."""
   is_contrastive = any(
       findings.chance_ratio(r) is not None for r in run.train[-1:]
   )
@@ -213,11 +213,11 @@ def examine(records: Sequence[findings.Record]) -> list[findings.Finding]:
   """Looks for every known failure in a run.
 
   Args:
-    records: What `reports.read_metrics` returns so far.
+    records: The records so far, from `reports.read_metrics`.
 
   Returns:
-    Findings, causes before their effects; of a run that diverges that alone, as
-    it explains all others.
+    Findings, causes before their effects; if the run diverges, only that, as it
+    explains all others.
   """
   run = findings.Run(records)
   found = [f for symptom in SYMPTOMS if (f := symptom(run)) is not None]

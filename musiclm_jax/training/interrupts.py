@@ -1,4 +1,4 @@
-"""Signals that end a run, once its state is saved."""
+"""Signals that end a run after saving its state."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -16,11 +16,11 @@ from musiclm_jax import errors
 from musiclm_jax import progress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds until a run that has nothing to save is ended from outside: Python
-# hears of a signal only once compilation is over, which may take minutes.
+# Seconds until a run that has nothing to save is ended from another thread:
+# Python handles signals only after compilation, which may take minutes.
 PATIENCE = 1.0
-# Some parents pass a signal on that the whole group gets anyway: one that comes
-# as soon after the first is the same.
+# Some parents forward a signal that the whole group receives anyway: one that
+# comes this soon after the first is the same.
 _ECHO = 0.2
 
 
@@ -29,28 +29,28 @@ def _name(signum: int) -> str:
 
 
 class Interrupts:
-  """Turns SIGINT and SIGTERM into an end at which nothing is lost.
+  """Lets SIGINT and SIGTERM end a run without losing anything.
 
-  Between steps `raising` lets a signal end the run, which then saves. As long
-  as there is nothing to save, a thread ends the process, whatever it does. A
-  second signal ends it at once: the last whole checkpoint stays.
+  Between steps, `raising` lets a signal end the run, which then saves. While
+  there is nothing to save, a thread ends the process, whatever it is doing. A
+  second signal ends it at once; the last complete checkpoint stays.
 
-  Signals are left as they are in a thread that is not the main one, which
-  Python does not tell of them, and in a job of several processes: one that
-  stops alone would leave the others waiting for it for ever.
+  Signals are left alone in threads other than the main one, which Python does
+  not inform of them, and in a job of several processes, of which one that stops
+  alone would leave the others waiting forever.
 
   Attributes:
-    signum: Number of the first signal; None as long as there is none.
+    signum: Number of the first signal; None if there was none.
     has_unsaved: Whether there are steps to save.
   """
 
   def __init__(
       self, describe: Callable[[], str], is_saving: Callable[[], bool]
   ):
-    """Does nothing yet.
+    """Initializes; signals are handled from `listening` on.
 
     Args:
-      describe: Returns which step is saved and how to go on, as a text.
+      describe: Returns a text: which step is saved, and how to continue.
       is_saving: Returns whether a checkpoint is being written.
     """
     self.signum: int | None = None
@@ -61,7 +61,7 @@ class Interrupts:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
-    """Hears signals in the body."""
+    """Handles signals during the body."""
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or jax.process_count() > 1:
       yield
@@ -86,10 +86,10 @@ class Interrupts:
 
   @contextlib.contextmanager
   def raising(self) -> Iterator[None]:
-    """Lets a signal, one that came before included, end the body.
+    """Lets a signal end the body, even one that came before it.
 
     Raises:
-      Interrupted: Without a message, as the last step is not saved yet.
+      Interrupted: Without a message, as the last step is yet to be saved.
     """
     self._may_raise = True
     try:
@@ -112,7 +112,7 @@ class Interrupts:
       raise errors.Interrupted(self.signum)
 
   def _watch(self, signals: socket.socket) -> None:
-    """Hears signals as they come, whatever the main thread does."""
+    """Handles signals as they come, whatever the main thread is doing."""
     first = None
     while True:
       with contextlib.suppress(TimeoutError):
@@ -148,5 +148,5 @@ class Interrupts:
 
 
 def _is_interactive() -> bool:
-  """Returns whether more than this run would end with the process."""
+  """Returns whether the process is interactive, and should outlive the run."""
   return hasattr(sys, 'ps1')

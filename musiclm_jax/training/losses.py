@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 from musiclm_jax.audio import dsp
 
-# Of a discriminator: logits [batch, steps], and the features of its layers.
+# Output of a discriminator: logits [batch, steps], and its layers' features.
 Judgement = tuple[Array, Sequence[Array]]
 
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
@@ -21,11 +21,11 @@ _MEL_FLOOR = 1e-3
 def discriminator_loss(
     real: Sequence[Judgement], fake: Sequence[Judgement]
 ) -> Float[Array, '']:
-  """Hinge loss of telling real (logits > 1) from fake (< -1) audio.
+  """Hinge loss for telling real (logits > 1) from fake (< -1) audio.
 
   Args:
-    real: What each discriminator says of real audio.
-    fake: What it says of reconstructions.
+    real: Output of each discriminator for real audio.
+    fake: Output of each discriminator for reconstructions.
 
   Returns:
     The mean over time, examples and discriminators.
@@ -38,7 +38,7 @@ def discriminator_loss(
 
 
 def adversarial_loss(fake: Sequence[Judgement]) -> Float[Array, '']:
-  """Hinge loss of a generator whose audio should be judged real."""
+  """Hinge loss for a generator whose audio should be judged real."""
   losses = [jnp.mean(jax.nn.relu(1 - logits)) for logits, _ in fake]
   return jnp.mean(jnp.stack(losses))
 
@@ -46,10 +46,10 @@ def adversarial_loss(fake: Sequence[Judgement]) -> Float[Array, '']:
 def feature_loss(
     real: Sequence[Judgement], fake: Sequence[Judgement]
 ) -> Float[Array, '']:
-  """Distance of the discriminators' features: mean absolute difference.
+  """Mean absolute difference of the discriminators' features.
 
-  Each layer is averaged over time, examples and (ours) channels, and then all
-  layers of all discriminators count alike, as in the paper.
+  Each layer is averaged over time, examples and (ours) channels; then all
+  layers of all discriminators have the same weight, as in the paper.
   """
   losses = [
       jnp.mean(jnp.abs(r.astype(jnp.float32) - f.astype(jnp.float32)))
@@ -62,7 +62,7 @@ def feature_loss(
 def mel_magnitudes(
     audio: Float[Array, 'batch samples'], sample_rate: int, window: int
 ) -> Float[Array, 'batch frames mels']:
-  """Returns the mel spectrogram of a window of [window] samples."""
+  """Returns the mel spectrogram with a window of `window` samples."""
   magnitudes = _magnitudes(dsp.stft(audio, window, window // 4))
   filters = dsp.mel_filterbank(sample_rate, window, NUM_MELS)
   return jnp.einsum('btf,fm->btm', magnitudes, filters, precision='highest')
@@ -83,7 +83,7 @@ def mel_loss(
   Args:
     audio: [batch, samples].
     reconstruction: [batch, samples].
-    sample_rate: In Hz.
+    sample_rate: Sample rate, in Hz.
 
   Returns:
     The mean over windows, frames and examples.
@@ -94,7 +94,7 @@ def mel_loss(
     fake = mel_magnitudes(reconstruction, sample_rate, window)
     linear = jnp.mean(jnp.abs(real - fake))
     ratio = jnp.log(real + _MEL_FLOOR) - jnp.log(fake + _MEL_FLOOR)
-    # Where all bins of a frame agree, the root has no gradient without this.
+    # If all bins of a frame agree, the root has no gradient without this.
     rms = jnp.sqrt(jnp.mean(jnp.square(ratio), axis=-1) + 1e-8)
     losses.append(linear + (window / 2) ** 0.5 * jnp.mean(rms))
   return jnp.mean(jnp.stack(losses))
@@ -105,7 +105,7 @@ def spectral_losses(
     reconstruction: Float[Array, 'batch samples'],
     sample_rate: int,
 ) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """Distances of spectra of several windows, and of their phases (ours).
+  """Distances of spectra at several window sizes, and of their phases (ours).
 
   Args:
     audio: [batch, samples].
@@ -136,6 +136,6 @@ def spectral_losses(
 def _magnitudes(
     spectrum: Complex[Array, 'batch frames bins'],
 ) -> Float[Array, 'batch frames bins']:
-  # The gradient of a square root is infinite at 0, where silence is.
+  # The gradient of a square root is infinite at 0, as in silence.
   power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
   return jnp.sqrt(jnp.maximum(power, 1e-12))

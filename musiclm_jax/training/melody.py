@@ -13,13 +13,13 @@ from musiclm_jax.training import model as model_lib
 import numpy as np
 import optax
 
-_NEVER = 1e9  # Beyond all distances.
+_NEVER = 1e9  # Greater than all distances.
 
 
 def squared_distances(
     embeddings: Float[Array, 'n embed'],
 ) -> Float[Array, 'n n']:
-  """Returns the squared distances, in [0, 4], of embeddings of length 1."""
+  """Returns the squared distances, in [0, 4], of unit vectors."""
   cosines = jnp.einsum('ie,je->ij', embeddings, embeddings, precision='highest')
   return jnp.maximum(0.0, 2 - 2 * cosines)
 
@@ -31,17 +31,17 @@ def mine_semi_hard(
 ) -> Int[Array, ' anchors']:
   """Finds a negative for each anchor (FaceNet, arXiv 1503.03832, section 3.2).
 
-  It is the nearest of those that are farther than the positive: within the
-  margin if any is, else of loss 0. Where all are nearer than the positive, it
-  is the farthest of them: the hardest ones make networks collapse.
+  It is the nearest of those farther than the positive: within the margin if
+  possible, otherwise with a loss of 0. If all are nearer than the positive, it
+  is the farthest of them, as the hardest negatives make networks collapse.
 
   Args:
     distances: [anchors, items].
-    positives: [anchors] the item that belongs to each.
+    positives: [anchors] the item that is the positive of each.
     is_negative: [anchors, items], whether an item may be chosen.
 
   Returns:
-    [anchors] items; of no meaning for an anchor without negatives.
+    [anchors] items; meaningless for anchors without negatives.
   """
   to_positive = jnp.take_along_axis(distances, positives[:, None], axis=1)
   is_farther = is_negative & (distances > to_positive)
@@ -68,14 +68,14 @@ class MelodyModel(embeddings_lib.EmbeddingModel):
   """The melody embeddings of MusicLM (section 4.5).
 
   Batches hold 'anchor' and 'positive': [batch, samples] floats at 16 kHz, two
-  renditions of one melody; and 'work_id': [batch, 1] ints. Either is an anchor,
-  and all renditions of other works in the global batch are its negatives: those
-  of the same work may be of the same melody.
+  renditions of one melody; and 'work_id': [batch, 1] ints. Both renditions
+  serve as anchors. Negatives are all renditions of other works in the global
+  batch: those of the same work may share the melody.
 
-  Metrics show failure: loss_over_margin is 1 if embeddings have collapsed to a
-  point, and effective_rank near 0 or 1 says so too; retrieval_accuracy, how
-  often the positive is nearer than all negatives of a batch, is compared to
-  retrieval_chance; and active_triplets says how much is left to learn.
+  Metrics reveal failure: loss_over_margin is 1, and effective_rank near 0 or 1,
+  if embeddings have collapsed to a point; retrieval_accuracy, how often the
+  positive is nearer than all negatives of a batch, is compared to
+  retrieval_chance; and active_triplets shows how much is left to learn.
 
   Attributes:
     margin: Squared distance by which negatives should be farther than the
@@ -116,7 +116,7 @@ class MelodyModel(embeddings_lib.EmbeddingModel):
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """Returns loss and metrics; without dropout if there is no key for it."""
+    """Returns loss and metrics; without dropout if `dropout_rng` is None."""
     num_pairs = batch['anchor'].shape[0]
     embeddings_lib.check_batch_size(num_pairs)
     audio = jnp.concatenate([batch['anchor'], batch['positive']])
@@ -132,14 +132,14 @@ class MelodyModel(embeddings_lib.EmbeddingModel):
   def loss_of_embeddings(
       self, embeddings: Float[Array, 'n embed'], works: Int[Array, ' n']
   ) -> tuple[Float[Array, ''], model_lib.Metrics]:
-    """Returns loss and metrics of pairs: row i, and row i + n / 2.
+    """Returns loss and metrics of pairs of rows i and i + n / 2.
 
     Args:
-      embeddings: [n, embed] of length 1.
-      works: [n] numbers; rows of the same are no negatives.
+      embeddings: [n, embed] unit vectors.
+      works: [n] numbers; rows with the same number are not negatives.
 
     Returns:
-      The mean over anchors with negatives; 0 if there are none.
+      The mean over anchors with negatives, 0 if there are none; and metrics.
     """
     n = embeddings.shape[0]
     positives = jnp.roll(jnp.arange(n), n // 2)

@@ -26,11 +26,11 @@ class TrainableModel(abc.ABC):
 
   Attributes:
     name: Name of the part that training makes, e.g. 'soundstream'.
-    config: The frozen dataclass that the module is made of.
+    config: The frozen dataclass from which the module is made.
     module: The network.
-    optimizer_def: An optax transformation, or what t5x wraps one in.
+    optimizer_def: An optax transformation, or t5x's wrapper of one.
     sample_rate: Rate of the audio it learns from, in Hz; None for tokens.
-    seconds_to_fit: Least music that `export` can fit its quantizer to.
+    seconds_to_fit: Least music to which `export` can fit its quantizer.
   """
 
   name: str
@@ -45,7 +45,7 @@ class TrainableModel(abc.ABC):
   @property
   def FEATURE_CONVERTER_CLS(self):  # pylint: disable=invalid-name
     """The seqio feature converter: tasks already yield what models read."""
-    # Only t5x asks, and seqio imports TensorFlow.
+    # Only t5x asks for it, and seqio imports TensorFlow.
     from musiclm_jax.data import converters  # pylint: disable=g-import-not-at-top
 
     return converters.FeatureConverter
@@ -62,10 +62,10 @@ class TrainableModel(abc.ABC):
   def compute_loss(
       self, params: Variables, batch: Batch, dropout_rng: jax.Array | None
   ) -> tuple[jax.Array, Metrics]:
-    """Returns loss and metrics; without dropout if there is no key for it.
+    """Returns loss and metrics; without dropout if `dropout_rng` is None.
 
-    What a model without mutables has to define. One that has some defines
-    `loss_fn` and `eval_fn` instead.
+    Models without mutables have to define it. Others define `loss_fn` and
+    `eval_fn` instead.
     """
     raise NotImplementedError
 
@@ -93,16 +93,16 @@ class TrainableModel(abc.ABC):
     return self.compute_loss(params, batch, None)
 
   def without_remat(self) -> 'TrainableModel':
-    """Returns the same model, but one that computes nothing twice."""
+    """Returns the same model without rematerialization."""
     return self
 
   def lineage(self, data_dir: str | os.PathLike[str]) -> dict[str, str]:
-    """Returns the sha256 of each part that made the data: none made audio."""
+    """Returns the sha256 of each part that made the data; none for audio."""
     del data_dir
     return {}
 
   def adopt(self, part: parts.Part) -> Variables:
-    """Returns the variables of a trained part, laid out as this model's.
+    """Returns the variables of a trained part in the layout of this model.
 
     Args:
       part: Trained part of the same name.
@@ -111,7 +111,8 @@ class TrainableModel(abc.ABC):
       Collections of float32 arrays; NaN where the part has no value.
 
     Raises:
-      UserError: If this is no stage: other parts lack what only training has.
+      UserError: If this is not a stage: other exported parts lack variables
+        that training needs.
     """
     raise errors.UserError(
         f"INITIAL_MODEL must be None for '{part.name}', as only stages can"
@@ -133,8 +134,8 @@ class TrainableModel(abc.ABC):
       variables: Variables of the finished run.
       directory: Directory of the model; made if missing.
       clips: [samples] float32 clips at `sample_rate` to fit quantizers to.
-      lineage: What `self.lineage` returned.
-      dtype: Storage of matrices.
+      lineage: Result of `self.lineage`.
+      dtype: Storage type of matrices.
 
     Returns:
       The sha256 of the stored variables.
@@ -143,13 +144,13 @@ class TrainableModel(abc.ABC):
   def summaries(
       self, variables: Variables, batch: Mapping[str, np.ndarray]
   ) -> dict[str, np.ndarray]:
-    """Returns [samples] audio at `sample_rate` for TensorBoard, by its tag."""
+    """Returns [samples] audio at `sample_rate` for TensorBoard, by tag."""
     del variables, batch
     return {}
 
 
 def average(**values: jax.Array) -> Metrics:
-  """Returns a metric for each scalar: its mean over steps and hosts."""
+  """Returns a metric for each scalar, averaged over steps and hosts."""
   return {
       name: clu_metrics.Average.from_model_output(value)
       for name, value in values.items()

@@ -23,7 +23,7 @@ import optax
 def same_text(
     text_ids: Int[Array, 'batch length'],
 ) -> Bool[Array, 'batch batch']:
-  """Returns which rows are no negatives: others of the same text (ours)."""
+  """Returns which other rows have the same text: not negatives (ours)."""
   same = jnp.all(text_ids[:, jnp.newaxis] == text_ids, axis=-1)
   return same & ~jnp.eye(text_ids.shape[0], dtype=bool)
 
@@ -37,10 +37,10 @@ def contrastive_logits(
   """Compares every audio to every text.
 
   Args:
-    audio: [batch, embed] of length 1.
-    text: [batch, embed] of length 1; row i belongs to row i of `audio`.
+    audio: [batch, embed] unit vectors.
+    text: [batch, embed] unit vectors; row i belongs to row i of `audio`.
     temperature: Divides the cosine similarities.
-    excluded: [batch, batch], True for pairs that are no negatives.
+    excluded: [batch, batch], True for pairs that are not negatives.
 
   Returns:
     [audio, text] logits, very low where excluded.
@@ -56,8 +56,8 @@ def contrastive_loss(logits: Float[Array, 'batch batch']) -> Float[Array, '']:
     logits: [audio, text] of the whole global batch.
 
   Returns:
-    The mean of the losses of finding the text of an audio, and the audio of a
-    text; ln batch at chance.
+    The mean of the losses for finding the text of an audio, and the audio of a
+    text; ln(batch) at chance.
   """
   labels = jnp.arange(logits.shape[0])
   cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -69,15 +69,15 @@ class MuLanModel(embeddings.EmbeddingModel):
   """MuLan (arXiv 2208.12415, section 2).
 
   Batches hold 'audio': [batch, samples] floats at 16 kHz, and 'text_ids':
-  [batch, length] word pieces of a caption of each, 0 where padded.
+  [batch, length] word pieces of one caption each, 0 where padded.
 
-  Metrics show failure: chance_ratio, the loss over ln batch, stays at 1 if
-  nothing is learned; effective ranks near 1 say that embeddings have collapsed.
+  Metrics reveal failure: chance_ratio, the loss over ln(batch), stays at 1 if
+  nothing is learned; effective ranks near 1 mean that embeddings collapsed.
 
   Attributes:
     vocab: The word piece of each id.
-    tower_microbatches: Parts of a batch that each tower reads in turn, for
-      batches that do not fit.
+    tower_microbatches: Parts of a batch that each tower processes in turn, for
+      batches that do not fit in memory.
   """
 
   name = 'mulan'
@@ -94,14 +94,14 @@ class MuLanModel(embeddings.EmbeddingModel):
     """Makes the module.
 
     Args:
-      config: The architecture; its text.vocab_size is taken from `vocab`.
+      config: The architecture; its text.vocab_size is replaced by `vocab`'s.
       optimizer_def: See TrainableModel.
       vocab: File of the vocabulary, one word piece per line.
       text_init: Folder of a checkpoint of the BERT family that the text tower
         starts from (see models.hf_bert).
-      tower_microbatches: Parts of a batch that each tower reads in turn; the
-        loss is over the whole batch. More than 1 takes less memory and a third
-        more time.
+      tower_microbatches: Parts of a batch that each tower processes in turn;
+        the loss is over the whole batch. More than 1 takes less memory and a
+        third more time.
     """
     super().__init__(optimizer_def)
     self.vocab = wordpiece.WordPiece.from_file(vocab).vocab
@@ -129,7 +129,7 @@ class MuLanModel(embeddings.EmbeddingModel):
   def _load_text(
       self, path: str | os.PathLike[str], expected: Mapping[str, Any]
   ) -> Mapping[str, Any]:
-    """Returns the params of the text tower that a checkpoint holds."""
+    """Reads the params of the text tower from a checkpoint."""
     sizes = self.config.text
     found, params, vocab = hf_bert.load_hf_bert(
         path, sizes.num_layers, sizes.max_length
@@ -177,7 +177,7 @@ class MuLanModel(embeddings.EmbeddingModel):
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """Returns loss and metrics; without dropout if there is no key for it."""
+    """Returns loss and metrics; without dropout if `dropout_rng` is None."""
     batch_size = batch['audio'].shape[0]
     embeddings.check_batch_size(batch_size)
     audio = self._embed('audio', params, batch['audio'], dropout_rng)
@@ -205,7 +205,7 @@ class MuLanModel(embeddings.EmbeddingModel):
   def embed_clips(
       self, params: Mapping[str, Any], clips: Iterable[np.ndarray]
   ) -> Iterator[Float[np.ndarray, '_ embed']]:
-    """Yields the windows of each clip, as short crops have, and their mean."""
+    """Yields each clip's windows, which short crops have, and their mean."""
     embedder = mulan.Embedder(self.config, params, self.vocab)
     for clip in clips:
       windows = embedder.audio(clip[np.newaxis])[0]
@@ -220,7 +220,7 @@ def build_vocab(
   Args:
     captions: Captions of the training split.
     path: File to write, one word piece per line.
-    size: Size of the vocabulary; fewer if the captions hold fewer word pieces.
+    size: Size of the vocabulary; smaller if the captions hold fewer pieces.
 
   Returns:
     The number of word pieces.
@@ -233,7 +233,7 @@ def build_vocab(
 def build_corpus_vocab(
     data_dir: str | os.PathLike[str], path: str | os.PathLike[str]
 ) -> int:
-  """Learns a vocabulary from the captions to train on; see `build_vocab`."""
+  """Learns a vocabulary from the training captions; see `build_vocab`."""
   train = datasets.open_dataset('music', data_dir, 'train')
   return build_vocab(
       [text for clip in train for text in clip['captions']], path

@@ -8,10 +8,10 @@ import optax
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):
-  """An optax transformation that can tell its learning rate.
+  """An optax transformation that exposes its learning rate.
 
   Attributes:
-    learning_rate: Learning rate of each step, to be logged.
+    learning_rate: Learning rate of each step, for logging.
   """
 
   learning_rate: optax.Schedule
@@ -23,12 +23,12 @@ def schedule(
     train_steps: int,
     name: str = 'cosine',
 ) -> optax.Schedule:
-  """Returns a linear warm-up to the peak, and a decay after it.
+  """Returns a linear warm-up to the peak, followed by a decay.
 
   Args:
-    peak_learning_rate: At the end of the warm-up.
-    warmup_steps: Steps from 0 to the peak.
-    train_steps: Steps in all; the warm-up takes at most half of them.
+    peak_learning_rate: Learning rate at the end of the warm-up.
+    warmup_steps: Number of steps from 0 to the peak.
+    train_steps: Total number of steps; the warm-up takes at most half of them.
     name: 'cosine' falls to a hundredth of the peak at `train_steps`, 'rsqrt'
       with the square root of the step, 'constant' not at all.
 
@@ -54,7 +54,7 @@ def schedule(
     )
   if not warmup_steps:
     return after
-  # The first step already moves: at 0 it would be wasted.
+  # The first step already moves, as a step at 0 would be wasted.
   warmup = optax.linear_schedule(
       peak_learning_rate / warmup_steps, peak_learning_rate, warmup_steps - 1
   )
@@ -70,7 +70,7 @@ def _is_matrix(params):
 
 
 def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """As optax's, but one factor for all, so that XLA stores no clipped copy."""
+  """Like optax's, but with a single factor, so XLA stores no clipped copy."""
 
   def update(updates, state, params=None):
     del params
@@ -99,8 +99,8 @@ def adamw(
     warmup_steps: See `schedule`.
     train_steps: See `schedule`.
     schedule_name: See `schedule`.
-    b1: Decay of the mean of the gradients.
-    b2: Decay of the mean of their squares.
+    b1: Decay of the running mean of the gradients.
+    b2: Decay of the running mean of their squares.
     weight_decay: Decay of matrices; biases, scales and scalars do not decay.
     clip_norm: Largest global norm of the gradients; None for no limit.
   """

@@ -1,4 +1,4 @@
-"""A gate that any sound part passes: it learns one batch by heart."""
+"""A sanity check that any sound part passes: it overfits a single batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 import os
@@ -18,10 +18,10 @@ from musiclm_jax.training import trainer
 import numpy as np
 
 MAX_STEPS = 50
-MIN_STEPS = 20  # Least steps to judge from.
-MAX_BAD_STEPS = 10  # Steps of NaN or inf.
+MIN_STEPS = 20  # Fewest steps to judge by.
+MAX_BAD_STEPS = 10  # Steps with NaN or inf.
 MAX_SECONDS = 180.0  # Without compilation.
-WARMUP_STEPS = 10  # In place of a longer warm-up.
+WARMUP_STEPS = 10  # Replaces a longer warm-up.
 # Share of the first loss; models of size tiny lose 14% (w2v-BERT) to 99%.
 MIN_FALL = 0.1
 
@@ -32,17 +32,17 @@ def train_on_one_batch(
     progress: Callable[[int], Any] = lambda step: None,
     partitioning: trainer.Partitioning = trainer.WHOLE,
 ) -> list[findings.Record]:
-  """Trains on a batch alone, from the start.
+  """Trains on a single batch, from scratch.
 
   Args:
     model: The model, with its optimizer.
-    batch: Any batch that it may be trained on.
+    batch: Any batch of its training data.
     progress: Called with each step.
     partitioning: See `trainer.train`.
 
   Returns:
-    A record of each step, as `reports.read_metrics` returns: MAX_STEPS, or as
-    many as it takes to see that it learns or does not, or as MAX_SECONDS allow.
+    A record of each step, as from `reports.read_metrics`. Training stops after
+    MAX_STEPS or MAX_SECONDS, or once it is clear whether the model learns.
   """
   mesh = sharding.make_mesh(partitioning.num_model_partitions)
   program = programs.Program(
@@ -77,7 +77,7 @@ def _is_learned(records: Sequence[findings.Record]) -> bool:
 
 
 def _is_clear(records: Sequence[findings.Record]) -> bool:
-  """Returns whether more steps would change nothing."""
+  """Returns whether more steps would not change the verdict."""
   bad = len(records) - len(_losses(records))
   return bad >= MAX_BAD_STEPS or _is_learned(records)
 
@@ -85,10 +85,10 @@ def _is_clear(records: Sequence[findings.Record]) -> bool:
 def judge(
     records: Sequence[findings.Record],
 ) -> findings.Finding | None:
-  """Returns a failure if the loss of a model has hardly fallen.
+  """Returns a finding if the loss of a model has hardly fallen.
 
   Args:
-    records: What `train_on_one_batch` returns.
+    records: Result of `train_on_one_batch`.
 
   Raises:
     UserError: If there are too few steps to judge.
@@ -124,7 +124,7 @@ def one_batch_gate(
     replacements: Mapping[str, Any],
     progress: Callable[[int], Any] = lambda step: None,
 ) -> findings.Finding | None:
-  """Makes the model of a run again, and trains it on its first batch alone.
+  """Rebuilds the model of a run, and trains it on its first batch alone.
 
   The optimizer is the run's own, but for a shorter warm-up.
 
@@ -134,10 +134,10 @@ def one_batch_gate(
     progress: Called with each step.
 
   Returns:
-    The failure, or None.
+    The finding, or None.
 
   Raises:
-    NotFoundError: If the config or the data of the run are gone.
+    NotFoundError: If the config or the data of the run is gone.
     UserError: If its config is damaged, or too few steps could be taken.
   """
   gin_flags.parse_run(

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Program:
-  """Compiled steps, and where their state lies.
+  """Compiled train and eval steps, and the sharding of their state.
 
   Attributes:
     specs: ShapeDtypeStructs of a batch, over all processes.
@@ -34,13 +34,13 @@ class Program:
     Args:
       model: See `TrainableModel`.
       mesh: Mesh of `sharding.make_mesh`.
-      batch: This process's rows of any batch, or anything of their shapes.
+      batch: This process's rows of any batch, or anything with their shapes.
       num_microbatches: Parts of a batch whose gradients are taken in turn.
       random_seed: Seed of initialization and dropout.
       rules: Mesh axis of each logical axis, see `sharding.rules`.
 
     Raises:
-      UserError: If the batch cannot be divided so.
+      UserError: If the batch cannot be divided evenly.
     """
     shapes = {
         name: (x.shape[0] * jax.process_count(), *x.shape[1:])
@@ -86,7 +86,7 @@ class Program:
     )
 
   def compile_train_step(self) -> Any:
-    """Compiles the train step for the mesh; its devices need not be there."""
+    """Compiles the train step for a mesh, whose devices need not be present."""
     rng = jax.eval_shape(lambda: self._step_rng)
     return self._train_step.lower(
         self.abstract_state, self.specs, rng
@@ -94,7 +94,7 @@ class Program:
 
   def initial_state(self) -> steps.TrainState:
     """Returns the state before the first step."""
-    # Runs once, and is mostly random numbers, which XLA is slow to optimize.
+    # Runs only once, and is mostly random numbers, which XLA optimizes slowly.
     options = {'xla_backend_optimization_level': 0}
     return jax.jit(
         lambda rng: self._initialize(rng)[0],

@@ -23,7 +23,7 @@ import numpy as np
 import tqdm
 
 METRICS = run_files.METRICS
-SILENCE = 30.0  # Seconds without a report until the step is said.
+SILENCE = 30.0  # Seconds without a report until the step is printed.
 
 read_metrics = run_files.read_metrics
 final_metrics = run_files.final_metrics
@@ -33,11 +33,11 @@ final_metrics = run_files.final_metrics
 def diagnosing(
     what: str, say: Callable[[str], Any] = progress.say
 ) -> Iterator[None]:
-  """Lets the body fail with a line: no diagnosis may end a run.
+  """Turns a failure of the body into a line: no diagnosis may end a run.
 
   Args:
-    what: Names the diagnosis in the line.
-    say: Takes the line.
+    what: Name of the diagnosis.
+    say: Prints the line.
   """
   try:
     yield
@@ -47,7 +47,7 @@ def diagnosing(
 
 
 def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-  """Returns [1, mels, frames, 1] uint8: log-mel energy, low notes below."""
+  """Returns [1, mels, frames, 1] uint8: log-mel energy, low notes last."""
   num_mels, window = 80, 1024
   log_mel = np.asarray(
       dsp.log_mel(
@@ -65,7 +65,7 @@ def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
   try:
-    # Takes seconds: it imports TensorFlow.
+    # Takes seconds, as it imports TensorFlow.
     with muting.importing_tensorflow():
       from clu import metric_writers  # pylint: disable=g-import-not-at-top
   except ModuleNotFoundError as e:
@@ -79,10 +79,10 @@ def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
 
 
 class Reporter:
-  """Reports how a run goes; only the first process says anything.
+  """Reports the progress of a run; only the first process prints anything.
 
-  A failure that `health` finds is said once, when it appears. A report that
-  fails does not end the run.
+  A failure that `health` finds is reported once, when it appears. An error in a
+  report does not end the run.
   """
 
   def __init__(
@@ -95,7 +95,7 @@ class Reporter:
       config: str = '',
       rates: costs.Rates | None = None,
   ):
-    """Forgets the records of steps that will be run again.
+    """Drops the records of steps that will be run again.
 
     Args:
       model_dir: Folder of the run.
@@ -104,10 +104,10 @@ class Reporter:
       train_steps: Steps in all.
       tensorboard: Whether to write TensorBoard files.
       config: Text to keep in config.gin.
-      rates: Converts steps per second; None to report those alone.
+      rates: Converts steps per second; None to report only those.
 
     Raises:
-      WriteError: If the folder can't be written to.
+      WriteError: If the folder can't be written.
     """
     self._rates = rates
     self._sample_rate = model.sample_rate
@@ -134,12 +134,12 @@ class Reporter:
     )
 
   def restart_clock(self, step: int) -> None:
-    """Leaves the time before `step`, e.g. compilation, out of the speed."""
+    """Excludes the time before `step`, e.g. compilation, from the speed."""
     self._step, self._time = step, time.monotonic()
     self._said = self._time
 
   def advance(self, step: int) -> None:
-    """Counts a step on the progress bar, or says it where there is none."""
+    """Advances the progress bar, or prints the step if there is none."""
     if not self._speaks:
       return
     with self._diagnosing('the progress bar'):
@@ -168,10 +168,10 @@ class Reporter:
     self._tell(step, 'eval', metrics)
 
   def say(self, line: str) -> None:
-    """Writes a line above the progress bar."""
+    """Prints a line above the progress bar."""
     if self._speaks:
       self._said = time.monotonic()
-      # A terminal that is gone is no reason to stop.
+      # A closed terminal is no reason to stop.
       with contextlib.suppress(OSError):
         self._bar.write(line, file=sys.stderr)
 
@@ -192,7 +192,7 @@ class Reporter:
       )
 
   def close(self) -> None:
-    """Ends the progress bar, and writes what TensorBoard files still lack."""
+    """Closes the progress bar, and flushes TensorBoard files."""
     if self._speaks:
       self._bar.close()
     if self._writer is not None:

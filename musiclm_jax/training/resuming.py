@@ -1,4 +1,4 @@
-"""Settings of a run that may change when it goes on, and those that may not."""
+"""Decides which settings may change when a run is resumed."""
 
 from collections.abc import Mapping
 import os
@@ -14,7 +14,7 @@ def origin(batches: Any, batch_size: int, random_seed: int) -> dict[str, Any]:
   """Returns the settings that a position in the data depends on, as JSON.
 
   Args:
-    batches: May have an `identity`, that of its records.
+    batches: Batches, which may have an `identity`, that of their records.
     batch_size: Examples of a batch, over all processes.
     random_seed: Seed of the run.
   """
@@ -30,16 +30,16 @@ def position(
     now: Mapping[str, Any],
     model_dir: str | os.PathLike[str],
 ) -> int:
-  """Returns the batch at which a run goes on.
+  """Returns the batch at which a run resumes.
 
   Args:
     saved: 'position', and the `origin` it was saved with; older checkpoints
-      hold the position alone.
+      have only the position.
     now: The `origin` of this process.
     model_dir: Folder of the run, for the message.
 
   Raises:
-    UserError: If it could not go on exactly.
+    UserError: If it could not resume exactly.
   """
   before = {name: saved.get(name) for name in now}
   for name, what in (
@@ -65,11 +65,11 @@ def position(
 
 
 def changes(before: str, after: str) -> str:
-  """Returns the differences of two configs, in a line; '' if there are none.
+  """Describes the differences of two configs in a line; '' if there are none.
 
   Args:
     before: A config as gin writes it.
-    after: Another. Names that only one of them has do not count: gin leaves out
+    after: Another config. Names in only one of them are ignored: gin leaves out
       those that were not used.
   """
   old, new = _bindings(before), _bindings(after)
@@ -84,7 +84,7 @@ def changes(before: str, after: str) -> str:
 
 
 def _bindings(config: str) -> dict[str, str]:
-  """Returns the text of each value; of a macro, that of its value."""
+  """Returns the text of each value, with macros resolved."""
   found = gin_values.parse_bindings(config)
 
   def resolve(value, depth=0):

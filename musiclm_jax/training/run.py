@@ -1,4 +1,4 @@
-"""A run at work: its state, and how that is saved and reported."""
+"""A run in progress: its state, and how that is saved and reported."""
 
 from collections.abc import Callable, Mapping
 import contextlib
@@ -28,7 +28,7 @@ class Run:
     interrupts: Signals that ask it to end.
     saved: Its checkpoints; None before `open`.
     reporter: Reports its metrics; None before the first step.
-    state: None before `restore`, or until it is set.
+    state: Training state; None before `restore`, or until it is set.
   """
 
   def __init__(self, model_dir: str | os.PathLike[str]):
@@ -52,15 +52,15 @@ class Run:
     Args:
       model: The model that is trained.
       program: Its steps.
-      config: A text to keep with checkpoints.
-      origin: What `resuming.origin` returns.
+      config: The config as text, to keep with checkpoints.
+      origin: Result of `resuming.origin`.
     """
     self._model, self._program = model, program
     self._config, self._origin = config, origin
     self.saved = checkpoints.Checkpoints(self.model_dir)
 
   def describe(self) -> str:
-    """Returns which step is saved, and how to go on."""
+    """Describes which step is saved, and how to continue."""
     last = max(checkpoints.complete_steps(self.model_dir), default=0)
     if not last:
       return 'nothing was learned yet; run the same command to begin again'
@@ -93,7 +93,7 @@ class Run:
     return position
 
   def step(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
-    """Takes a step; returns before its end, but for the first."""
+    """Takes a step; returns before it ends, except for the first."""
     is_first = not self._steps_taken
     with _telling_if(is_first, 'compiling the training step'):
       self.state, metrics, skipped = self._program.train_step(self.state, batch)
@@ -111,14 +111,14 @@ class Run:
     """Reports the metrics of the steps since the last report.
 
     Returns:
-      How many of them in a row were skipped, at most.
+      The largest number of consecutive steps that were skipped.
     """
     metrics, most_skipped = self._metrics.flush()
     self.reporter.train(step, metrics)
     return most_skipped
 
   def save(self, step: int, position: int) -> None:
-    """Starts to save, metrics that are not reported yet included.
+    """Starts saving, including metrics that are yet to be reported.
 
     Args:
       step: The last step that was taken.
@@ -149,12 +149,12 @@ class Run:
   def evaluate(self, step: int, batches: Any, most_batches: int) -> None:
     """Reports metrics of held-out batches; a failure does not end the run.
 
-    In a job of several processes it does: the others would wait for ever.
+    In a job of several processes it does, as the others would wait forever.
 
     Args:
       step: The last step that was taken.
       batches: Batches of one epoch.
-      most_batches: Most batches to evaluate.
+      most_batches: Largest number of batches to evaluate.
     """
     guard: Callable[..., Any] = reports.diagnosing
     if jax.process_count() > 1:

@@ -1,6 +1,6 @@
-"""Files of a run for its readers: metrics.jsonl and config.gin.
+"""Readable files of a run: metrics.jsonl and config.gin.
 
-Both carry checksums, so that a damaged record is not taken for a true one.
+Both carry checksums, so that damaged records are not taken for true ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def _parse(line: str) -> dict[str, Any]:
 def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the records of a run: 'step', 'split' and a float per metric.
 
-  Damaged lines, and half a line of a killed run, are left out and reported.
+  Damaged lines, such as a line cut off by a kill, are left out and reported.
 
   Raises:
     UserError: If the file can't be read.
@@ -77,7 +77,7 @@ def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def write_metrics(
     model_dir: str | os.PathLike[str], records: Iterable[Record]
 ) -> None:
-  """Writes all records anew."""
+  """Rewrites the file with the given records."""
   text = ''.join(_line(record) for record in records)
   files.write_text(pathlib.Path(model_dir) / METRICS, text)
 
@@ -113,7 +113,7 @@ def _is_whole(text: str) -> bool:
 
 
 def check_config(model_dir: str | os.PathLike[str]) -> None:
-  """Raises UserError unless config.gin is there, as `write_config` wrote it."""
+  """Raises UserError unless config.gin is as `write_config` wrote it."""
   path = pathlib.Path(model_dir).resolve() / CONFIG
   if not path.exists():
     raise errors.NotFoundError(
@@ -130,11 +130,11 @@ def check_config(model_dir: str | os.PathLike[str]) -> None:
 
 
 def check_unused(model_dir: str | os.PathLike[str]) -> None:
-  """Raises UserError if a new run would replace files that are no run's."""
+  """Raises UserError if a new run would replace files that are not a run's."""
   path = pathlib.Path(model_dir) / METRICS
   if os.path.lexists(path):
     if path.is_file() and (read_metrics(model_dir) or not path.stat().st_size):
-      return  # Of a run that ended before its first checkpoint.
+      return  # Left by a run that ended before its first checkpoint.
   else:
     path = pathlib.Path(model_dir) / CONFIG
     if not os.path.lexists(path):
@@ -149,7 +149,7 @@ def check_unused(model_dir: str | os.PathLike[str]) -> None:
 
 
 def check_local(name: str, path: str | os.PathLike[str]) -> None:
-  """Raises UserError if a path is that of a bucket or server.
+  """Raises UserError if a path is in a bucket or on a server.
 
   Args:
     name: Name of the setting, for the message.
@@ -159,7 +159,7 @@ def check_local(name: str, path: str | os.PathLike[str]) -> None:
     raise errors.UserError(
         f'{name} must be the name of a folder, but is empty.'
     )
-  # pathlib makes one slash of two. A drive of Windows has one letter.
+  # pathlib merges two slashes into one. Windows drives have a single letter.
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', os.fspath(path)):
     raise errors.UserError(
         f"{name} must be a folder of this machine, but is '{path}'. Mount the"

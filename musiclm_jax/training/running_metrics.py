@@ -9,9 +9,9 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import steps
 import numpy as np
 
-# Steps that are queued on the device, so that it never waits for the host.
+# Steps that are queued on the device, so that it does not wait for the host.
 NUM_IN_FLIGHT = 2
-# Seconds of a step from which on none is queued: a signal waits for one only.
+# Steps that take this many seconds are not queued: a signal waits for one only.
 SLOW = 1.0
 
 
@@ -23,13 +23,13 @@ class RunningMetrics:
   """
 
   def __init__(self, kept: Mapping[str, Any] | None = None):
-    """Starts empty, or with values that `keep` returned in another process."""
+    """Starts empty, or from values that `keep` returned in another process."""
     self._outputs: list[tuple[model_lib.Metrics, jax.Array]] = []
     self._kept = dict(kept or {})
     self._time = time.monotonic()
 
   def add(self, metrics: model_lib.Metrics, skipped_in_a_row: jax.Array):
-    """Adds a step, and waits for one so that few are in flight."""
+    """Adds a step, and waits so that few are in flight."""
     self._outputs.append((metrics, skipped_in_a_row))
     is_slow = time.monotonic() - self._time > SLOW
     waited = 1 if is_slow else NUM_IN_FLIGHT
@@ -38,7 +38,7 @@ class RunningMetrics:
     self._time = time.monotonic()
 
   def flush(self) -> tuple[dict[str, float], int]:
-    """Returns the metrics, and the most steps in a row that were skipped.
+    """Returns the metrics, and the most consecutive steps that were skipped.
 
     Skipped steps have no metrics.
     """
@@ -49,7 +49,7 @@ class RunningMetrics:
     return metrics, most
 
   def keep(self) -> dict[str, Any]:
-    """Returns JSON values to make the same metrics of in another process."""
+    """Returns JSON values that restore these metrics in another process."""
     if not self._outputs:
       return self._kept
     merged, skipped, most = self._merge()
@@ -73,7 +73,7 @@ class RunningMetrics:
 def _restore(
     sums: Mapping[str, list[Any]], like: model_lib.Metrics
 ) -> model_lib.Metrics:
-  """Returns the metrics that were kept, of the classes of those of a step."""
+  """Restores kept metrics, in the classes of those of a step."""
   restored = {}
   for name, metric in like.items():
     leaves, structure = jax.tree.flatten(metric)

@@ -1,4 +1,4 @@
-"""Where arrays live: a (data, model) mesh and rules from axis names to it."""
+"""Sharding: a (data, model) mesh, and rules from logical axes to its axes."""
 
 import collections
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ RULES = (
     ('heads', 'model'),
     ('mlp', 'model'),
 )
-# With these each device holds only its share of every matrix, and fetches the
+# With these, each device holds only its share of every matrix, and fetches the
 # rest when it is needed (FSDP, arXiv 1910.02054).
 FSDP_RULES = (*RULES, ('embed', 'data'), ('channels', 'data'))
 
@@ -32,7 +32,7 @@ def rules(fsdp: bool = False) -> Rules:
 
   Args:
     fsdp: Whether to split parameters, and the optimizer's state, over the data
-      axis too: for models that do not fit into the memory of one device.
+      axis too: for models that do not fit in the memory of one device.
   """
   return FSDP_RULES if fsdp else RULES
 
@@ -44,7 +44,7 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
     num_model_partitions: Devices that share one copy of the parameters.
 
   Raises:
-    UserError: If the devices cannot be divided so.
+    UserError: If the devices cannot be divided evenly.
   """
   num_devices = jax.device_count()
   check_partitions(num_model_partitions, num_devices)
@@ -57,7 +57,7 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
 def check_processes(devices: np.ndarray) -> None:
   """Raises UserError unless each process holds the rows that it makes.
 
-  Which of them lie on which device does not matter, as no row knows its place.
+  It does not matter which device has which rows, as they are interchangeable.
 
   Args:
     devices: [data, model], of all processes.
@@ -88,7 +88,7 @@ def _counts(devices: np.ndarray) -> list[int]:
 
 
 def check_partitions(num_model_partitions: int, num_devices: int) -> None:
-  """Raises UserError unless devices can be divided so."""
+  """Raises UserError unless devices can be divided evenly."""
   if num_model_partitions < 1 or num_devices % num_model_partitions:
     raise errors.UserError(
         f'num_model_partitions must divide the {num_devices} devices, but is'
@@ -110,7 +110,7 @@ def _place(
     mesh: AnyMesh, shape: tuple[int, ...], names, rules: Rules
 ) -> NamedSharding:
   axes = nn.logical_to_mesh_axes(names, rules) or ()
-  # Sizes that a mesh axis does not divide are not split.
+  # An axis is not split if the mesh axis does not divide its size.
   return NamedSharding(
       mesh,
       PartitionSpec(
@@ -169,7 +169,7 @@ def shard_optimizer(
   """Returns the sharding of each leaf of an optimizer's state.
 
   A leaf that is a statistic of a parameter (its path ends in the parameter's,
-  and their shapes are the same) lies as the parameter does.
+  and their shapes are equal) is sharded like the parameter.
 
   Args:
     mesh: Mesh to split it over.

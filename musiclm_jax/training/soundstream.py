@@ -12,17 +12,16 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-  """How much each loss of the generator counts (SoundStream, section III-E).
+  """Weights of the generator's losses (SoundStream, section III-E).
 
   Attributes:
-    adversarial: Weight of the loss for not fooling the discriminators.
-    feature: Weight of the loss for not matching their features.
+    adversarial: Weight of the adversarial loss.
+    feature: Weight of the feature matching loss.
     reconstruction: Weight of the multi-scale mel loss.
     waveform: Weight of the mean absolute difference of samples (ours: for
       training too short for the discriminators to teach phase; none in the
       paper).
-    commitment: Weight of the distance of embeddings to their codes (ours: no
-      figure in the paper).
+    commitment: Weight of the commitment loss (ours: no figure in the paper).
   """
 
   adversarial: float = 1.0

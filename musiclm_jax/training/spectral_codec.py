@@ -11,21 +11,21 @@ from musiclm_jax.training import codec
 from musiclm_jax.training import losses
 import optax
 
-_SDR_RANGE = 20.0, 30.0  # Decibels below and above 0 that count.
+_SDR_RANGE = 20.0, 30.0  # SI-SDR is clipped so many dB below and above 0.
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-  """How much each loss of the generator counts (all figures are ours).
+  """Weights of the generator's losses (all figures are ours).
 
   Attributes:
-    log_mel: Weight of the distance of logarithmic mel spectra.
+    log_mel: Weight of the distance of log-mel spectra.
     spectrum: Weight of the relative distance of complex spectra, without which
       it learns no phase.
-    si_sdr: Weight of a decibel of distortion.
-    commitment: Weight of the distance of embeddings to their codes.
-    adversarial: Weight of the loss for not fooling the discriminators.
-    feature: Weight of the loss for not matching their features.
+    si_sdr: Weight of each decibel of SI-SDR.
+    commitment: Weight of the commitment loss.
+    adversarial: Weight of the adversarial loss.
+    feature: Weight of the feature matching loss.
   """
 
   log_mel: float = 0.5
@@ -37,7 +37,7 @@ class LossWeights:
 
 
 class SpectralCodecModel(codec.CodecModel):
-  """The codec and, if they count, the discriminators it is trained against."""
+  """The codec and, if there are any, the discriminators to train it against."""
 
   name = 'spectral_codec'
   network = spectral_codec.SpectralCodec

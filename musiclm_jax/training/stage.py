@@ -1,4 +1,4 @@
-"""Trains a stage: the next token, given all before it (MusicLM 3.2)."""
+"""Trains a stage to predict each token from all before it (MusicLM 3.2)."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -26,7 +26,7 @@ def _mean(values: jax.Array, seen: jax.Array) -> jax.Array:
 
 
 def if_added(rate: float, stage: streams.Stage) -> float:
-  """Returns `rate` for a stage that adds a condition, else 0; for gin."""
+  """Returns `rate` if the stage has an added input, else 0; for gin."""
   return rate if stage.added else 0.0
 
 
@@ -36,7 +36,7 @@ class StageModel(model_lib.TrainableModel):
   Batches hold 'inputs' and 'targets', [batch, length] int32 ids, 0 = padding.
 
   Attributes:
-    stage: What it reads and writes.
+    stage: The stage to train.
     z_loss: See `__init__`.
     conditioning_dropout: See `__init__`.
     history_dropout: See `__init__`.
@@ -54,21 +54,20 @@ class StageModel(model_lib.TrainableModel):
     """Makes the module.
 
     Args:
-      stage: What it reads and writes.
+      stage: The stage to train.
       config: Sizes of the transformer.
       optimizer_def: See TrainableModel.
       z_loss: Weight of the square of the logarithm of the softmax's sum (PaLM,
         arXiv 2204.02311, section 5), which keeps bfloat16 logits small.
-      conditioning_dropout: How often, in training, an example has none of the
-        streams that are conditioning: what guidance leads away from (arXiv
-        2207.12598).
-      history_dropout: Most of the targets, in training, that those after them
-        can't see: a share of each example between 0 and this (word dropout,
-        arXiv 1511.06349, section 3.1). What describes the music then counts
-        for more.
+      conditioning_dropout: Probability, in training, that an example loses all
+        its conditioning streams, as guidance requires (arXiv 2207.12598).
+      history_dropout: Largest share of targets that are hidden, in training,
+        from those after them; each example has a share between 0 and this (word
+        dropout, arXiv 1511.06349, section 3.1). Conditioning then has more
+        influence.
 
     Raises:
-      UserError: If a dropout is no probability.
+      UserError: If a dropout is not a probability.
     """
     super().__init__(optimizer_def)
     for name, rate in (
@@ -103,9 +102,9 @@ class StageModel(model_lib.TrainableModel):
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """Returns the loss that training lowers, and metrics.
+    """Returns the loss to minimize, and metrics.
 
-    Without z-loss that is the metric 'loss', the mean negative log likelihood
+    Without z-loss, that is the metric 'loss', the mean negative log likelihood
     in nats.
     """
     shown = batch
@@ -138,14 +137,14 @@ class StageModel(model_lib.TrainableModel):
   def adopt(self, part: parts.Part) -> model_lib.Variables:
     """Returns the parameters of a stage that may have read other streams.
 
-    See `TrainableModel.adopt`; tokens that it did not read are NaN.
+    See `TrainableModel.adopt`; rows of tokens that it did not read are NaN.
     """
     params = stacking.unstack(part.variables['params'])
     known = params['token_embed']['embedding']
     rows = np.full(
         (transformer.num_rows(self.stage), known.shape[1]), np.nan, np.float32
     )
-    rows[self.stage.vocab_size :] = 0  # Of no token.
+    rows[self.stage.vocab_size :] = 0  # Rows of no token.
     theirs = stages.of_part(part.config)
     rows[: streams.NUM_RESERVED_IDS] = known[: streams.NUM_RESERVED_IDS]
     for stream in self.stage.streams:
@@ -187,7 +186,7 @@ class StageModel(model_lib.TrainableModel):
   ) -> Int[Array, 'batch length']:
     """Returns target ids, sampled with `rng`, or the likeliest without it.
 
-    Each step runs the whole network, so this is for evaluation of a few
+    Each step runs the whole network, so this is only for evaluating a few
     examples during training; `sampling` has a cache.
     """
     del flax_mutables
@@ -235,20 +234,20 @@ class StageModel(model_lib.TrainableModel):
       lineage: Mapping[str, str],
       dtype: str = 'float32',
   ) -> str:
-    """Writes the part of a model that is this stage.
+    """Writes the stage as a part of a model.
 
     Args:
-      variables: With its 'params'.
+      variables: Collections with 'params'.
       directory: Directory of the model; made if missing.
       clips: Not used: there is nothing to fit.
-      lineage: The sha256 of each tokenizer of the training tokens.
+      lineage: The sha256 of each tokenizer that wrote the training tokens.
       dtype: Data type of the stored matrices, see `models.parts.save`.
 
     Returns:
       The sha256 of the stored variables.
     """
     del clips
-    # How it was trained does not matter any more.
+    # Settings for training alone do not matter any more.
     network = dataclasses.replace(self.config, scan_layers=False, remat='none')
     config = {
         'stage': self.stage.to_json(),
@@ -263,7 +262,7 @@ class StageModel(model_lib.TrainableModel):
   def _drop_conditioning(
       self, inputs: Int[Array, 'batch length'], rng: jax.Array
   ) -> Int[Array, 'batch length']:
-    """Makes all conditioning of some examples ABSENT_ID."""
+    """Sets all conditioning of some examples to ABSENT_ID."""
     if not self.stage.conditioning or not self.conditioning_dropout:
       return inputs
     dropped = jax.random.bernoulli(
@@ -278,7 +277,7 @@ class StageModel(model_lib.TrainableModel):
   def _drop_history(
       self, targets: Int[Array, 'batch length'], rng: jax.Array
   ) -> Int[Array, 'batch length']:
-    """Makes some targets ABSENT_ID, for those after them to read."""
+    """Sets some targets to ABSENT_ID where later positions read them."""
     if not self.history_dropout:
       return targets
     rngs = jax.random.split(rng)

@@ -1,4 +1,4 @@
-"""The folders of checkpoints: which are whole, which were cut off.
+"""The folders of checkpoints: which are complete, and which were cut off.
 
 <model_dir>/checkpoints/<step>/ holds the files of orbax, and `checksums.json`.
 That is written last, once every file is on disk: a folder without it was cut
@@ -32,7 +32,7 @@ def directory(model_dir: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def complete_steps(model_dir: str | os.PathLike[str]) -> list[int]:
-  """Returns the step of each whole checkpoint, in order."""
+  """Returns the steps of all complete checkpoints, in order."""
   paths = directory(model_dir).glob(f'*/{CHECKSUMS}')
   names = [path.parent.name for path in paths]
   return sorted(int(name) for name in names if _STEP.fullmatch(name))
@@ -44,7 +44,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-  """Returns the path of each file in a folder, but that of the checksums."""
+  """Returns the paths of the files in a folder, except the checksums."""
   return [
       path.relative_to(folder).as_posix()
       for path in sorted(folder.rglob('*'))
@@ -53,7 +53,7 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def seal(folder: pathlib.Path) -> None:
-  """Makes a checkpoint whole: writes the hash of each of its files."""
+  """Completes a checkpoint by writing the hash of each of its files."""
   checksums = {name: _sha256(folder / name) for name in _names(folder)}
   text = json.dumps(files.sealed({'files': checksums}), indent=2)
   files.write_text(folder / CHECKSUMS, text)
@@ -62,7 +62,7 @@ def seal(folder: pathlib.Path) -> None:
 def _read_checksums(folder: pathlib.Path) -> dict[str, str]:
   kind = 'the checksums of a checkpoint'
   value = files.read_json(folder / CHECKSUMS, kind, needs_seal=False)
-  # Older versions wrote the hashes alone.
+  # Older versions wrote only the hashes.
   checksums = value['files'] if list(value) == ['files'] else value
   if not isinstance(checksums, dict) or not all(
       isinstance(x, str) and re.fullmatch('[0-9a-f]{64}', x)
@@ -101,7 +101,7 @@ def advice(model_dir: str | os.PathLike[str], step: int) -> str:
 
 
 def foreign_steps(model_dir: str | os.PathLike[str]) -> list[int]:
-  """Returns the steps whose name is taken by files of someone else."""
+  """Returns the steps whose folder names are taken by other files."""
   found = []
   for path in _entries(directory(model_dir)):
     is_whole = (path / CHECKSUMS).exists()
@@ -119,7 +119,7 @@ def _is_real_folder(path: pathlib.Path) -> bool:
 
 
 def _is_cut_off(path: pathlib.Path) -> bool:
-  """Returns whether a killed run left `path` before it was a checkpoint."""
+  """Returns whether `path` was left by a run killed before it was complete."""
   if not _is_real_folder(path) or (path / CHECKSUMS).exists():
     return False
   if _UNFINISHED.fullmatch(path.name):
@@ -139,14 +139,14 @@ def _is_cut_off(path: pathlib.Path) -> bool:
 
 
 def remove_unfinished(model_dir: str | os.PathLike[str]) -> None:
-  """Removes half-written checkpoints of a killed run, and nothing else."""
+  """Removes unfinished checkpoints of killed runs, and nothing else."""
   for path in _entries(directory(model_dir)):
     if _is_cut_off(path):
       shutil.rmtree(path)
 
 
 def remove_old(model_dir: str | os.PathLike[str], num_kept: int) -> None:
-  """Removes all checkpoints but the last; not those with files of others."""
+  """Removes all but the last checkpoints, except those with other files."""
   for step in complete_steps(model_dir)[:-num_kept]:
     folder = directory(model_dir) / str(step)
     try:
@@ -157,13 +157,13 @@ def remove_old(model_dir: str | os.PathLike[str], num_kept: int) -> None:
       is_ours = False
     if not is_ours:
       continue
-    # Without its checksums it is no checkpoint, should this be cut off.
+    # Without its checksums it is no checkpoint, even if this is cut off.
     (folder / CHECKSUMS).unlink()
     shutil.rmtree(folder)
 
 
 def say_what_is_left_alone(model_dir: str | os.PathLike[str]) -> None:
-  """Says which names of steps are taken by something else."""
+  """Reports which step folders are taken by something else."""
   for step in foreign_steps(model_dir):
     progress.say(
         f'{directory(model_dir) / str(step)} is no checkpoint of this program,'

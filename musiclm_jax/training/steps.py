@@ -1,4 +1,4 @@
-"""The train and eval steps that are compiled."""
+"""The compiled train and eval steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ import optax
 
 @struct.dataclass
 class TrainState:
-  """State of a run that each step replaces.
+  """The state of a run, which each step replaces.
 
   Attributes:
     step: Steps taken, skipped ones included.
@@ -24,7 +24,7 @@ class TrainState:
     mutables: The model's other collections, by name.
     opt_state: State of the optimizer.
     num_skipped: Steps skipped so far.
-    num_skipped_in_a_row: Steps skipped since the last that was not.
+    num_skipped_in_a_row: Steps skipped since the last one that was taken.
   """
 
   step: Any
@@ -108,16 +108,16 @@ def _loss_and_gradients(model, params, mutables, batch, rng, shardings):
 
   gradients, outputs = jax.grad(loss_fn, has_aux=True)(params)
   if shardings is not None:
-    # Else every device may hold the whole of them before each takes its share.
+    # Otherwise every device may hold all of them before each takes its share.
     gradients = jax.lax.with_sharding_constraint(gradients, shardings)
   return outputs, gradients
 
 
 def _accumulate(model, state, batch, rng, num_microbatches, shardings):
-  """As `_loss_and_gradients`, over microbatches one after the other."""
+  """As `_loss_and_gradients`, accumulated over microbatches."""
 
   def split(x):
-    # Row r goes to microbatch r mod n: no row leaves its device.
+    # Row r goes to microbatch r mod n, so that no row leaves its device.
     x = x.reshape(-1, num_microbatches, *x.shape[1:])
     return jnp.swapaxes(x, 0, 1)
 
@@ -153,7 +153,7 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, model_lib.Metrics, jax.Array]]:
   """Returns a function (state, batch, key) -> state, metrics, skipped in a row.
 
-  A step whose loss or gradients are not finite changes nothing but the counts.
+  A step with a non-finite loss or gradient changes nothing but the counts.
 
   Args:
     model: See `TrainableModel`.
@@ -181,7 +181,7 @@ def make_train_step(
       )
       return optax.apply_updates(state.params, updates), mutables, opt_state
 
-    # To choose value by value would take memory for both.
+    # Selecting values one by one would take memory for both.
     params, mutables, opt_state = jax.lax.cond(
         finite,
         update,
@@ -225,7 +225,7 @@ def make_eval_step(
 def with_rules(
     mesh: Mesh, rules: sharding.Rules, function: Callable[..., Any]
 ) -> Callable[..., Any]:
-  """Returns `function`, run where models see the mesh and the axis rules."""
+  """Returns `function`, run with the mesh and the axis rules in context."""
 
   def run(*args):
     with mesh, nn.logical_axis_rules(rules):
@@ -235,7 +235,7 @@ def with_rules(
 
 
 def combine(metrics: Sequence[model_lib.Metrics]) -> model_lib.Metrics:
-  """Returns each metric over several steps."""
+  """Combines each metric over several steps."""
   combined: model_lib.Metrics = {}
   for step in metrics:
     for name, metric in step.items():

@@ -8,7 +8,7 @@ from t5x import optimizers as t5x_optimizers
 
 
 def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
-  """Returns `model` with the optimizer and the mutables of t5x's types."""
+  """Returns `model` with optimizer and mutables in the types of t5x."""
   loss_fn = model.loss_fn
 
   def frozen_loss_fn(params, batch, dropout_rng, flax_mutables=None):

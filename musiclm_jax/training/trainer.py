@@ -42,12 +42,13 @@ class Schedule:
   After the last step, everything is due.
 
   Attributes:
-    train_steps: Steps in all.
+    train_steps: Total number of steps.
     eval_period: Steps between evaluations.
     checkpoint_period: Steps between checkpoints.
     log_period: Steps between reports.
-    eval_steps: Most batches to evaluate.
-    max_skipped_steps: Steps in a row that may be skipped for NaN or inf.
+    eval_steps: Largest number of batches per evaluation.
+    max_skipped_steps: Most consecutive steps that may be skipped for NaN or
+      inf.
   """
 
   train_steps: int
@@ -75,11 +76,11 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Partitioning:
-  """How a step is divided over devices, and in time.
+  """How a step is divided over devices and time.
 
   Attributes:
     num_model_partitions: Devices that share one copy of the parameters.
-    fsdp: Whether all devices do, see `sharding.rules`.
+    fsdp: Whether all devices share one copy, too; see `sharding.rules`.
     num_microbatches: Parts of a batch whose gradients are taken in turn.
   """
 
@@ -91,7 +92,7 @@ class Partitioning:
     _check_positive(num_microbatches=self.num_microbatches)
 
 
-WHOLE = Partitioning()  # Every device takes its rows of a batch, all at once.
+WHOLE = Partitioning()  # Every device processes all its rows at once.
 
 
 @runtime_checkable
@@ -151,7 +152,7 @@ def _check(
 
 
 def _check_free(model_dir, first_step, schedule) -> None:
-  """Raises UserError if files of the run would meet files of another."""
+  """Raises UserError if files of the run would collide with another's."""
   if not first_step:
     run_files.check_unused(model_dir)
   for step in step_folders.foreign_steps(model_dir):
@@ -166,8 +167,8 @@ def _check_free(model_dir, first_step, schedule) -> None:
 def _is_evaluated(model_dir, step) -> bool:
   """Returns whether a checkpoint has been evaluated.
 
-  All processes of a job have to come to the same answer, and may see files of
-  different age: there it is taken for granted.
+  All processes of a job must come to the same answer, but may see files of
+  different ages: they take it for granted.
   """
   return jax.process_count() > 1 or any(
       record['step'] == step and record['split'] == 'eval'
@@ -176,7 +177,7 @@ def _is_evaluated(model_dir, step) -> bool:
 
 
 def _finished(model_dir, step, describe_config) -> dict[str, float]:
-  """Says that there is nothing left to do; returns the last metrics."""
+  """Reports that there is nothing left to do; returns the last metrics."""
   try:
     run_files.check_config(model_dir)
   except errors.UserError:
@@ -204,7 +205,7 @@ def _make_program(model, train_batches, partitioning, random_seed):
 
 @contextlib.contextmanager
 def _made_of_config() -> Iterator[None]:
-  """Turns errors in making a model into a UserError about its config."""
+  """Turns errors in building a model into a UserError about its config."""
   try:
     yield
   except errors.UserError:
@@ -221,7 +222,7 @@ def _rates(model, program) -> costs.Rates | None:
   with progress.telling('counting operations'):
     try:
       return costs.rates(model, program.specs)
-    except errors.UserError:  # The loss refuses its batches.
+    except errors.UserError:  # The loss rejects its batches.
       raise
     except Exception as e:
       progress.say(f'speed is told in steps alone: {errors.one_line(e):.300}')
@@ -229,12 +230,12 @@ def _rates(model, program) -> costs.Rates | None:
 
 
 def _next(run, train_batches, step) -> dict[str, np.ndarray]:
-  """Returns the next batch; a signal, or bad data, end the run."""
+  """Returns the next batch; a signal or bad data ends the run."""
   try:
     with run.interrupts.raising():
       return next(train_batches)
   except Exception:
-    # Alone in a job of several processes it would wait for the others.
+    # In a job of several processes, a single one would wait for the others.
     if run.interrupts.has_unsaved and jax.process_count() == 1:
       run.save(step, train_batches.position)
     raise
@@ -246,16 +247,16 @@ def _take_steps(run, first_step, schedule, train_batches, eval_batches) -> None:
   evaluates = lambda: eval_batches is not None and schedule.evaluates(step)
   evaluate = lambda: run.evaluate(step, eval_batches, schedule.eval_steps)
   try:
-    # A run that was killed between its checkpoint and the evaluation.
+    # The run was killed between its checkpoint and the evaluation.
     if step and evaluates() and not _is_evaluated(run.model_dir, step):
       evaluate()
     while step < schedule.train_steps:
       batch = _next(run, train_batches, step)
       step += 1
       run.step(step, batch)
-      # What comes after a checkpoint can fail, and loses nothing then.
+      # Save first: what comes after a checkpoint can then fail without loss.
       saves = schedule.saves(step) or evaluates()
-      # The first step shows what training starts from.
+      # The first step shows where training starts.
       if step == 1 or schedule.logs(step) or saves:
         _check_skipped(run.report(step), schedule.max_skipped_steps, step)
         if saves:
@@ -266,7 +267,7 @@ def _take_steps(run, first_step, schedule, train_batches, eval_batches) -> None:
     with run.interrupts.raising():
       pass
   except errors.Interrupted as e:
-    if run.interrupts.signum is None:  # Of a job of several processes.
+    if run.interrupts.signum is None:  # In a job of several processes.
       raise
     raise run.stop(step, train_batches.position) from e
 
@@ -287,8 +288,8 @@ def train(
 ) -> dict[str, float]:
   """Trains to the last step, from the last checkpoint if there is one.
 
-  However often it is killed and run again, it ends with the same parameters
-  and the same metrics.
+  However often it is killed and restarted, it ends with the same parameters and
+  the same metrics.
 
   Args:
     model: See `TrainableModel`.
@@ -299,7 +300,7 @@ def train(
     partitioning: How a step is divided.
     random_seed: Seed of initialization and dropout.
     tensorboard: Whether to write TensorBoard files; needs TensorFlow.
-    describe_config: Returns the config as a text, to keep with checkpoints.
+    describe_config: Returns the config as text, to keep with checkpoints.
     begin: Returns the state that training begins from, given the model and its
       random state; see `fine_tuning.begin`.
 
@@ -309,7 +310,7 @@ def train(
   Raises:
     UserError: If arguments do not fit each other, the devices or the
       checkpoint, or if the checkpoint is damaged.
-    DivergenceError: If too many steps in a row were not finite.
+    DivergenceError: If too many consecutive steps were not finite.
   """
   run_files.check_local('MODEL_DIR', model_dir)
   last_step = schedule.train_steps

@@ -1,4 +1,4 @@
-"""Pre-training of w2v-BERT, and the k-means that makes tokens of its output."""
+"""Pre-training of w2v-BERT, and the k-means that turns its output to tokens."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
@@ -32,11 +32,11 @@ class W2vBertModel(model_lib.TrainableModel):
 
   Batches hold 'audio': [batch, samples] floats at 16 kHz.
 
-  Metrics show failure: contrastive_loss stays at contrastive_chance, the log
+  Metrics reveal failure: contrastive_loss stays at contrastive_chance, the log
   of the number of choices, if the codebook or the context collapses; then
-  codebook_perplexity falls to 1, or context_effective_rank does. Distractors of
-  the frame's own code are choices too, so the loss of music that holds a sound
-  cannot fall far.
+  codebook_perplexity, or context_effective_rank, falls to 1. Distractors that
+  share the frame's code are choices too, so the loss cannot fall far for music
+  with sustained sounds.
   """
 
   name = 'w2v_bert'
@@ -57,15 +57,15 @@ class W2vBertModel(model_lib.TrainableModel):
     Args:
       config: The architecture.
       optimizer_def: See TrainableModel.
-      mask_probability: How likely a masked span starts at a frame.
+      mask_probability: Probability that a masked span starts at a frame.
       mask_span: Frames of a masked span.
-      num_distractors: Codes that the right one is to be told from.
+      num_distractors: Number of wrong choices for each frame.
       similarity_temperature: Divides the cosine similarities.
       diversity_weight: Weight of the diversity loss.
     """
     super().__init__(optimizer_def)
     self.config = config
-    # Of fewer frames than there are centroids, k-means knows nothing.
+    # K-means cannot be fitted to fewer frames than centroids.
     self.seconds_to_fit = (
         config.num_centroids * w2v_bert.FRAME_LENGTH / w2v_bert.SAMPLE_RATE
     )
@@ -104,7 +104,7 @@ class W2vBertModel(model_lib.TrainableModel):
     Raises:
       UserError: If the clips hold fewer frames than there are centroids.
     """
-    # Tokens are made in float32, from no more blocks than they need.
+    # Tokens are made in float32, with no more blocks than needed.
     config = dataclasses.replace(
         self.config,
         masked_prediction_layers=self.config.semantic_layer,
@@ -133,7 +133,7 @@ class W2vBertModel(model_lib.TrainableModel):
       batch: model_lib.Batch,
       dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, model_lib.Metrics]:
-    """Returns loss and metrics; without dropout if there is no key for it."""
+    """Returns loss and metrics; without dropout if `dropout_rng` is None."""
     rng = jax.random.key(0) if dropout_rng is None else dropout_rng
     mask_rng, distractor_rng, code_rng, layer_rng = jax.random.split(rng, 4)
     audio = batch['audio']
@@ -176,7 +176,7 @@ class W2vBertModel(model_lib.TrainableModel):
         distractors,
         self.similarity_temperature,
     )
-    # Distractors of the frame's own code are as good: which it is, is chance.
+    # Distractors with the frame's own code are as good: the choice is chance.
     best = logits > jnp.max(logits, axis=-1, keepdims=True) - 1e-4
     right = best[..., 0] / jnp.sum(best, axis=-1)
     # A clip's only masked frame has no distractors.
@@ -234,7 +234,7 @@ def embed_clips(
 def _reservoir(
     rows: Iterable[np.ndarray], size: int
 ) -> Float[np.ndarray, 'n embed']:
-  """Returns `size` of all rows of [frames, embed] arrays, each as likely."""
+  """Samples `size` rows of all [frames, embed] arrays, uniformly."""
   rng = np.random.default_rng(0)
   sample: list[np.ndarray] = []
   seen = 0
@@ -250,15 +250,15 @@ def _reservoir(
 def fit_kmeans(
     embeddings: Float[np.ndarray, 'n embed'], num_centroids: int
 ) -> dict[str, np.ndarray]:
-  """Fits the k-means that makes tokens of embeddings (MusicLM, section 4.1).
+  """Fits the k-means that turns embeddings into tokens (MusicLM, section 4.1).
 
   Args:
     embeddings: [n, embed] frames of many clips.
-    num_centroids: Tokens to tell apart.
+    num_centroids: Number of different tokens.
 
   Returns:
-    'mean' and 'std' [embed], by which embeddings are standardized, and
-    'centroids' [num_centroids, embed] of standardized embeddings; float32.
+    'mean' and 'std', [embed], which standardize embeddings, and 'centroids',
+    [num_centroids, embed], of standardized embeddings; all float32.
 
   Raises:
     UserError: If there are fewer embeddings than centroids.

@@ -38,8 +38,8 @@ def sample_distractors(
     num_distractors: Distractors of each frame.
 
   Returns:
-    [batch, frames, distractors] frame numbers; of no meaning where the frame
-    is not masked, or no other is.
+    [batch, frames, distractors] frame numbers; meaningless where the frame is
+    not masked, or is the only one.
   """
   batch, frames = mask.shape
   masked_first = jnp.argsort(~mask, axis=1, stable=True)
@@ -57,7 +57,7 @@ def contrastive_logits(
     distractors: Int[Array, 'batch frames distractors'],
     temperature: float,
 ) -> Float[Array, 'batch frames choices']:
-  """Compares each context to its own quantized frame and to others.
+  """Compares each context to its own quantized frame and to distractors.
 
   Args:
     context: [batch, frames, embed].
@@ -66,9 +66,9 @@ def contrastive_logits(
     temperature: Divides the cosine similarities.
 
   Returns:
-    [batch, frames, 1 + distractors]; the right choice is the first.
+    [batch, frames, 1 + distractors] logits; the right choice is the first.
   """
-  # Every pair of frames: less memory than a vector for each distractor.
+  # Comparing every pair of frames takes less memory than copying distractors.
   similarities = jnp.einsum(
       'bfd,bgd->bfg',
       layers.normalize(context),
@@ -88,10 +88,10 @@ def entropy(probabilities: Float[Array, ' codes']) -> Float[Array, '']:
 def diversity_loss(
     code_logits: Float[Array, 'batch frames codes'],
 ) -> Float[Array, '']:
-  """Returns the nats by which codes are, on average, less than equally likely.
+  """Returns how far, in nats, the mean distribution of codes is from uniform.
 
-  wav2vec 2.0 divides this entropy by the number of codes, and has no force left
-  when a large codebook collapses.
+  wav2vec 2.0 divides this entropy by the number of codes, and so has too little
+  force when a large codebook collapses.
 
   Args:
     code_logits: [batch, frames, codes].
