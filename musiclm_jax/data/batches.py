@@ -26,7 +26,7 @@ import numpy as np
 # Threads: reading and resampling release the interpreter's lock.
 NUM_WORKERS = min(8, machine.num_cpus())
 NUM_PREFETCHED = 4
-NUM_HASHED = 8  # Records whose hash identifies a source.
+NUM_HASHED = 8  # Number of records whose hash identifies a source.
 
 Batch = dict[str, np.ndarray]
 
@@ -52,7 +52,7 @@ def _as_bytes(value: Any) -> bytes:
     )
   if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
     return value.tobytes()
-  # Only the type of other values is the same in every process.
+  # Of other values, only the type is the same in every process.
   return json.dumps(value, default=lambda x: type(x).__name__).encode()
 
 
@@ -60,11 +60,11 @@ class Batches(Iterator[Batch]):
   """Batches of a source with random access.
 
   Batch i is a function of (seed, i) alone. Threads make the next few batches
-  while one is used.
+  while one is in use.
 
   Attributes:
     position: Position of the next batch; may be set.
-    identity: Identity of the records, wherever they are stored.
+    identity: Hash of some records, which identifies them wherever they are.
   """
 
   def __init__(
@@ -79,12 +79,12 @@ class Batches(Iterator[Batch]):
 
     Args:
       source: The records.
-      make_example: Makes arrays of fixed shapes of a record; draws random
+      make_example: Makes arrays of fixed shapes from a record; draws random
         choices, e.g. of a crop, from the generator.
       batch_size: Rows of a batch over all processes.
       seed: Seed of the order and the crops.
-      shuffle: Whether to continue for ever, in another order every epoch, or to
-        end after one epoch in the order of the source, whose last batch is
+      shuffle: Whether to continue forever, in another order every epoch, or to
+        end after one epoch in the order of the source, with the last batch
         filled up from the start.
 
     Raises:
@@ -222,7 +222,7 @@ class SeqioBatches(Iterator[Batch]):
   """Batches of a seqio task or mixture; needs TensorFlow.
 
   Attributes:
-    position: Position of the next batch; to set it reads all before it.
+    position: Position of the next batch; setting it reads all before.
   """
 
   def __init__(
@@ -244,7 +244,7 @@ class SeqioBatches(Iterator[Batch]):
       split: Split of the task.
       batch_size: Rows of a batch over all processes.
       seed: Seed of the order and the crops.
-      shuffle: Whether to continue for ever in shuffled order, or for one epoch.
+      shuffle: Whether to continue forever, shuffled, or to end after one epoch.
       use_cached: Whether to read the cache of `seqio.cache_tasks_main`.
       module: Module that registers the task.
     """
@@ -273,7 +273,7 @@ class SeqioBatches(Iterator[Batch]):
   @position.setter
   def position(self, position: int) -> None:
     self._position = position
-    # A second pass over the same dataset would have another order.
+    # A second pass over the same dataset would be in another order.
     dataset = self._make_dataset().batch(self._size).skip(position)
     self._iterator = dataset.as_numpy_iterator()
 
@@ -290,7 +290,7 @@ class SeqioBatches(Iterator[Batch]):
     except StopIteration:
       raise
     except Exception as e:
-      # TensorFlow raises errors of its own, with ours in their text.
+      # TensorFlow wraps our errors in its own.
       told = re.search(r'UserError: (.*)', str(e))
       if isinstance(e, errors.UserError) or told is None:
         raise

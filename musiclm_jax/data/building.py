@@ -1,4 +1,4 @@
-"""Writes folders of datasets whole or not at all.
+"""Writes datasets completely or not at all.
 
 Only files that this program wrote are ever removed; others in the folder stay.
 """
@@ -14,7 +14,7 @@ from musiclm_jax import files
 from musiclm_jax.data import checksums
 
 INFO = 'dataset_info.json'  # A dataset exists if this file does.
-# A folder that tfds leaves beside that of a version if it is killed.
+# Folder that tfds, if it is killed, leaves beside that of a version.
 _TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
 
 
@@ -47,14 +47,14 @@ def _refusal(
 
 @contextlib.contextmanager
 def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
-  """Keeps others from writing to a data directory.
+  """Keeps other processes from writing to a data directory.
 
   Args:
     data_dir: Folder of the datasets.
-    verb: Verb of the command, to name to other processes.
+    verb: Verb of the command, to tell other processes.
 
   Raises:
-    UserError: If another process is writing to it; names that.
+    UserError: If another process, which it names, is writing to it.
     WriteError: If it can't be written.
   """
   with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
 
 
 def unfinished_path(path: epath.Path) -> epath.Path:
-  """Returns the folder in which a dataset is written until it is whole."""
+  """Returns the folder in which a dataset is written until it is complete."""
   return path.with_name(files.temporary(path.name).name)
 
 
@@ -109,7 +109,7 @@ def writing(path: epath.Path) -> Iterator[list[Exception]]:
   except errors.UserError:
     raise
   except Exception as e:
-    # array_record raises RuntimeErrors, TensorFlow errors of its own.
+    # array_record raises RuntimeErrors; TensorFlow, errors of its own.
     of_system = isinstance(e, (OSError, RuntimeError))
     if failures or not (of_system or _is_of_tensorflow(e)):
       raise
@@ -117,7 +117,7 @@ def writing(path: epath.Path) -> Iterator[list[Exception]]:
 
 
 def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
-  """Moves a whole dataset to its place, where it replaces an older one.
+  """Moves a complete dataset to its place, where it replaces an older one.
 
   Args:
     built: Folder in which it was written.
@@ -133,7 +133,7 @@ def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
   if not path.exists():
     built.rename(path)
     return
-  # The dataset is gone from here on, until its last file, INFO, is moved.
+  # There is no dataset from here on, until INFO, its last file, is moved.
   (path / INFO).unlink(missing_ok=True)
   old = re.compile(
       f'{path.parent.name}-({"|".join(map(re.escape, splits))})'

@@ -14,22 +14,22 @@ from musiclm_jax import files
 NAME = 'checksums.json'
 _KIND = "a file of a dataset that is as 'musiclm' wrote it"
 _ADVICE = 'Copy it again, or make the dataset anew with --overwrite.'
-# Records contain hashes that are checked whenever they are read; to hash large
-# files first would take minutes.
+# Records contain hashes that are checked on every read; hashing large files
+# first would take minutes.
 _RECORDS = re.compile(r'.*\.array_record-\d{5}-of-\d{5}')
 
 
 def reading(
     path: str | os.PathLike[str],
 ) -> contextlib.AbstractContextManager[None]:
-  """Returns a context that names a file of a dataset if it is damaged."""
+  """Returns a context whose errors name a dataset file that is damaged."""
   return errors.reading(path, _KIND, _ADVICE)
 
 
 def _size(path: epath.Path) -> int:
   if '://' in os.fspath(path):
     return path.stat().length
-  # `stat` looks up the name of the owner, which may fail in containers.
+  # `stat` looks up the owner's name, which may fail in containers.
   return os.path.getsize(path)
 
 
@@ -54,10 +54,10 @@ def read(folder: epath.Path) -> dict[str, Any]:
   """Returns the size and hash of each file of a folder, by its name.
 
   Returns:
-    An empty dict for a folder from before there were checksums.
+    An empty dict for a folder that was written before there were checksums.
 
   Raises:
-    UserError: If it was damaged.
+    UserError: If the checksums are damaged.
   """
   path = folder / NAME
   if not path.exists():
@@ -71,9 +71,9 @@ def read(folder: epath.Path) -> dict[str, Any]:
 
 
 def check(folder: epath.Path) -> None:
-  """Raises UserError, which names the file, unless all are as written.
+  """Raises UserError, naming the file, unless all are as they were written.
 
-  Only the size of files of records is checked: reading checks the rest.
+  Files of records are only checked for their size: reading checks the rest.
   """
   for name, expected in read(folder).items():
     path = folder / name

@@ -9,12 +9,12 @@ from musiclm_jax import errors
 from musiclm_jax.tokenizers import terms
 import numpy as np
 
-SAMPLE_RATE = 24000  # The default of datasets.
-SAMPLE_RATES = (8000, 192000)  # Least and greatest of a dataset.
-MELODY_RATE = 50  # Frames of the melody per second.
+SAMPLE_RATE = 24000  # Default rate of datasets.
+SAMPLE_RATES = (8000, 192000)  # Lowest and highest rate of a dataset.
+MELODY_RATE = 50  # Frames of a melody per second.
 MAX_SECONDS = 30.0
 MIN_SECONDS = 1.0
-# Reasons to leave out a part of a work.
+# Reasons for leaving out a part of a work.
 SILENT = 'silent'
 SHORT = f'shorter than {MIN_SECONDS:g} s'
 
@@ -28,7 +28,7 @@ class LeftOut(NamedTuple):
 
   Attributes:
     name: Name of the file, or of a part of it, e.g. 'song.wav at 30 s'.
-    kind: Reason, e.g. 'silent', in the same words for all alike.
+    kind: Reason, e.g. 'silent', in the same words for all similar cases.
   """
 
   name: str
@@ -37,15 +37,15 @@ class LeftOut(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A piece of a work.
+  """An excerpt of a work, with its description.
 
   Attributes:
     audio: [samples] float32 in [-1, 1], mono, at the sample rate of the dataset
       that the clip is for.
     captions: Texts that describe it, at least one.
-    caption_weights: How often each caption is drawn in training, relative to
-      the others; empty if all are equal. A text written for the music may count
-      for more than one made of a file name.
+    caption_weights: Relative probability of each caption in training; empty if
+      equal. A text written for the music may weigh more than one made from a
+      file name.
     id: Unique name of the clip in the corpus: '<work>/<index>'.
     work: Name of its work; clips of a work share a split.
     title: Title of the work.
@@ -53,13 +53,14 @@ class Clip:
     license: License of the work; empty if unknown.
     start: Start of the clip in the work, in seconds.
     melody: [frames] int8 MIDI pitches at 50 Hz, -1 in rests; empty if unknown.
-    chords: [frames] int8 chords at 50 Hz, by their numbers in
-      `tokenizers.terms`, -1 where none is clear; empty if unknown.
-    beats: [beats, 3] float32 the second of each beat from the one before the
-      clip to the one after it, its number in the bar, from 0, and that of the
-      metre in `tokenizers.terms`, both -1 if unknown; empty if beats are.
+    chords: [frames] int8 chords at 50 Hz, as numbers in `tokenizers.terms`, -1
+      where unclear; empty if unknown.
+    beats: [beats, 3] float32, for each beat from the one before the clip to the
+      one after it: its time in seconds, its number in the bar, from 0, and the
+      number of the metre in `tokenizers.terms`, both -1 if unknown. Empty if
+      there are no known beats.
     key: Key, e.g. 'A minor'; empty if unknown.
-    families: [seconds, families] int8 which families of instruments play: 0
+    families: [seconds, families] int8 state of each family of instruments: 0
       is off, 1 on, 2 leading; empty if unknown.
     facts: JSON of the `facts.Facts` of a rendered clip; empty if unknown.
   """
@@ -114,14 +115,14 @@ class Clip:
 def to_int16(
     audio: Float[np.ndarray, '*batch samples'],
 ) -> Int16[np.ndarray, '*batch samples']:
-  """Converts floats in [-1, 1] to the audio of examples."""
+  """Converts floats in [-1, 1] to int16, as examples store audio."""
   return np.round(np.clip(audio, -1, 1) * _FULL_SCALE).astype(np.int16)
 
 
 def to_float(
     audio: Int16[np.ndarray, '*batch samples'],
 ) -> Float32[np.ndarray, '*batch samples']:
-  """Converts the audio of examples to float32 in [-1, 1]."""
+  """Converts int16, as examples store audio, to float32 in [-1, 1]."""
   return audio.astype(np.float32) / _FULL_SCALE
 
 
@@ -129,8 +130,8 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
   """Returns the weight of each caption of an example of a dataset.
 
   Args:
-    record: Example of `music` or `music_tokens`. In datasets from before
-      captions had weights, all are equal.
+    record: Example of `music` or `music_tokens`. In older datasets, without
+      weights, all captions are equal.
 
   Returns:
     [captions] float32.
@@ -141,7 +142,7 @@ def caption_weights(record: Mapping[str, Any]) -> np.ndarray:
 
 
 def check_sample_rate(sample_rate: int) -> None:
-  """Raises UserError unless a dataset may have this sample rate."""
+  """Raises UserError unless a sample rate is allowed for datasets."""
   least, greatest = SAMPLE_RATES
   if not least <= sample_rate <= greatest:
     raise errors.UserError(
@@ -151,7 +152,7 @@ def check_sample_rate(sample_rate: int) -> None:
 
 
 def check_clip(clip: Clip, sample_rate: int) -> None:
-  """Raises UserError unless parts can be trained on the clip."""
+  """Raises UserError unless a clip is fit for training."""
   if clip.audio.ndim != 1 or len(clip.audio) < MIN_SECONDS * sample_rate:
     raise errors.UserError(
         f"clip '{clip.id}' must be at least {MIN_SECONDS:g} s of mono audio,"

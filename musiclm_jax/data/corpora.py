@@ -25,7 +25,7 @@ HELD_OUT = {'validation': 0.1, 'test': 0.05}  # Shares of the works.
 
 T = TypeVar('T')
 Examples = list[tuple[str, dict[str, Any]]]
-# The (key, example)s of a work, and the parts of it that are left out.
+# (key, example) pairs of a work, and the parts of it that are left out.
 Read = Iterable[tuple[str, dict[str, Any]] | clips.LeftOut]
 
 
@@ -35,8 +35,8 @@ class _Result:
 
   Attributes:
     examples: Pairs of a key and an example.
-    left_out: The work, or parts of it, if they are left out.
-    skipped: Reason to skip the whole work; empty if it is not skipped.
+    left_out: The work, or parts of it, that are left out.
+    skipped: Reason for skipping the whole work; empty if it is not skipped.
   """
 
   examples: Examples
@@ -48,7 +48,7 @@ def features() -> dict[str, Any]:
   """Returns the tfds features of the dataset; see `clips.Clip`."""
 
   def array(dtype, *width):
-    # As bytes: the int64 varints of a plain feature take ten times the time.
+    # As bytes: the int64 varints of a plain feature are ten times slower.
     return tfds.features.Tensor(
         shape=(None, *width), dtype=dtype, encoding='bytes'
     )
@@ -80,9 +80,9 @@ def split_works(
   """Splits works by the rank of the hash of their names.
 
   Args:
-    works: Works to split; those of one name stay together.
+    works: Works to split; those with the same name stay together.
     work_name: Returns the name of a work.
-    held_out: Share of names in each split other than 'train', at least one.
+    held_out: Share of names in each split besides 'train'; at least one name.
 
   Returns:
     The works of each split, in their order.
@@ -117,7 +117,7 @@ def _read_clips(
     read: Callable[[T], Iterable[clips.Clip | clips.LeftOut]],
     sample_rate: int,
 ) -> Iterator[tuple[str, dict[str, Any]] | clips.LeftOut]:
-  """Yields the (key, example)s of the clips of a work."""
+  """Yields a (key, example) pair for each clip of a work."""
   for clip in read(work):
     if isinstance(clip, clips.LeftOut):
       yield clip
@@ -170,7 +170,7 @@ def _in_process(
 
 
 def _say_and_drop(result: _Result) -> Examples:
-  """Returns the examples of a work, and reports what is left out at once."""
+  """Returns the examples of a work, and reports at once what is left out."""
   if result.skipped:
     progress.say(f'left out: {result.skipped}')
   else:

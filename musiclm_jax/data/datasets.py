@@ -24,14 +24,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 VERSION = '1.0.0'
-# Bytes of arrays in a split; for a little more, tfds uses TensorFlow.
+# Most bytes of arrays in a split; for a little more, tfds uses TensorFlow.
 _IN_MEMORY = 900 << 20
 
 Example = Mapping[str, Any]
 
 
 class TooLittleError(errors.UserError):
-  """A corpus with too little for each split."""
+  """Raised if a corpus has too little for each split."""
 
 
 class _Builder(  # type: ignore[call-arg]
@@ -66,7 +66,7 @@ class _Builder(  # type: ignore[call-arg]
     return self._splits
 
   def _generate_examples(self):
-    raise NotImplementedError  # `_split_generators` gives the examples.
+    raise NotImplementedError  # `_split_generators` provides the examples.
 
 
 class Dataset(Sequence[Any]):
@@ -117,7 +117,7 @@ def dataset_dir(name: str, data_dir: str | os.PathLike[str]) -> epath.Path:
 
 
 def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
-  """Returns whether a whole dataset exists."""
+  """Returns whether a complete dataset exists."""
   return (dataset_dir(name, data_dir) / building.INFO).exists()
 
 
@@ -177,7 +177,7 @@ def read_metadata(
 def sample_rate(data_dir: str | os.PathLike[str], name: str = 'music') -> int:
   """Returns the sample rate of the audio of a dataset, in Hz.
 
-  Older datasets of clips, which lack it, have the default.
+  Older datasets of clips do not record it, and have the default.
   """
   return read_metadata(name, data_dir).get('sample_rate', clips.SAMPLE_RATE)
 
@@ -185,7 +185,7 @@ def sample_rate(data_dir: str | os.PathLike[str], name: str = 'music') -> int:
 def read_array(
     name: str, data_dir: str | os.PathLike[str], array: str
 ) -> np.ndarray:
-  """Returns one of the `arrays` that the dataset was written with."""
+  """Returns one of the `arrays` that a dataset was written with."""
   _check_whole(name, data_dir)
   path = dataset_dir(name, data_dir) / f'{array}.npy'
   with checksums.reading(path), path.open('rb') as file:
@@ -205,7 +205,7 @@ def _checked(
     name: Name of the dataset.
     split: Name of the split.
     examples: Pairs of a key and an example.
-    doing: Holds the progress message of the time between two splits.
+    doing: Holds the progress message that is shown between two splits.
     failures: Receives the errors that `examples` raises.
 
   Raises:
@@ -239,7 +239,7 @@ def _checked(
 
 
 def _import_tensorflow() -> None:
-  """Imports TensorFlow, before tfds does, without its messages."""
+  """Imports TensorFlow without its messages, before tfds does."""
   with progress.telling('importing TensorFlow, to write a large split'):
     with muting.importing_tensorflow():
       importlib.import_module('tensorflow')
@@ -257,7 +257,7 @@ def write_dataset(
     overwrite: bool = False,
     verb: str = 'data',
 ) -> bool:
-  """Writes a dataset whole or not at all.
+  """Writes a dataset completely or not at all.
 
   Other files in the folder of the dataset are left alone.
 
@@ -265,7 +265,7 @@ def write_dataset(
     name: Name of the dataset.
     data_dir: Folder of the datasets.
     splits: (key, example) pairs of each split: an iterable, or a Beam
-      PTransform if there is a runner. Keys are unique, and decide the order.
+      PTransform if there is a runner. Keys are unique, and determine the order.
     features: The tfds feature of each name.
     metadata: JSON values for `read_metadata`.
     arrays: Small arrays for `read_array`.
@@ -273,7 +273,7 @@ def write_dataset(
       process by default.
     pipeline_options: Flags of the Beam pipeline, e.g. '--project=…'.
     overwrite: Whether to replace a dataset that exists.
-    verb: Verb of the command, to name in messages about the lock.
+    verb: Verb of the command, for messages about the lock.
 
   Returns:
     Whether it was written: False if it exists.
@@ -289,7 +289,7 @@ def write_dataset(
   building.check_folders(path)
   options = _pipeline_options(runner, pipeline_options)
   with building.locked(data_dir, verb):
-    if _is_done(path, overwrite):  # By another process that had the lock.
+    if _is_done(path, overwrite):  # Another process had the lock, and did it.
       return False
     building.remove_leftovers(path)
     unfinished = building.unfinished_path(path)
@@ -335,7 +335,7 @@ def _prepare(
 
 @contextlib.contextmanager
 def _told_by_beam() -> Iterator[None]:
-  """Takes UserErrors, which Beam wraps, out of the errors of a pipeline."""
+  """Turns errors of a Beam pipeline into the UserErrors that they wrap."""
   try:
     yield
   except (ValueError, RuntimeError) as e:

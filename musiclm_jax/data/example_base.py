@@ -1,4 +1,4 @@
-"""The interface of tasks, and draws from a record."""
+"""The interface of tasks, and random draws from a record."""
 
 import abc
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Example = dict[str, np.ndarray]
 
 
 class Examples(abc.ABC):
-  """Makes an example of a record.
+  """Makes a training example from a record.
 
   Attributes:
     dataset: Name of the dataset that holds the records.
@@ -26,18 +26,18 @@ class Examples(abc.ABC):
 
   @abc.abstractmethod
   def reads(self, **context: Any) -> tuple[str, ...]:
-    """Returns the features it reads of a record.
+    """Returns the features that it reads from a record.
 
     Args:
-      **context: What `context` returned.
+      **context: Result of `context`.
     """
 
   def context(self, data_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads the keyword arguments of each call.
+    """Returns keyword arguments for each call.
 
     Args:
-      data_dir: Folder of the datasets. Further arguments are TASK_OPTIONS of
-        gin files.
+      data_dir: Folder of the datasets. Subclasses have further arguments, the
+        TASK_OPTIONS of gin files.
     """
     return {'source_rate': datasets.sample_rate(data_dir, self.dataset)}
 
@@ -54,8 +54,8 @@ class Examples(abc.ABC):
     Args:
       record: An example of `dataset`.
       feature_lengths: The length of each feature.
-      rng: Chooses the crop and everything else that is random.
-      **context: What `context` returned.
+      rng: Decides the crop and everything else that is random.
+      **context: Result of `context`.
 
     Returns:
       Arrays of the given lengths, zero-padded where the record is shorter.
@@ -63,6 +63,6 @@ class Examples(abc.ABC):
 
 
 def draw_caption(record: Record, rng: np.random.Generator) -> int:
-  """Returns the index of a caption, drawn by the weights of all."""
+  """Draws a caption by the weights of all; returns its index."""
   weights = clips.caption_weights(record).astype(np.float64)
   return int(rng.choice(len(weights), p=weights / weights.sum()))

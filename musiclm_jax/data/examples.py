@@ -1,7 +1,7 @@
-"""Makes training examples of records: random crops, as numpy arrays.
+"""Makes training examples from records: random crops, as numpy arrays.
 
-Each task is a callable that knows the dataset it reads and the features it
-makes. `tasks/` registers them all in seqio; `batches` runs them without it.
+Each task is a callable that knows which dataset it reads and which features it
+makes. `tasks/` registers them with seqio; `batches` runs them without it.
 """
 
 import os
@@ -27,8 +27,8 @@ class AudioExamples(example_base.Examples):
     """Makes the task.
 
     Args:
-      sample_rate: Sample rate of the examples, in Hz; an option of the task by
-        default.
+      sample_rate: Sample rate of the examples, in Hz; by default an option of
+        the task.
     """
     self._sample_rate = sample_rate
 
@@ -49,8 +49,8 @@ class AudioExamples(example_base.Examples):
 class CaptionedAudioExamples(example_base.Examples):
   """Crops of audio as `AudioExamples`, each with a caption's word pieces.
 
-  Of several captions one is drawn by their weights, as MuLan mixes texts of
-  different quality.
+  If there are several captions, one is drawn by their weights, as MuLan mixes
+  texts of different quality.
 
   Attributes:
     sample_rate: Sample rate of the examples, in Hz.
@@ -66,7 +66,7 @@ class CaptionedAudioExamples(example_base.Examples):
     return ('audio', 'captions', 'caption_weights')
 
   def context(self, data_dir, vocab: str | os.PathLike[str] | None = None):
-    """Reads the word pieces, one a line, of the file `vocab`."""
+    """Reads word pieces from the file `vocab`, one per line."""
     if vocab is None:
       raise errors.UserError(
           "task 'music_mulan' must have a vocabulary. Set --gin.VOCAB to its"
@@ -85,7 +85,7 @@ class CaptionedAudioExamples(example_base.Examples):
 
 
 class MelodyExamples(example_base.Examples):
-  """Pieces of two renditions of a phrase, about the same melody time.
+  """Excerpts of two renditions of a phrase, at about the same melody time.
 
   'anchor' and 'positive' are [samples] float32 in [-1, 1] at 16 kHz; 'work_id',
   [1] int32, names the work.
@@ -117,13 +117,13 @@ def crop_audio(
     rates: tuple[int, int],
     rng: np.random.Generator,
 ) -> np.ndarray:
-  """Cuts a random piece of a clip.
+  """Cuts a random excerpt from a clip.
 
   Args:
     audio: [samples] int16.
-    length: Samples of the piece.
-    rates: Sample rates of the clip and of the piece, in Hz.
-    rng: Chooses where it starts.
+    length: Samples of the excerpt.
+    rates: Sample rates of the clip and of the excerpt, in Hz.
+    rng: Decides where it starts.
 
   Returns:
     [length] float32 in [-1, 1], zero-padded if the clip is shorter.
@@ -135,7 +135,7 @@ def crop_audio(
   return np.pad(crop, (0, length - len(crop)))
 
 
-# By the name that MIXTURE_OR_TASK_NAME has in gin files.
+# By the name used for MIXTURE_OR_TASK_NAME in gin files.
 TASKS: dict[str, example_base.Examples] = {
     'music_codec': AudioExamples(),
     'music_soundstream': AudioExamples(),

@@ -1,4 +1,4 @@
-"""Counts the works that a corpus is read from, and those left out."""
+"""Counts the works of a corpus that were read, and those left out."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from musiclm_jax.data import clips
 
 SKIPPED = 'not readable, as said above'
 EMPTY = 'without a usable part'
-_NUM_NAMED = 3  # Most names of each kind.
+_NUM_NAMED = 3  # Most names for each kind of reason.
 
 
 def work_name(work: object) -> str:
@@ -17,15 +17,15 @@ def work_name(work: object) -> str:
 
 
 class Account:
-  """Counts works that are read and those that are left out.
+  """Counts of works that were read and those left out.
 
   Attributes:
     num_read: Number of works with examples.
-    useless: Works without examples.
+    useless: Works without any examples.
   """
 
   def __init__(self, left_out: Iterable[tuple[str, str]] = ()):
-    """Begins with files that were left out before any work was read."""
+    """Starts with the files left out before any work was read."""
     self.num_read = 0
     self.useless: list[Any] = []
     self._left_out = [clips.LeftOut(*pair) for pair in left_out]
@@ -49,7 +49,7 @@ class Account:
       self._left_out += left_out or [clips.LeftOut(work_name(work), EMPTY)]
 
   def forget_what_was_read(self) -> None:
-    """Starts again, without the useless works."""
+    """Starts counting again, without the useless works."""
     self.num_read = 0
     self._parts = []
 

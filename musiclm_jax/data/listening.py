@@ -1,4 +1,4 @@
-"""Estimates of beats, chords and key of recordings, by librosa."""
+"""Estimates beats, chords and keys of recordings, with librosa."""
 
 import dataclasses
 from typing import Any
@@ -10,21 +10,21 @@ from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import chords
 import numpy as np
 
-SAMPLE_RATE = 22050  # That librosa's defaults are made for.
+SAMPLE_RATE = 22050  # The rate that librosa's defaults are made for.
 _HOP_LENGTH = 441  # 50 frames per second, as chords of clips have.
 _MIN_BEATS = 4
-_STEADY = 0.15  # Largest variation between beats, relative to their distance.
+_STEADY = 0.15  # Largest deviation of beat intervals, relative to their mean.
 _SMOOTH = 1.0  # Seconds of chroma around a frame that decide its chord.
 _TRIADS = chords.TEMPLATES[:24] / 3**0.5  # Major and minor, of length 1.
-_ALIKE = 0.75  # Least cosine of chroma and a chord.
+_ALIKE = 0.75  # Least cosine similarity of chroma and a chord.
 
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
-  """What is heard in a recording, as fields of a `clips.Clip`.
+  """Beats, chords and key of a recording, as fields of a `clips.Clip`.
 
   Attributes:
-    beats: The beats, without their places in bars.
+    beats: The beats, without their numbers in bars.
     chords: Major and minor triads, at 50 Hz.
     key: The key; '' if none is clear.
   """
@@ -67,7 +67,7 @@ def listen(audio: Float32[np.ndarray, ' samples']) -> Heard:
 
 
 def _steady(times: Float[np.ndarray, ' beats']) -> np.ndarray:
-  """Returns beats, if they are regular enough to be any."""
+  """Returns beats if they are regular enough, otherwise none."""
   gaps = np.diff(times)
   is_steady = len(times) >= _MIN_BEATS and np.std(gaps) < _STEADY * gaps.mean()
   if not is_steady:
@@ -79,7 +79,7 @@ def _steady(times: Float[np.ndarray, ' beats']) -> np.ndarray:
 def find_chords(
     chroma: Float[np.ndarray, 'frames 12'],
 ) -> Int8[np.ndarray, ' frames']:
-  """Returns the triad that is most like the chroma around each frame.
+  """Returns the triad that is most similar to the chroma around each frame.
 
   Args:
     chroma: [frames, 12] energy of pitch classes from C, at 50 Hz.

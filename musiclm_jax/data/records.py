@@ -22,8 +22,8 @@ from musiclm_jax.tokenizers import table
 import numpy as np
 import tqdm
 
-MAX_WAITING = 64  # Clips held back until others of their length come.
-# Reading and resampling for some groups while an accelerator works on others.
+MAX_WAITING = 64  # Clips held back until others of the same length come.
+# Some read and resample groups while an accelerator works on others.
 _NUM_THREADS = 4
 
 Record = base.Record
@@ -33,19 +33,19 @@ Examples = Iterator[tuple[str, dict[str, Any]]]
 
 @functools.cache
 def load_tokenizers(model_dir: str) -> table.Tokenizers:
-  """Loads the tokenizers of a model, once in a process.
+  """Loads the tokenizers of a model, once per process.
 
   Raises:
-    NotFoundError: If the model lacks a part that no model can do without.
+    NotFoundError: If the model lacks a part that every model needs.
   """
   with progress.telling('loading the tokenizers'):
     tokenizers = table.whole(model_dir)
-    _ = [*tokenizers.values()]  # All, before threads ask for them.
+    _ = [*tokenizers.values()]  # Loads all, before threads ask for them.
     return tokenizers
 
 
 def lineage_of(tokenizers: Tokenizers) -> dict[str, str]:
-  """Returns the sha256 of each part."""
+  """Returns the sha256 of the part of each tokenizer."""
   return {name: tokenizer.sha256 for name, tokenizer in tokenizers.items()}
 
 
@@ -70,14 +70,14 @@ def _hummed(tokenizers: Tokenizers) -> list[str]:
 def _align(
     tokens: streams.Tokens, written: Sequence[streams.Stream]
 ) -> streams.Tokens:
-  """Cuts the streams of sequences to the time that every one of them covers."""
+  """Cuts streams of sequences to the time that all of them cover."""
   rates = {
       s.name: s.frame_rate
       for s in written
       if s.frame_rate and not s.is_conditioning
   }
   slowest = min(rates.values())
-  # A thousandth of a frame more, lest rounding errors lose one.
+  # The thousandth of a frame keeps rounding errors from losing one.
   num_frames = min(
       int(tokens[name].shape[1] * slowest / rate + 1e-3)
       for name, rate in rates.items()
@@ -92,7 +92,7 @@ def _align(
 def tokenize_clips(
     records: Sequence[Record], tokenizers: Tokenizers, sample_rate: int
 ) -> list[dict[str, Any]]:
-  """Tokenizes clips of one length.
+  """Tokenizes clips of equal length.
 
   Args:
     records: Examples of the dataset `music`.
@@ -155,7 +155,7 @@ def _embed(
 def _tokenize_hums(
     records: Sequence[Record], seconds: float, tokenizer: base.Tokenizer
 ) -> dict[str, Any]:
-  """Returns the tokens of someone who hums the melody of each clip."""
+  """Returns tokens of a hummed version of each clip's melody."""
   num_samples = round(seconds * humming.SAMPLE_RATE)
 
   def tokenize(record):
@@ -179,16 +179,16 @@ def _tokenize_hums(
 def equal_lengths(
     records: Iterator[Record], batch_size: int, max_waiting: int = MAX_WAITING
 ) -> Iterator[list[Record]]:
-  """Groups clips by their length, so that no token depends on padding.
+  """Groups clips by length, so that no token depends on padding.
 
   Args:
     records: Examples of the dataset `music`.
     batch_size: Size of most groups.
-    max_waiting: Clips held back until others of their length come.
+    max_waiting: Most clips held back until others of the same length come.
 
   Yields:
-    Each record once, in groups of `batch_size` or, of a length that few clips
-    have, alone: networks are compiled for each size of a group.
+    Each record once, in groups of `batch_size` or, if few clips have its
+    length, alone: networks are compiled for each group size.
   """
   waiting: dict[int, list[Record]] = {}
   for record in records:
@@ -223,7 +223,7 @@ def _tokenize_range(
     for future in pending:
       yield from _keyed(future.result())
   finally:
-    # An interrupt does not wait for networks that are being compiled.
+    # On an interrupt, do not wait for networks that are being compiled.
     pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -237,7 +237,7 @@ def _with_progress(
     num_clips: int,
     stack: contextlib.ExitStack,
 ) -> Examples:
-  """Yields the same, beside a bar that begins once there is a first one."""
+  """Yields the examples, with a progress bar from the first one on."""
   with progress.telling(
       f"compiling the tokenizers and tokenizing the first clips of '{split}'"
   ):
@@ -272,20 +272,20 @@ def tokenize_corpus(
     splits: Sequence[str] = token_dataset.SPLITS,
     overwrite: bool = False,
 ) -> bool:
-  """Writes the dataset `music_tokens` of the dataset `music`.
+  """Makes the dataset `music_tokens` from the dataset `music`.
 
   Args:
     data_dir: Folder of both datasets.
-    model_dir: Model with the parts that tokenize.
+    model_dir: Model with the tokenizers.
     runner: Beam runner, e.g. 'DataflowRunner', whose workers must see both
       folders; this process by default.
     pipeline_options: Flags of the Beam pipeline.
     batch_size: Clips tokenized at once.
-    splits: Which ones to tokenize.
-    overwrite: Whether to tokenize again what has been tokenized.
+    splits: Splits to tokenize.
+    overwrite: Whether to replace existing tokens.
 
   Returns:
-    Whether it was written: False if these tokenizers already did.
+    Whether it was written: False if these tokenizers had already done so.
 
   Raises:
     NotFoundError: If the corpus or a part of the model is missing.
@@ -299,7 +299,7 @@ def tokenize_corpus(
   load_tokenizers.cache_clear()  # The folder may hold another model by now.
   tokenizers = load_tokenizers(model_dir)
   if datasets.dataset_exists(token_dataset.NAME, data_dir) and not overwrite:
-    # What this model has not, is not to be there either.
+    # Tokens of a part that this model lacks must not exist, either.
     absent = dict.fromkeys(token_dataset.lineage(data_dir))
     token_dataset.check_lineage(data_dir, {**absent, **lineage_of(tokenizers)})
   stack = contextlib.ExitStack()
@@ -335,7 +335,7 @@ def tokenize_corpus(
 
 
 def _embedders(tokenizers: Tokenizers) -> dict[str, base.TextEmbedder]:
-  """Returns those whose embeddings records keep, by the stream they write."""
+  """Returns the tokenizers whose embeddings records keep, by stream."""
   return {
       t.streams[0].name: t
       for t in tokenizers.values()

@@ -1,4 +1,4 @@
-"""Phrases that were rendered several times, as records, and crops of them.
+"""Phrases that were rendered several times, as records, and their crops.
 
 The renditions of a phrase have the same melody in the same key at different
 tempos. Melody time is that of the written score, so that the same place can be
@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 NAME = 'melody_pairs'
 SAMPLE_RATE = 16000
-JITTER_SECONDS = 0.25  # Most between the centres of two crops.
+JITTER_SECONDS = 0.25  # Largest distance of the centres of two crops.
 _MAX_SHIFT = 4.0  # Semitones.
 _MAX_TILT = 4.0  # Decibels per octave.
 _SNR = (15.0, 50.0)  # Decibels.
@@ -110,13 +110,13 @@ def work_id(work: str) -> int:
 def crop(
     record: Mapping[str, Any], index: int, second: float, length: int
 ) -> Float[np.ndarray, ' length']:
-  """Cuts a piece of a rendition.
+  """Cuts an excerpt from a rendition.
 
   Args:
     record: An example of `melody_pairs`.
     index: Index of the rendition.
-    second: Melody time at the middle of the piece.
-    length: Samples of the piece.
+    second: Melody time at the middle of the excerpt.
+    length: Samples of the excerpt.
 
   Returns:
     [length] float32 in [-1, 1], zero beyond the ends of the rendition.
@@ -140,23 +140,23 @@ def middle(record: Mapping[str, Any]) -> float:
 def draw_pair(
     record: Mapping[str, Any], length: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, ' length'], Float[np.ndarray, ' length']]:
-  """Cuts pieces of two different renditions at about the same melody time.
+  """Cuts excerpts of two different renditions, at about the same melody time.
 
-  Both are played faster or slower by one factor, as a tape is, which changes
+  Both are sped up or slowed down by one factor, like a tape, which changes
   their pitches equally.
 
   Args:
     record: An example of `melody_pairs`.
-    length: Samples of a piece.
+    length: Samples of an excerpt.
     rng: Chooses the renditions, the melody time and the augmentation.
 
   Returns:
-    The two pieces, [length] float32 in [-1, 1] each.
+    The two excerpts, [length] float32 in [-1, 1] each.
   """
   chosen = rng.permutation(len(record['lengths']))[:2]
   speed = 2 ** (rng.uniform(-_MAX_SHIFT, _MAX_SHIFT) / 12)
   played = round(length * speed)
-  # At these times, pieces of the slowest and the fastest rendition fit.
+  # At these times, excerpts of the slowest and the fastest rendition fit.
   reach = played / SAMPLE_RATE / 2 * float(np.max(record['tempo_factors']))
   center = middle(record)
   second = center + max(0.0, center - reach) * rng.uniform(-1, 1)
@@ -179,7 +179,7 @@ def _play(
 def augment(
     audio: Float[np.ndarray, ' samples'], rng: np.random.Generator
 ) -> Float[np.ndarray, ' samples']:
-  """Changes loudness, spectral tilt and noise, which are not the melody.
+  """Randomizes loudness, spectral tilt and noise, which are not the melody.
 
   Args:
     audio: [samples] float32 at 16 kHz.
@@ -189,7 +189,7 @@ def augment(
     [samples] float32 that peaks at .1 to .9.
   """
   hertz = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE).astype(np.float32)
-  # A tilt of so many decibels per octave is a power of the frequency.
+  # A tilt in decibels per octave is a power of the frequency.
   power = rng.uniform(-_MAX_TILT, _MAX_TILT) / (20 * np.log10(2))
   tilt = (np.maximum(hertz, 50) / 1000) ** np.float32(power)
   audio = np.fft.irfft(np.fft.rfft(audio) * tilt, len(audio))

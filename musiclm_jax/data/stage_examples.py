@@ -20,11 +20,11 @@ MULAN_STRIDE = 1.0  # Seconds between the starts of MuLan windows (4.1).
 
 @dataclasses.dataclass(frozen=True)
 class Quantizer:
-  """What makes tokens of the embeddings that records keep of a stream.
+  """Makes tokens of the embeddings that records keep for a stream.
 
   Attributes:
     codebooks: [quantizers, codes, embed].
-    window_seconds: Audio that one embedding stands for.
+    window_seconds: Length of the audio that one embedding describes.
   """
 
   codebooks: np.ndarray
@@ -34,7 +34,7 @@ class Quantizer:
 class StageExamples(example_base.Examples):
   """Crops of tokens: 'inputs' and 'targets', [length] int32 ids of a stage.
 
-  Streams follow each other; within one, the tokens of a frame do.
+  Streams follow each other, as do the frames of each, quantizers innermost.
   """
 
   dataset = 'music_tokens'
@@ -44,13 +44,13 @@ class StageExamples(example_base.Examples):
     """Makes the task.
 
     Args:
-      name: Name of the paper's stage that it is for unless it is told another.
+      name: Name of the paper's stage to use by default.
     """
     self._name = name
 
   @property
   def vocab_size(self) -> int | None:
-    """Number of ids, if it is for a stage of the paper."""
+    """Number of ids, if it has a stage of the paper by default."""
     return None if self._name is None else stages.PAPER[self._name].vocab_size
 
   def reads(self, stage, quantizers, hummed, **context):
@@ -71,13 +71,13 @@ class StageExamples(example_base.Examples):
 
     Args:
       data_dir: Folder of the datasets.
-      stage: The stage, if not that of the task.
-      text_probability: How often a caption stands in for the audio where both
-        can; 0 in the paper.
-      hum_probability: How often a melody is that of a voice that hums it, where
-        it is known, and not of the audio; 0 in the paper.
-      **probabilities: `<stream>_probability`: how often a stage that reads a
-        condition is given it; always, by default and in the paper.
+      stage: The stage; by default that of the task.
+      text_probability: Probability that a caption stands in for the audio, if
+        both are there; 0 in the paper.
+      hum_probability: Probability that a melody is that of a humming voice, if
+        there is one, instead of the audio; 0 in the paper.
+      **probabilities: `<stream>_probability`: probability that a stage that
+        reads a condition is given it; 1 by default and in the paper.
 
     Returns:
       Keyword arguments of each call.
@@ -199,7 +199,7 @@ def _crop_seconds(
 def _layout(
     stage: streams.Stage, tokens: streams.Tokens, seconds: float
 ) -> example_base.Example:
-  """Joins the ids of the streams, each padded to the whole crop."""
+  """Concatenates the ids of the streams, each padded to the whole crop."""
 
   def ids(stream):
     frames = stage.to_ids(tokens[stream.name], stream)
@@ -232,14 +232,14 @@ def crop_embedding(
   """Averages the MuLan windows inside a crop.
 
   Args:
-    windows: [windows, embed] embeddings of a clip, a window per second.
+    windows: [windows, embed] embeddings of a clip, one window per second.
     start: Start of the crop, in seconds.
     seconds: Length of the crop.
     window_seconds: Length of a window.
 
   Returns:
-    [embed] a unit vector. If no window fits the crop, of the one whose centre
-    is nearest.
+    [embed] unit vector. If no window fits in the crop, that of the one whose
+    centre is nearest.
   """
   starts = np.arange(len(windows)) * MULAN_STRIDE
   ends = starts + window_seconds

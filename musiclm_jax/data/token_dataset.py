@@ -24,15 +24,15 @@ def features(
 
   Args:
     written: The streams of all tokenizers.
-    embed_dims: Width of the embeddings of each stream that is kept as such.
-    hummed: Names of the streams that are also made of hummed melodies.
+    embed_dims: Width of the embeddings of each stream that is stored as such.
+    hummed: Names of the streams that are also made from hummed melodies.
 
   Returns:
     Tokens of each stream, [frames, quantizers] int32; those that stand in
-    sequences are of exactly the same time. `<stream>_hum` are the same of a
-    voice that hums what the score says (ours), or none. Instead of tokens of a
-    `base.TextEmbedder`, `<stream>` is [windows, embed] of the audio, a window
-    per second, and `<stream>_text` [captions, embed].
+    sequences cover exactly the same time. `<stream>_hum` has those of a voice
+    that hums the score's melody (ours), or none. For a stream of a
+    `base.TextEmbedder`, `<stream>` is instead [windows, embed] of the audio,
+    one window per second, and `<stream>_text` is [captions, embed].
   """
 
   def array(width, dtype):
@@ -82,7 +82,7 @@ def known_streams(
   if data_dir is None or not datasets.dataset_exists(NAME, data_dir):
     return None
   metadata = datasets.read_metadata(NAME, data_dir)
-  if 'streams' not in metadata:  # Those of before were the paper's.
+  if 'streams' not in metadata:  # Older datasets have those of the paper.
     return {
         s.name: s
         for part, written in base.PAPER_PARTS.items()
@@ -94,7 +94,7 @@ def known_streams(
 
 
 def hummed(data_dir: str | os.PathLike[str]) -> list[str]:
-  """Returns the names of the streams that were also made of hums."""
+  """Returns the names of the streams that were also made from hums."""
   metadata = datasets.read_metadata(NAME, data_dir)
   return metadata.get('hummed', [base.MELODY.name])
 
@@ -107,12 +107,12 @@ def lineage(data_dir: str | os.PathLike[str]) -> dict[str, str]:
 def check_lineage(
     data_dir: str | os.PathLike[str], expected: Mapping[str, str | None]
 ) -> None:
-  """Raises UserError unless the tokens are of the expected tokenizers.
+  """Raises UserError unless the expected tokenizers wrote the tokens.
 
   Args:
     data_dir: Folder of the dataset.
-    expected: The sha256 of each tokenizer, None for one that must have written
-      none; the others are not asked for.
+    expected: The sha256 of each tokenizer, None for one that must not have
+      written any; others are ignored.
   """
   found = lineage(data_dir)
   for name, sha256 in expected.items():

@@ -1,4 +1,4 @@
-"""A pool of processes that end with the one that started them."""
+"""A pool of processes that end with their parent."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ import warnings
 from musiclm_jax import errors
 from musiclm_jax import progress
 
-MAX_WORKERS = 61  # Windows can't wait for more.
+MAX_WORKERS = 61  # Windows cannot wait for more.
 _NUM_NAMED = 3
 
 T = TypeVar('T')
@@ -102,7 +102,7 @@ def ordered_map(
     workers: Pool of processes.
     num_workers: Number of processes.
     name: Returns the name of an item, for messages.
-    function: Function of a module.
+    function: Module-level function.
     items: Arguments of the function.
 
   Yields:
