@@ -1,7 +1,7 @@
-"""Finds where beats and bars begin, where the file of a score is not to tell.
+"""Finds where beats and bars begin, if the file of a score cannot be trusted.
 
-Files of performances often have the right tempo but start it anywhere, and
-programs write metres that nobody asked for.
+Files of performances often have the right tempo but an arbitrary start, and
+programs write default metres.
 """
 
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from musiclm_jax.data.scores import notation
 import numpy as np
 
 _STEPS = 48  # Places in a beat that are tried.
-_NEAR = 0.06  # Of a beat, which a note may be off.
-# Least shares of notes: where the file says, of all and of those at the best
-# place; and at the best place, of all.
+_NEAR = 0.06  # Tolerance of the onset of a note, in beats.
+# Least shares of notes: of those that begin on the file's beats, among all and
+# relative to the best place; of those that begin at the best place, among all.
 _TRUSTED, _NEARLY_BEST, _LEAST = 0.17, 0.6, 0.4
-_LOW_PITCH = 52  # Below it, the bass, which says most of beats and chords.
-_DRUM_SECONDS, _MOST_SECONDS = 0.2, 1.0  # Of a note that count.
+_LOW_PITCH = 52  # Below it is the bass, which says most of beats and chords.
+_DRUM_SECONDS, _MOST_SECONDS = 0.2, 1.0  # Length of a drum; most of any note.
 
 _BAR_LENGTHS = (3, 4)
-_SAMPLES = 8  # Of the notes that sound, in each beat.
-# Least change of harmony where bars begin: relative to the mean of all beats,
-# and to the second most of beats of a bar.
+_SAMPLES = 8  # Points in each beat at which sounding notes are counted.
+# Least change of harmony at bar lines, relative to the mean of all beats and to
+# the second best beat of a bar.
 _CHANGE, _AHEAD = 1.3, 1.1
 
 
@@ -30,7 +30,7 @@ class Bars(NamedTuple):
 
   Attributes:
     beats: Beats in a bar.
-    first: Number of a beat that a bar begins with.
+    first: Index of a beat that begins a bar.
   """
 
   beats: int
@@ -40,14 +40,14 @@ class Bars(NamedTuple):
 def shift(
     score: notation.Score, positions: Float[np.ndarray, ' notes']
 ) -> float | None:
-  """Returns by how much of a beat the beats are late.
+  """Returns how late notes are, as a fraction of a beat.
 
   Args:
     score: A score.
     positions: [notes] the onset of each of its notes, in beats.
 
   Returns:
-    0 if many notes begin where the beats say; else the place in the beat where
+    0 if many notes begin on the beats; otherwise the place in the beat at which
     most begin; None if notes begin anywhere.
   """
   length = np.minimum(score.end - score.start, _MOST_SECONDS)
@@ -96,7 +96,7 @@ def find_bars(
 def _sounding(
     score: notation.Score, starts: np.ndarray, ends: np.ndarray
 ) -> Float[np.ndarray, 'beats classes']:
-  """Returns how long pitch classes sound in each beat, those of the bass apart.
+  """Returns how long pitch classes sound in each beat, the bass separately.
 
   Args:
     score: A score.

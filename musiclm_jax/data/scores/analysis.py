@@ -26,7 +26,7 @@ _PROFILES = {
 _MIN_CORRELATION = 0.65
 _METRES = '2/4 3/4 4/4 5/4 2/2 3/2 3/8 5/8 6/8 9/8 12/8'.split()
 _STEADY = 0.05  # Largest variation of the tempo of a clip.
-HEARD = 0.02  # Instruments with less of the loudest's energy are unheard.
+HEARD = 0.02  # Least share of the loudest part's energy that is heard.
 
 
 def estimate_key(score: notation.Score) -> str | None:
@@ -46,7 +46,7 @@ def estimate_key(score: notation.Score) -> str | None:
 
 
 def fit_key(weights: Num[np.ndarray, '12']) -> str | None:
-  """Returns the key whose profile is most like the weights of pitch classes."""
+  """Returns the key whose profile best matches weights of pitch classes."""
   if np.ptp(weights) == 0:
     return None
   fits = {
@@ -64,7 +64,7 @@ def transpose_key(key: str, semitones: int) -> str:
   """Returns e.g. 'C minor' for 'A minor' and 3.
 
   Args:
-    key: A tonic, and 'major' or 'minor', or short as 'Am' and 'A'.
+    key: A tonic and 'major' or 'minor', or a short form such as 'Am' or 'A'.
     semitones: Semitones up.
 
   Raises:

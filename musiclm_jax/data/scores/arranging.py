@@ -11,8 +11,8 @@ import numpy as np
 
 MAX_TRANSPOSITION = 5  # Semitones.
 TEMPO_RANGE = (0.7, 1.3)  # Factors.
-# Shares of arrangements of the melody alone, with one instrument, and without
-# the drums; of those with several instruments that get a bass line.
+# Shares of arrangements: of the melody alone, for one instrument, and without
+# drums; and, among those for several instruments, with a bass line.
 _LINE_SHARE = 0.15
 _SOLO_SHARE = 0.25
 _NO_DRUMS_SHARE = 0.5
@@ -20,7 +20,7 @@ _BASS_SHARE = 0.6
 _MELODY_WORDS = ('melody', 'bridge', 'vocal', 'voice', 'lead', 'solo', 'sopran')
 _BASS_PROGRAMS = range(32, 40)
 _BASS_PITCH = 48  # A bass line has a lower mean pitch.
-_MONOPHONIC = 1.2  # Most notes at a time, on average, in a line.
+_MONOPHONIC = 1.2  # Most simultaneous notes, on average, in a single line.
 
 
 class Role(enum.Enum):
@@ -50,7 +50,7 @@ class Arrangement:
 
 
 def polyphony(score: notation.Score, part: int) -> float:
-  """Returns the mean number of notes of `part` at a time, without rests."""
+  """Returns the mean number of simultaneous notes of `part`, without rests."""
   mine = score.part == part
   start, end = score.start[mine], score.end[mine]
   # In order, each note covers the time that it reaches past all before.
@@ -99,12 +99,12 @@ def arrange(
     max_transposition: int = MAX_TRANSPOSITION,
     tempo_range: tuple[float, float] = TEMPO_RANGE,
 ) -> Arrangement:
-  """Returns the score for other instruments, in another key and tempo.
+  """Arranges a score for other instruments, in another key and tempo.
 
   Either one instrument plays the melody alone, or all parts, or each part gets
   one that suits its role and range; parts that shared an instrument still do.
   Families of instruments that can play are drawn about equally often. If there
-  is no melody or bass line, the chords may be parted into one. Drums get
+  is no melody or bass line, one may be split off from the chords. Drums get
   another kit, or are left out if other parts play.
 
   Args:
@@ -112,7 +112,7 @@ def arrange(
     rng: Draws the instruments, the key and the tempo.
     max_transposition: Most semitones up or down; 0 if a note would leave the
       range of MIDI. If it is not 0, parts may also move by octaves.
-    tempo_range: Least and greatest factor of the tempo.
+    tempo_range: Lowest and highest factor of the tempo.
   """
   roles = find_roles(score)
   semitones = int(rng.integers(-max_transposition, max_transposition + 1))
@@ -155,7 +155,7 @@ def _melody_alone(score, roles) -> tuple[notation.Score, tuple[Role, ...]]:
 
 
 def _part_chords(score, roles, rng) -> tuple[notation.Score, tuple[Role, ...]]:
-  """Parts the chords into the voices that are missing."""
+  """Splits the missing voices off from the chords."""
   wanted: tuple[str, ...] = () if Role.MELODY in roles else ('melody',)
   if Role.BASS not in roles and rng.random() < _BASS_SHARE:
     wanted += ('bass',)
@@ -163,7 +163,7 @@ def _part_chords(score, roles, rng) -> tuple[notation.Score, tuple[Role, ...]]:
 
 
 def _separate(score, roles, names) -> tuple[notation.Score, tuple[Role, ...]]:
-  """Gives the outer voices of the part with the most chords parts."""
+  """Moves the outer voices of the part with the most chords to new parts."""
   counts = np.bincount(score.part, minlength=len(roles))
   chords = [
       i
@@ -184,7 +184,7 @@ def _groups(score, roles, together: bool) -> list[list[int]]:
   Args:
     score: The notes.
     roles: Role of each part.
-    together: Whether all do; else those of one role and program do.
+    together: Whether all do; otherwise those with one role and program do.
   """
   groups: dict[tuple[Role | None, int], list[int]] = {}
   for i in sorted(set(score.part.tolist())):
@@ -197,7 +197,7 @@ def _groups(score, roles, together: bool) -> list[list[int]]:
 def _able(
     score, group, roles, alone: bool
 ) -> dict[instruments.Instrument, int]:
-  """Returns what can play the parts of `group`, so many octaves higher."""
+  """Returns instruments that can play a group, and the octaves to move it."""
   pitches = score.pitch[np.isin(score.part, group)]
   role = roles[group[0]]
   is_line = all(polyphony(score, i) <= _MONOPHONIC for i in group)
@@ -210,7 +210,7 @@ def _able(
 
 
 def _draw(able, rng) -> tuple[instruments.Instrument, int]:
-  """Draws from the families, and then from the instruments of one."""
+  """Draws a family, and then one of its instruments."""
   if not able:
     return instruments.PIANO, 0
   families = collections.Counter(i.family for i in able)

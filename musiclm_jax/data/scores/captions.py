@@ -8,7 +8,7 @@ import numpy as np
 
 _MAX_TITLE = 60  # Characters of the longest title that a caption quotes.
 _KEPT = (0.3, 0.95)  # Least and greatest share of the facts in a caption.
-_TRIALS = 12  # Captions that are written for five different ones.
+_TRIALS = 12  # Captions to write until there are five different ones.
 _MOST = 5
 
 _Words = wording.Words

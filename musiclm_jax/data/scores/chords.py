@@ -26,7 +26,7 @@ _LEAST = 0.05
 def chord_frames(
     score: notation.Score, start: float, num_frames: int
 ) -> Int[np.ndarray, ' frames']:
-  """Returns the chord at each frame: the one of most sounding notes.
+  """Returns the chord at each frame: the one that most sounding notes are in.
 
   Args:
     score: Notes; drums are left out.
@@ -35,7 +35,7 @@ def chord_frames(
 
   Returns:
     [frames] int8 indices into `NAMES`; -1 if no note sounds, or if the notes of
-    the second around the frame are not mostly those of one whole chord.
+    the second around the frame are not mostly those of one complete chord.
   """
   half = round(_WINDOW * clips.MELODY_RATE / 2)
   offset = start - half / clips.MELODY_RATE

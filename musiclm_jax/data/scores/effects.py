@@ -1,4 +1,4 @@
-"""Rooms, levels and tone controls: how a rendition sounds beside its notes."""
+"""Room, level and tone of renditions."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy import signal
 
 _PIVOT = 1000.0  # Frequency that a tilt leaves as loud as it was, in Hz.
-# Ranges of what is drawn.
+# Ranges of random values.
 _ROOM_SIZE = (0.1, 0.8)
 _DAMPING = (0.0, 0.6)
 _REVERB = (0.2, 1.0)
@@ -19,7 +19,7 @@ _LEVEL = (-9.0, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Effects:
-  """A room, a tilt and a level; by default FluidSynth's own room alone.
+  """A room, a tilt and a level; by default only FluidSynth's own room.
 
   Attributes:
     room_size: Size of the room, 0 to 1.
@@ -70,7 +70,7 @@ def apply(
 
   Returns:
     [samples] audio at -20 dB RMS and `effects.level` more, less if it would
-    peak over .95. Nothing in it is earlier or later than it was.
+    peak over .95. Timing is unchanged.
   """
   if effects.tilt:
     audio = _tilt(audio, sample_rate, effects.tilt)

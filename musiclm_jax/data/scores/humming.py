@@ -1,6 +1,6 @@
 """Synthesizes melodies as people hum, sing and whistle them.
 
-The tone has harmonics under the formants of a vowel, or the one of a whistle;
+The tone has harmonics, shaped by the formants of a vowel or of a whistle;
 the pitch scoops, glides, drifts and trembles; breath is added, and notes begin
 a little early or late.
 """
@@ -21,15 +21,15 @@ _MAX_HZ = 6000.0
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-  """How a voice sounds.
+  """The timbre of a voice.
 
   Attributes:
-    lowest: Least MIDI pitch of the median of a melody, which is moved by
-      octaves to within an octave above.
+    lowest: Lowest MIDI pitch for the median of a melody, which is moved by
+      octaves into the octave above it.
     harmonics: Largest number of harmonics.
     slope: Exponent of the fall of harmonics with frequency.
     formants: Frequency in Hz, bandwidth in Hz and gain of each formant.
-    breath: Least and greatest level of breath, relative to the tone.
+    breath: Lowest and highest level of breath, relative to the tone.
   """
 
   lowest: int

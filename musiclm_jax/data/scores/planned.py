@@ -1,4 +1,4 @@
-"""What could have been planned of a score: its beats, and who plays when."""
+"""Derives the plan of a score: its beats, and who plays when."""
 
 from collections.abc import Iterator
 import itertools
@@ -15,12 +15,12 @@ import numpy as np
 
 Beats = Float[np.ndarray, 'beats 3']
 
-_TEMPOS = (10, 1000)  # Least and greatest quarter notes per minute.
+_TEMPOS = (10, 1000)  # Lowest and highest tempo, in quarter notes per minute.
 _MAX_BEATS = 100_000
 _RELEASE_SECONDS = 10.0  # Notes may ring on after the score, and be counted.
-_STEADY = 0.05  # Largest difference of a written tempo and that of the file.
+_STEADY = 0.05  # Largest difference of the written tempo and the file's.
 _METRES = tuple(terms.METRES)
-# Drums ring on after their notes, and the shortest notes are heard, too.
+# Drums ring on after their notes, and even the shortest notes are heard.
 _LEAST_SECONDS, _DRUM_SECONDS = 0.1, 0.2
 _PART_OF_NOTE = 0.02  # Seconds of a note that are heard.
 
@@ -31,13 +31,13 @@ def find_beats(score: notation.Score, metadata: facts.Metadata) -> Beats:
   Args:
     score: A score, with the silence before its first note, if any: bars begin
       where its file says, unless most notes begin elsewhere.
-    metadata: What is known from outside of the file. Where it contradicts the
-      file, the tempo of the file is not that of the music.
+    metadata: Facts from outside of the file. If they contradict it, the tempo
+      of the file is not that of the music.
 
   Returns:
-    [beats, 3] the second of each, its number in the bar from 0, and the number
-    of the metre in `terms.METRES`, both -1 where that is unknown; none if the
-    tempo is.
+    [beats, 3] for each beat its time in seconds, its number in the bar, from 0,
+    and the number of the metre in `terms.METRES`, both -1 where unknown. Empty
+    if the tempo is unknown.
   """
   none = np.zeros((0, 3))
   tempos = [bpm for _, bpm in score.tempos]
@@ -61,7 +61,7 @@ def find_beats(score: notation.Score, metadata: facts.Metadata) -> Beats:
 def _align(
     beats: Beats, score: notation.Score
 ) -> Float[np.ndarray, 'aligned 3']:
-  """Returns beats and bars where the notes say, if the file can't be right."""
+  """Moves beats and bars to where notes begin, if the file must be wrong."""
   times = beats[:, 0]
   numbers = np.arange(len(beats))
   late = alignment.shift(score, np.interp(score.start, times, numbers))
@@ -83,7 +83,7 @@ def _align(
 
 
 class _Clock:
-  """Tells quarter notes from seconds, and the other way round."""
+  """Converts between quarter notes and seconds."""
 
   def __init__(self, score: notation.Score):
     marks = dict(score.tempos)  # Of two marks at one time, the last one counts.
@@ -114,7 +114,7 @@ def _count(
   for (start, written), (stop, _) in itertools.pairwise([*marks, (end, '')]):
     metre, quarters = terms.find_metre(written) or ('', 1.0)
     first, last = clock.quarters(start), clock.quarters(min(stop, end))
-    # Less a thousandth, lest rounding errors add a beat before a new metre.
+    # The thousandth keeps rounding errors from adding a beat before a metre.
     for i in range(int(np.ceil((last - first) / quarters - 1e-3))):
       number = i % terms.METRES[metre].beats if metre else -1
       index = _METRES.index(metre) if metre else -1
@@ -128,8 +128,8 @@ def crop_beats(
 
   Args:
     beats: As `find_beats` returns them.
-    start: Second that times are counted from.
-    end: The end.
+    start: Start in seconds, from which times are counted.
+    end: End in seconds.
   """
   times = beats[:, 0]
   first = max(0, int(np.searchsorted(times, start, side='right')) - 1)
@@ -143,8 +143,8 @@ def families(
   """Returns which families of instruments play in each second.
 
   Args:
-    arrangement: An arrangement. The family with the loudest melody leads; where
-      no melody is played, the loudest of all.
+    arrangement: An arrangement. The family with the loudest melody leads; if
+      there is no melody, the loudest of all.
     start: Second at which the first one begins.
     num_seconds: Number of seconds.
 

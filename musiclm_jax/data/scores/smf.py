@@ -30,7 +30,7 @@ Track = list[tuple[int, Any]]
 
 
 class MidiError(Exception):
-  """A defect of a file, as the end of a sentence about it."""
+  """A defect of a MIDI file; its message ends a sentence about the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read(data: bytes) -> Events:
     data: Bytes of a file of format 0 or 1, plain or in RIFF.
 
   Raises:
-    MidiError: If they are not a MIDI file, end too early, or are too many.
+    MidiError: If it is not a MIDI file, ends too early, or has too many events.
   """
   if len(data) > MAX_BYTES:
     raise MidiError(f'has {len(data)} bytes, over the limit of {MAX_BYTES}')

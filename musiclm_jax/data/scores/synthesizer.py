@@ -1,6 +1,6 @@
 """FluidSynth in a process of its own, which keeps the SoundFonts it has read.
 
-A piece can crash it, or hang it, and nothing else. What a piece sounds like
+A piece that makes it crash or hang affects nothing else. How a piece sounds
 does not depend on the pieces before: each gets a new synthesizer, which shares
 the samples of one that stays.
 """
@@ -22,7 +22,7 @@ import numpy as np
 RENDER_RATE = 44100
 _GAIN = 0.4
 _BLOCK = 1 << 12  # Frames that are rendered at once.
-_WARNING = 2  # FluidSynth's number of the least of the messages that are kept.
+_WARNING = 2  # FluidSynth's level of the least severe messages that are kept.
 _PLAYING = 1  # FluidSynth's status of a player that has not reached the end.
 # Run with the paths from which this package was imported.
 _PROGRAM = (
@@ -35,7 +35,7 @@ Settings = Mapping[str, float]
 
 
 class Synthesizer:
-  """Renders MIDI files; its process is started by the first."""
+  """Renders MIDI files in a process, which the first one starts."""
 
   def __init__(self) -> None:
     self._process: subprocess.Popen[bytes] | None = None
@@ -87,7 +87,7 @@ class Synthesizer:
             f'FluidSynth must render with {soundfont}, but crashed (exit status'
             f' {status}). Try another SoundFont, or leave the score out.'
         ) from e
-      except BaseException:  # Also an interrupt: it is amid a piece.
+      except BaseException:  # Also an interrupt, in the middle of a piece.
         self.end()
         raise
       finally:
@@ -108,7 +108,7 @@ class Synthesizer:
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,
-          start_new_session=True,  # Ctrl-C is for the process that asks.
+          start_new_session=True,  # Ctrl-C is meant for the process that asks.
       )
     return self._process
 
@@ -140,7 +140,7 @@ def serve() -> None:
   then a line with the messages.
   """
   with os.fdopen(os.dup(1), 'wb') as out:
-    os.dup2(2, 1)  # What libraries print is no answer.
+    os.dup2(2, 1)  # Keeps what libraries print out of the answer.
     requests: queue.SimpleQueue[list] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     library = _Library()
@@ -160,7 +160,7 @@ def serve() -> None:
 def _listen(requests: queue.SimpleQueue) -> None:
   for line in sys.stdin.buffer:
     requests.put(json.loads(line))
-  os._exit(0)  # Nobody asks any more, even amid a piece.
+  os._exit(0)  # Nobody asks any more, even in the middle of a piece.
 
 
 class _Library:

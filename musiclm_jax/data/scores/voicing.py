@@ -1,4 +1,4 @@
-"""Parts a score into a melody, chords and a bass line."""
+"""Splits a score into a melody, chords and a bass line."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ _PEDAL = 64
 def separate(
     score: notation.Score, part: int, names: tuple[str, ...]
 ) -> notation.Score:
-  """Gives the outer voices of a part to new parts.
+  """Moves the outer voices of a part to new parts.
 
   Args:
     score: A score.
@@ -51,12 +51,12 @@ def separate(
 
 
 def outer_voice(score: notation.Score, highest: bool) -> Bool[np.ndarray, ' n']:
-  """Finds the notes that nothing sounds above, or below.
+  """Finds the notes with no others sounding above, or below, them.
 
   Args:
     score: The notes of one part.
-    highest: Whether to find the highest ones; the lowest ones are found below
-      `_BASS_PITCH` alone, where others sound above.
+    highest: Whether to find the highest ones; otherwise the lowest ones, but
+      only below `_BASS_PITCH` and where others sound above.
 
   Returns:
     [notes] bools.
@@ -68,7 +68,7 @@ def outer_voice(score: notation.Score, highest: bool) -> Bool[np.ndarray, ' n']:
   for i, (start, pitch) in enumerate(zip(score.start, score.pitch)):
     while score.start[first] < start - longest:
       first += 1
-    # What has begun by then, and is more than about to end.
+    # Notes that have begun by then, and are not just about to end.
     last = np.searchsorted(score.start, start + _TOGETHER, side='right')
     sounding = score.end[first:last] > start + _TOGETHER
     others = score.pitch[first:last][sounding]

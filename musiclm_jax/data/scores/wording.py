@@ -32,7 +32,7 @@ MOOD_WORDS = {
         'cheerful, happy, lively, joyful, upbeat, playful, energetic, spirited'
     ).split(', '),
 }
-# Other words for those of `facts`.
+# Synonyms of the words of `facts`.
 TEXTURE_WORDS = {
     'sparse': ('sparse', 'minimal', 'sparsely textured'),
     'dense': ('dense', 'busy', 'densely textured'),
@@ -42,7 +42,7 @@ TEXTURE_WORDS = {
     'high-pitched': ('high-pitched', 'high-register'),
     'staccato': ('staccato', 'detached', 'crisply articulated'),
 }
-# What music is 'in', beside '3/4 time'.
+# Names of metres, besides e.g. '3/4 time'.
 METRE_WORDS = {
     '2/4': ('duple metre', 'two-four time'),
     '3/4': ('triple metre', 'three-four time'),
@@ -134,7 +134,7 @@ def tempo_class(facts: facts_lib.Facts) -> str | None:
 
 
 class Words:
-  """The facts of one caption in its choice of words; '' if left out.
+  """The facts of one caption, in the words chosen for it; '' if left out.
 
   Attributes:
     facts: The facts.
@@ -152,7 +152,7 @@ class Words:
   def __init__(
       self, facts: facts_lib.Facts, rng: np.random.Generator, kept: float
   ):
-    """Chooses the words, and with a chance of 1 - `kept` leaves a fact out."""
+    """Chooses words; leaves each fact out with a probability of 1 - `kept`."""
     self.rng = rng
     self.facts = facts
     self.names = self._name_instruments()

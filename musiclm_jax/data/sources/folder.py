@@ -180,13 +180,13 @@ def _describe_file(
 
 
 def _words(name: str) -> str:
-  """Makes a title of a file name: 'blue moon' of '03_blue-moon'."""
+  """Makes a title from a file name: 'blue moon' from '03_blue-moon'."""
   words = re.sub(r'[\s_\-]+', ' ', name).strip()
   return re.sub(r'^\d+[ .]+(?=\D)', '', words)
 
 
 def describe(file: AudioFile, tags: dict[str, str]) -> tuple[str, str]:
-  """Returns the title of a file, and a caption of its name and tags."""
+  """Returns the title of a file, and a caption from its name and tags."""
   tags = {
       key: value
       for key, value in tags.items()
@@ -296,7 +296,7 @@ def build_folder(
 
   Raises:
     NotFoundError: If the folder or the caption file is not there.
-    UserError: If the folder, the caption file or an audio file is bad.
+    UserError: If the folder, the caption file or an audio file is invalid.
   """
   if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
     raise errors.UserError(

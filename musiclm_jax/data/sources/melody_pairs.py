@@ -32,7 +32,7 @@ import numpy as np
 KINDS = ('written', 'arranged', 'solo', 'hum')
 TEMPO_RANGE = (0.8, 1.25)  # Factors.
 MIN_SECONDS = 5.0  # Shortest phrase: 4 s of audio at the greatest factor.
-# The least that makes a melody: notes, the share of frames, different pitches.
+# Least requirements of a melody: notes, share of frames, different pitches.
 _NOTES_PER_SECOND = 1.0
 _SOUNDING = 0.5
 _PITCHES = 4
@@ -206,7 +206,7 @@ def find_melody(score: notation.Score) -> notation.Score:
 def _find_passage(
     melody: notation.Score, seconds: float, rng: np.random.Generator
 ) -> float | None:
-  """Returns a place with many notes of the melody; None if it has none."""
+  """Returns the start of a passage with many notes; None if there is none."""
   if not len(melody.start):
     return None
   latest = max(melody.start[0], melody.seconds - seconds)
@@ -261,7 +261,7 @@ def _render(
 
 
 def _choose_soloist(melody: notation.Score, rng: np.random.Generator) -> int:
-  """Returns another program than the written one that can play the melody."""
+  """Draws a program, other than the written one, that can play the melody."""
   programs = [
       i.program
       for i in instruments.MELODY

@@ -282,8 +282,8 @@ def _run(command: list[str], folder: pathlib.Path) -> None:
 
 
 def tied() -> list[str]:
-  """Returns a command that ends a program with the process that started it."""
-  # Else it would outlive a command that is killed. Only Linux has the program.
+  """Returns a command prefix that ends a program with its parent process."""
+  # Otherwise it would outlive a killed command. Only Linux has `setpriv`.
   return ['setpriv', '--pdeathsig', 'KILL'] if shutil.which('setpriv') else []
 
 

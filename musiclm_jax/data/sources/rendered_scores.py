@@ -1,4 +1,4 @@
-"""A corpus of rendered scores: MIDI and MusicXML files, and music21's own.
+"""A corpus of rendered scores: MIDI and MusicXML files, and music21's corpus.
 
 Each score is rendered as it was written, and in arrangements (`arranging`) for
 other instruments, in other keys and tempos. Captions (`captions`) are true
@@ -58,8 +58,8 @@ def build_scores(
       trusted), license and source. Without an index, every file is used.
     data_dir: Folder of the datasets.
     soundfont: Path of one or several General MIDI SoundFonts, sf2 or sf3. The
-      variations of a score take turns with them, from one that its name
-      decides.
+      variations of a score use them in turn, starting with one that depends on
+      its name.
     variations: Number of renditions of each score: as it was written, and then
       in arrangements, in varied rooms, tones and levels (`effects.draw`).
     clip_seconds: Length of a clip.

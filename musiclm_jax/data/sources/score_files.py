@@ -1,7 +1,7 @@
 """Lists and reads files of scores: folders, zips, music21's corpus, an index.
 
-Errors name the file they are in, and no file is read that is too large for a
-score.
+Errors name the file they are in, and files that are too large for a score are
+not read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ class ScoreFile:
 
 @contextlib.contextmanager
 def naming(file: ScoreFile) -> Iterator[None]:
-  """Puts the name of a file before an error that lacks it."""
+  """Adds the name of a file to errors that lack it."""
   try:
     yield
   except errors.UserError as e:
@@ -94,7 +94,7 @@ def find_scores(
 
   Raises:
     NotFoundError: If the source or the index is missing.
-    UserError: If it holds no scores, or the index is wrong.
+    UserError: If it holds no scores, or the index is invalid.
   """
   if os.fspath(source).startswith(MUSIC21):
     label, paths = 'music21', _music21_paths(os.fspath(source))
@@ -187,7 +187,7 @@ def _walk(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
     folders[:] = sorted(f for f in folders if not _is_hidden(f))
     for name in sorted(names):
       path = pathlib.Path(root, name)
-      # A link to nothing becomes an error when it is read.
+      # A broken link becomes an error when it is read.
       if not _is_hidden(name) and (path.is_file() or not path.exists()):
         yield path.relative_to(folder).as_posix(), str(path)
 

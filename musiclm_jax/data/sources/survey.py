@@ -14,7 +14,7 @@ from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data import datasets
 from musiclm_jax.data.sources import score_files
 
-_MAX_STRAY = 1 / 3  # Share of files of the other kind; more are a mixture.
+_MAX_STRAY = 1 / 3  # Largest share of the other kind; above, it is a mixture.
 _NUM_NAMED = 3  # Most files that a message names.
 
 
@@ -55,7 +55,7 @@ class Source:
 
 
 def survey(path: str | os.PathLike[str]) -> Source:
-  """Finds the kind of a source of music, that of most of its files.
+  """Surveys a source of music; its kind is that of most of its files.
 
   Args:
     path: A folder of audio or of scores, a .zip of scores, or a folder of
