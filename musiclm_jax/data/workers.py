@@ -127,8 +127,8 @@ def ordered_map(
     left = [item for item, work in pending if not _succeeded(work)]
     names = [name(item) for item in left[: min(num_workers, _NUM_NAMED)]]
     raise errors.UserError(
-        'processes that read works must live until they have, but one was'
-        f' killed at {" or ".join(names)}, most likely since memory ran out.'
+        'processes that read works must end by themselves, but one was'
+        f' killed at {" or ".join(names)}, most likely because memory ran out.'
         f' Give --num_workers a number below {num_workers}, or leave such a'
         ' work out.'
     ) from e

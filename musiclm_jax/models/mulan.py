@@ -284,7 +284,7 @@ class Embedder:
     """
     if not texts or not all(text.strip() for text in texts):
       raise errors.UserError(
-          f'texts must be one or more that say something, but are {texts!r}.'
+          f'texts must be at least one, and none empty, but are {texts!r}.'
           ' Describe the music.'
       )
     max_length = self.config.text.max_length

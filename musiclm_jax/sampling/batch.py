@@ -261,10 +261,10 @@ class Shard:
           wrong.append(f'{file} {difference}')
     if wrong:
       raise errors.UserError(
-          'files that are there must be what the list and the options ask for,'
+          'existing files must be what the list and the options ask for,'
           f' but {wrong[0]}{f"; and {len(wrong) - 1} more" * (len(wrong) > 1)}.'
           ' Remove or move them to have them made anew, choose another'
-          ' output_dir, or go back to the list and options they are of.'
+          ' output_dir, or go back to the list and options they were made with.'
       )
     return missing
 

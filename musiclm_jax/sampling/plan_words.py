@@ -76,7 +76,7 @@ def _change(
       playing.remove(family)
     elif word[0] == '-':
       raise errors.UserError(
-          'a change of the arrangement must take away who plays, but'
+          'a change of the arrangement must only remove who plays, but'
           f" '{family}' does not in '{entry.strip():.60}'."
       )
     elif family not in playing:

@@ -34,7 +34,7 @@ def stream(
   """
   if take.loop:
     raise errors.UserError(
-        'a loop can not be streamed: its start is mixed with its end. Generate'
+        'a loop cannot be streamed: its start is mixed with its end. Generate'
         ' it whole.'
     )
   decoder = codec.stream()

@@ -95,13 +95,13 @@ class Timeline:
         )
     if self.change is not None and self.audio is None:
       raise errors.UserError(
-          'change must be of audio, but there is none. Pass the music that a'
-          ' part is to be made anew of as audio.'
+          'change must be of audio, but there is none. Pass the music to change'
+          ' as audio.'
       )
     if self.loop and self.audio is not None:
       raise errors.UserError(
-          'loop must be False where there is audio already, which stays as it'
-          ' is. Leave one of them out.'
+          'loop must be False if there is audio, which stays as it is. Leave'
+          ' one of them out.'
       )
     if self.melody is not None and MELODY in self.conditions:
       raise errors.UserError(

@@ -74,7 +74,7 @@ def make(
   known = PAPER_STREAMS if known is None else known
   for missing in {*(x.name for x in needed), targets} - set(known):
     raise errors.UserError(
-        f"stage '{name}' must read and write streams that there are,"
+        f"stage '{name}' must read and write existing streams,"
         f" {sorted(known)}, but names '{missing}'. Tokenize with a model that"
         ' writes it, or change the inputs or targets of the stage.'
     )

@@ -101,8 +101,8 @@ class Checkpoints:
     folder = step_folders.directory(self.model_dir) / str(step)
     if os.path.lexists(folder):
       raise errors.WriteError(
-          f'{folder} must be free for the checkpoint of step {step}, but is'
-          f' there. Move it. {self._what_is_safe()}'
+          f'{folder} must be free for the checkpoint of step {step}, but'
+          f' exists. Move it. {self._what_is_safe()}'
       )
     try:
       self._checkpointer.save(

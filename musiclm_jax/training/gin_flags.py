@@ -123,8 +123,8 @@ def _one_line() -> Iterator[None]:
     )
     if unknown is not None:
       raise errors.UserError(
-          f"options must be what {unknown[1]} takes, but '{unknown[2]}' is none"
-          ' of them. Check the names in the gin files.'
+          f"options must be arguments of {unknown[1]}, but '{unknown[2]}' is"
+          ' none. Check the names in the gin files.'
       ) from e
     if missing is None or where is None:
       raise

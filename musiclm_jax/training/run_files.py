@@ -117,7 +117,7 @@ def check_config(model_dir: str | os.PathLike[str]) -> None:
   path = pathlib.Path(model_dir).resolve() / CONFIG
   if not path.exists():
     raise errors.NotFoundError(
-        f'{path} must be there to make the model of the run again, but is not.'
+        f'{path} must exist to rebuild the model of the run, but does not.'
         ' `musiclm train` writes it.'
     )
   with errors.reading(path, 'the config of a run'):
@@ -143,8 +143,8 @@ def check_unused(model_dir: str | os.PathLike[str]) -> None:
       if _is_whole(files.read_bytes(path, 'the config').decode()):
         return
   raise errors.UserError(
-      f'{path} must be free for what the run writes, but is there and of no'
-      ' run. Move it, or choose another MODEL_DIR.'
+      f'{path} must be free for what the run writes, but exists, and no run'
+      ' wrote it. Move it, or choose another MODEL_DIR.'
   )
 
 

@@ -159,8 +159,8 @@ def _check_free(model_dir, first_step, schedule) -> None:
     if first_step < step <= schedule.train_steps and schedule.saves(step):
       raise errors.UserError(
           f'{step_folders.directory(model_dir) / str(step)} must be free for a'
-          ' checkpoint, but is there and is none of this program. Move it, or'
-          ' choose another MODEL_DIR.'
+          ' checkpoint, but exists, and is none. Move it, or choose another'
+          ' MODEL_DIR.'
       )
 
 

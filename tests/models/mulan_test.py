@@ -211,7 +211,7 @@ class EmbedderTest(absltest.TestCase):
 
   def test_rejects_empty_texts(self):
     for texts in ([], ['piano', ' ']):
-      with self.assertRaisesRegex(ValueError, 'say something.*Describe'):
+      with self.assertRaisesRegex(ValueError, 'none empty.*Describe'):
         self.embedder.text(texts, truncate=True)
 
   def test_rejects_params_of_another_config(self):

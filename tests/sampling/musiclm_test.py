@@ -236,7 +236,7 @@ class KindsTest(parameterized.TestCase):
     self.assertLen(
         self.model.generate('piano', seconds=2.0, loop=True)[0], 48000
     )
-    with self.assertRaisesRegex(ValueError, 'a loop can not be streamed'):
+    with self.assertRaisesRegex(ValueError, 'a loop cannot be streamed'):
       next(self.model.stream('piano', seconds=2.0, loop=True))
 
   def test_takes_are_played_again(self):

@@ -41,7 +41,7 @@ class TimelineTest(parameterized.TestCase):
       ('nan', {'seconds': float('nan')}, 'seconds must be greater than 0'),
       ('blend', {'blend_seconds': -1.0}, 'blend_seconds must be at least 0'),
       ('no_audio', {'change': (0, 1)}, 'change must be of audio, but there is'),
-      ('loop', {'audio': AUDIO, 'loop': True}, 'loop must be False where'),
+      ('loop', {'audio': AUDIO, 'loop': True}, 'loop must be False if'),
       (
           'melody',
           {'melody': AUDIO, 'conditions': {'melody': AUDIO}},
