@@ -89,6 +89,8 @@ class Windows:
       may_end_later = first in starts and not has_end
       total = None if may_end_later else len(unknown)
       start = self._start(first - context, total)
+      if start + self.length <= first:  # No room, where the grid is coarse.
+        start = self._start(first, total)
       end = min(start + self.length, end)
       yield Window(start, first, end)
       first = end

@@ -75,6 +75,16 @@ class CoverageTest(parameterized.TestCase):
     for window in cover('semantic_melody', 8.0).continued(unknown(777)):
       self.assertEqual(window.start % 25, 0)
 
+  @parameterized.parameters(1.0, 1.5, 2.0)
+  def test_windows_go_on_where_the_grid_is_coarse(self, crop_seconds):
+    key = streams.Stream('key', 1, 24, 1.0, is_conditioning=True, is_added=True)
+    stage = streams.Stage('it', (key,), base.SEMANTIC, crop_seconds)
+    windows = list(coverage.Windows(stage).continued(unknown(130)))
+    self.assertEqual([w.start % 25 for w in windows], [0] * len(windows))
+    starts, ends = [w.first for w in windows], [w.end for w in windows]
+    self.assertEqual(starts, [0, *ends[:-1]])
+    self.assertEqual(ends[-1], 130)
+
   def test_independent_windows(self):
     fine = cover('fine', 0.48)
     found = fine.independent(unknown(100), 100)
