@@ -1,5 +1,7 @@
 """Fréchet distance of two sets of embeddings, as if they were Gaussian."""
 
+from typing import NamedTuple
+
 from jaxtyping import Float
 from musiclm_jax import errors
 import numpy as np
@@ -32,22 +34,58 @@ def frechet_distance(
         f' {embeddings.shape[1]} and {references.shape[1]}. Embed both with the'
         ' same network.'
     )
-  mean, covariance = _moments(embeddings, 'embeddings')
-  other_mean, other_covariance = _moments(references, 'references')
-  # Σ1 Σ2 has the eigenvalues of the symmetric Σ1^½ Σ2 Σ1^½.
-  root = _square_root(covariance)
-  eigenvalues = np.linalg.eigvalsh(root @ other_covariance @ root)
+  return distance_of_moments(
+      moments(embeddings, 'embeddings'), moments(references, 'references')
+  )
+
+
+class Moments(NamedTuple):
+  """Moments of a set of embeddings.
+
+  Attributes:
+    mean: [embed] mean.
+    covariance: [embed, embed] unbiased covariance.
+  """
+
+  mean: Float[np.ndarray, ' embed']
+  covariance: Float[np.ndarray, 'embed embed']
+
+
+def distance_of_moments(
+    made: Moments,
+    reference: Moments,
+    root: Float[np.ndarray, 'embed embed'] | None = None,
+) -> float:
+  """Computes the distance of `frechet_distance` from moments.
+
+  Args:
+    made: Moments of one set.
+    reference: Moments of the other.
+    root: The `square_root` of the reference's covariance, if it is known.
+  """
+  if root is None:
+    root = square_root(reference.covariance)
+  # Σ1 Σ2 has the eigenvalues of the symmetric Σ2^½ Σ1 Σ2^½.
+  eigenvalues = np.linalg.eigvalsh(root @ made.covariance @ root)
   trace = (
-      np.trace(covariance)
-      + np.trace(other_covariance)
+      np.trace(made.covariance)
+      + np.trace(reference.covariance)
       - 2 * np.sum(np.sqrt(np.maximum(eigenvalues, 0)))
   )
   # Rounding can leave a little less than 0 of equal covariances.
-  return float(np.sum((mean - other_mean) ** 2) + max(trace, 0))
+  return float(np.sum((made.mean - reference.mean) ** 2) + max(trace, 0))
 
 
-def _moments(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns mean [embed] and unbiased covariance [embed, embed]."""
+def moments(x: Float[np.ndarray, 'n embed'], name: str) -> Moments:
+  """Returns the moments of [n, embed] embeddings, n > embed.
+
+  Args:
+    x: The embeddings.
+    name: What they are, for messages.
+
+  Raises:
+    UserError: If they are too few, or a value is not finite.
+  """
   count, width = x.shape
   if count <= width:
     raise errors.UserError(
@@ -59,10 +97,13 @@ def _moments(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         f'{name} must be finite, but hold NaN or inf. Leave those clips out.'
     )
   x = x.astype(np.float64)
-  return x.mean(axis=0), np.cov(x, rowvar=False).reshape(width, width)
+  covariance = np.cov(x, rowvar=False).reshape(width, width)
+  return Moments(x.mean(axis=0), covariance)
 
 
-def _square_root(matrix: np.ndarray) -> np.ndarray:
+def square_root(
+    matrix: Float[np.ndarray, 'embed embed'],
+) -> Float[np.ndarray, 'embed embed']:
   """Returns the symmetric square root of a positive semidefinite matrix."""
   values, vectors = np.linalg.eigh(matrix)
   values = np.where(values > _RANK_TOLERANCE * values[-1], values, 0)
