@@ -36,7 +36,7 @@ def tag(
 
 def kl_divergences(
     made: Float[np.ndarray, 'clips classes'],
-    reference: Float[np.ndarray, 'clips classes'],
+    reference: Float[np.ndarray, 'other_clips other_classes'],
 ) -> Float[np.ndarray, ' clips']:
   """Computes KL(reference | made) of the classes of pairs (MusicLM, 5.1).
 

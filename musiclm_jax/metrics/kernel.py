@@ -75,7 +75,7 @@ def clip_kernels(
 
 
 def distance_of_sums(
-    within_x: float, n: float, within_y: float, m: float, between: float
+    within_x: float, n: int, within_y: float, m: int, between: float
 ) -> float:
   """Returns 100 times the unbiased squared MMD, from sums of the kernel.
 
@@ -97,7 +97,7 @@ def distance_of_sums(
 
 def kernel_distance(
     embeddings: Float[np.ndarray, 'n width'],
-    references: Float[np.ndarray, 'm width'],
+    references: Float[np.ndarray, 'm other_width'],
 ) -> float:
   """Computes 100 times the squared maximum mean discrepancy.
 

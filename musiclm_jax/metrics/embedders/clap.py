@@ -46,7 +46,7 @@ class Clap(base.JointEmbedder):
     config = self._model.config
     # Positions of text begin after that of padding.
     self._max_length = config.text_config.max_position_embeddings - 2
-    self.temperature = math.exp(-float(self._model.logit_scale_a))
+    self.temperature = math.exp(-self._model.logit_scale_a.item())
     self.identity = base.Identity(
         name,
         sources.sha256(weights),
