@@ -37,6 +37,9 @@ EXTERNAL = {
     'clu': {'training'},
     'orbax': {'training'},
     'librosa': {'metrics', 'data/listening.py'},
+    'onnxruntime': {'metrics'},
+    'torch': {'metrics'},
+    'transformers': {'metrics'},
 }
 
 
@@ -75,6 +78,7 @@ class LayeringTest(parameterized.TestCase):
 
   def test_generating_imports_no_training_stack(self):
     heavy = ['tensorflow', 'seqio', 't5x', 'librosa', 'gin', 'optax', 'clu']
+    heavy += ['torch', 'transformers', 'onnxruntime']
     script = (
         'import sys; import musiclm_jax; musiclm_jax.MusicLM;'
         f' print([m for m in {heavy} if m in sys.modules])'

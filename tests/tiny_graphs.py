@@ -21,7 +21,8 @@ def write(path, input_shape, width, num_tags=0, batch='batch', seed=0):
     The [bands, width] matrix of the layer, and that of the tags.
   """
   rng = np.random.default_rng(seed)
-  layer = rng.normal(size=(input_shape[-1], width)).astype(np.float32)
+  layer = rng.normal(size=(input_shape[-1], width)) / input_shape[-1]
+  layer = layer.astype(np.float32)
   tags = rng.normal(size=(width, num_tags)).astype(np.float32)
   axes = np.arange(1, len(input_shape))
   nodes = [

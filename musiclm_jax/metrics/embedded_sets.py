@@ -4,6 +4,7 @@ from collections.abc import Iterable
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -22,6 +23,7 @@ FORMAT = 1
 _KIND = 'a set of embedded clips'
 _KEY = 'musiclm_jax'  # Of the description, in the header of the file.
 _MAX_BYTES = 1 << 34
+_CLIPS_PER_CALL = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +148,11 @@ def embed(
     UserError: If there is none, or its audio is not that.
   """
   rate = embedder.sample_rate
-  return make(
-      (embedder.embed_audio(io.resample(x, hz, rate)) for x, hz in clips),
-      embedder.identity,
-      source,
-  )
+  heard = (io.resample(audio, hz, rate) for audio, hz in clips)
+  embeddings: list[np.ndarray] = []
+  while some := list(itertools.islice(heard, _CLIPS_PER_CALL)):
+    embeddings += embedder.embed_clips(some)
+  return make(embeddings, embedder.identity, source)
 
 
 def read(path: str | os.PathLike[str]) -> EmbeddedSet:

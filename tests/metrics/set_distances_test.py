@@ -55,10 +55,11 @@ class SetDistancesTest(parameterized.TestCase):
     values = {
         count: np.mean(
             [
-                set_distances.frechet(
-                    clips_of(s, count, windows=1), reference
-                ).value
-                for s in range(2, 6)
+                frechet.frechet_distance(
+                    clips_of(seed, count, windows=1).embeddings,
+                    reference.embeddings,
+                )
+                for seed in range(2, 6)
             ]
         )
         for count in (50, 100, 200, 400)
@@ -70,7 +71,7 @@ class SetDistancesTest(parameterized.TestCase):
         set_distances.frechet_of_infinite(
             clips_of(s, 200, windows=1), reference
         )
-        for s in range(2, 6)
+        for s in range(2, 5)
     ]
     mean = np.mean([x.value for x in infinite])
     self.assertLess(abs(mean), 0.25 * values[200])

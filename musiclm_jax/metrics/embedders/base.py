@@ -69,6 +69,12 @@ class Embedder(abc.ABC):
       UserError: If it is not that.
     """
 
+  def embed_clips(
+      self, clips: Sequence[Float[np.ndarray, ' _']]
+  ) -> list[Float[np.ndarray, '_ width']]:
+    """Embeds each of some clips; see `embed_audio`."""
+    return [self.embed_audio(clip) for clip in clips]
+
 
 class JointEmbedder(Embedder):
   """Embeds texts, too, in the space of audio."""
