@@ -11,7 +11,6 @@ from musiclm_jax.metrics.embedders import sources
 import numpy as np
 
 _WINDOW_SECONDS = 5.0  # What it was trained on.
-_EPSILON = 1e-7  # Of the variance of audio, as in transformers.
 
 
 class Mert(base.Embedder):
@@ -38,12 +37,11 @@ class Mert(base.Embedder):
           folder, config=config, output_loading_info=True, local_files_only=True
       )
       sources.check_complete(folder, info)
+      self._features = transformers.Wav2Vec2FeatureExtractor.from_pretrained(
+          folder
+      )
     self._model.eval()
-    hearing = files.read_json(
-        folder / 'preprocessor_config.json', 'a config', needs_seal=False
-    )
-    self._is_normalized = bool(hearing.get('do_normalize', True))
-    rate = int(hearing['sampling_rate'])
+    rate = self._features.sampling_rate
     self._front_end = front_ends.waveform(rate, _WINDOW_SECONDS)
     self.identity = base.Identity(
         name,
@@ -60,11 +58,11 @@ class Mert(base.Embedder):
     import torch  # pylint: disable=g-import-not-at-top
 
     windows = front_ends.windows(self._front_end, audio)
-    if self._is_normalized:
-      windows = windows - windows.mean(axis=1, keepdims=True)
-      windows /= np.sqrt(windows.var(axis=1, keepdims=True) + _EPSILON)
+    inputs = self._features(
+        list(windows), sampling_rate=self.sample_rate, return_tensors='pt'
+    )
     with torch.inference_mode():
-      found = self._model(torch.from_numpy(windows)).last_hidden_state
+      found = self._model(inputs.input_values).last_hidden_state
     return found.mean(dim=1).numpy()
 
 

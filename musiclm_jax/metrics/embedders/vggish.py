@@ -109,4 +109,6 @@ def load(name: str, source: str) -> base.Embedder:
   path = sources.find_file(source, ('.onnx', '.safetensors'), name)
   if path.suffix == '.safetensors':
     return VGGish(name, path)
-  return onnx.OnnxEmbedder(name, onnx.Network(path, front_ends.VGGISH))
+  output = onnx.describe(path).get('output', '')
+  network = onnx.Network(path, front_ends.VGGISH, output)
+  return onnx.OnnxEmbedder(name, network)
