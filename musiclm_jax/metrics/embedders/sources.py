@@ -101,7 +101,7 @@ def using_transformers(folder: pathlib.Path) -> Iterator[Any]:
   except ImportError as e:
     raise errors.NotFoundError(
         f"'{folder}' must be read with transformers and torch, which are not"
-        " installed. Get them with `pip install 'musiclm_jax[eval]'`."
+        " installed. Get them with `pip install 'musiclm_jax[clap]'`."
     ) from e
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
