@@ -31,6 +31,15 @@ def _run(module: str, function: str) -> functools.partial:
   return functools.partial(_build, module, function)
 
 
+def _ledger(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  common.no_more(rest)
+  with progress.telling(common.STARTING):
+    from musiclm_jax.data import ledger
+    from musiclm_jax.metrics import report
+
+  print(report.render(ledger.table(args.dataset, args.data)))
+
+
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
   corpora = verbs.add_parser(
       'data', help='make a corpus of clips with captions'
@@ -117,6 +126,17 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--clip_seconds', type=common.positive, help='default: 30'
     )
+
+  ledger = corpora.add_parser(
+      'ledger', help='print sources, licences and hours of a corpus'
+  )
+  ledger.add_argument('data', help='tfds data directory')
+  ledger.add_argument(
+      '--dataset',
+      default='music',
+      help='music (default), melody_pairs or music_tokens',
+  )
+  ledger.set_defaults(run=_ledger)
 
   mutopia = corpora.add_parser(
       'mutopia', help='compile Mutopia LilyPond sources to MIDI'

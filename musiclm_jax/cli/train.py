@@ -45,7 +45,9 @@ def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
   with progress.telling(common.STARTING):
     from musiclm_jax.training import export
 
-  export.export_main(rest, output=args.output, dtype=args.dtype)
+  export.export_main(
+      rest, output=args.output, dtype=args.dtype, release=args.release
+  )
 
 
 def _tokenize(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -109,6 +111,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   export.add_argument('--output', required=True, help='model directory')
   export.add_argument(
       '--dtype', default='float32', choices=('float32', 'bfloat16', 'int8')
+  )
+  export.add_argument(
+      '--release',
+      action='store_true',
+      help='refuse if a licence of the music forbids to give the weights to'
+      ' others: non-commercial, no derivatives, all rights reserved, unknown',
   )
   export.set_defaults(run=_export)
 

@@ -20,6 +20,8 @@ from musiclm_jax import progress
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
 from musiclm_jax.data import clips
+from musiclm_jax.data import renditions
+from musiclm_jax.data import tally
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -131,6 +133,19 @@ def _check_whole(name: str, data_dir: str | os.PathLike[str]) -> None:
   checksums.check(dataset_dir(name, data_dir))
 
 
+def splits(name: str, data_dir: str | os.PathLike[str]) -> list[str]:
+  """Returns the names of the splits of a dataset.
+
+  Raises:
+    NotFoundError: If the dataset has not been built.
+    UserError: If a file of it is damaged.
+  """
+  _check_whole(name, data_dir)
+  path = dataset_dir(name, data_dir)
+  with checksums.reading(path / building.INFO):
+    return sorted(tfds.builder_from_directory(path).info.splits)
+
+
 def open_dataset(
     name: str, data_dir: str | os.PathLike[str], split: str
 ) -> Dataset:
@@ -179,7 +194,15 @@ def sample_rate(data_dir: str | os.PathLike[str], name: str = 'music') -> int:
 
   Older datasets of clips do not record it, and have the default.
   """
-  return read_metadata(name, data_dir).get('sample_rate', clips.SAMPLE_RATE)
+  return rate_of(name, read_metadata(name, data_dir))
+
+
+def rate_of(name: str, metadata: Mapping[str, Any]) -> int:
+  """Returns the sample rate of a dataset with some metadata, in Hz."""
+  default = clips.SAMPLE_RATE
+  if name == renditions.NAME:
+    default = renditions.SAMPLE_RATE
+  return metadata.get('sample_rate', default)
 
 
 def read_array(
@@ -295,9 +318,12 @@ def write_dataset(
     unfinished = building.unfinished_path(path)
     try:
       with building.writing(path) as failures, contextlib.ExitStack() as doing:
+        counts = tally.Tally(rate_of(name, metadata or {}))
         if runner is None:
           splits = {
-              split: _checked(name, split, examples, doing, failures)
+              split: _checked(
+                  name, split, counts.counted(split, examples), doing, failures
+              )
               for split, examples in splits.items()
           }
         else:
@@ -306,6 +332,7 @@ def write_dataset(
             name, unfinished, splits, features, metadata or {}, arrays or {}
         )
         _prepare(builder, unfinished / 'downloads', runner, options)
+        counts.keep(unfinished / name / VERSION)
         building.publish(unfinished / name / VERSION, path, list(splits))
     finally:
       building.remove(unfinished)

@@ -15,6 +15,8 @@ from musiclm_jax import streams
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import ledger
+from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
 from musiclm_jax.data.scores import humming
 from musiclm_jax.tokenizers import base
@@ -322,7 +324,10 @@ def tokenize_corpus(
         data_dir,
         {split: examples(split, size) for split, size in sizes.items()},
         _features_of(tokenizers),
-        metadata=_metadata(tokenizers),
+        metadata={
+            **_metadata(tokenizers),
+            tally.KEY: ledger.read('music', data_dir),
+        },
         arrays={
             f'{stream}_codebooks': embedder.codebooks
             for stream, embedder in _embedders(tokenizers).items()

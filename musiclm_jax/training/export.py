@@ -9,6 +9,11 @@ from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import ledger
+from musiclm_jax.data import tally
+from musiclm_jax.data import token_dataset
+from musiclm_jax.models import parts
+from musiclm_jax.tokenizers import table
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
@@ -41,8 +46,10 @@ def export(
     data_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
     dtype: str,
+    release: bool = False,
+    initial_model: str | os.PathLike[str] | None = None,
 ) -> str:
-  """Writes the part that a run trained.
+  """Writes the part that a run trained, with the sources of its music.
 
   Args:
     model: The model that was trained.
@@ -50,14 +57,21 @@ def export(
     data_dir: Folder of the datasets; quantizers are fitted to its music.
     output: Model directory.
     dtype: Type of the stored matrices, see `models.parts.save`.
+    release: Whether the weights are to be given to others, which licences of
+      the music can forbid.
+    initial_model: Directory of the model that the run began from.
 
   Returns:
     The sha256 of the stored variables.
 
   Raises:
     NotFoundError: If the run has no checkpoint.
-    WriteError: If the folder can't be written.
+    UserError: If a licence forbids the release.
+    WriteError: If the folder can't be written to.
   """
+  sources = sources_of(model, data_dir, initial_model)
+  if release:
+    ledger.check_release(model.name, sources)
   pathlib.Path(output).mkdir(parents=True, exist_ok=True)
   files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
   with progress.telling('reading the last checkpoint'):
@@ -66,14 +80,45 @@ def export(
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
   with progress.telling(f'fitting and writing the part {model.name!r}'):
-    return model.export(variables, output, clips_to_fit, lineage, dtype)
+    sha256 = model.export(variables, output, clips_to_fit, lineage, dtype)
+    if sources is not None:
+      parts.add_ledger(output, model.name, sources)
+    return sha256
 
 
-def export_main(argv: Sequence[str], output: str, dtype: str) -> str:
-  """Exports the run that the gin flags of `musiclm train` describe."""
+def sources_of(
+    model: model_lib.TrainableModel,
+    data_dir: str | os.PathLike[str],
+    initial_model: str | os.PathLike[str] | None = None,
+) -> list[tally.Row] | None:
+  """Returns the ledger of a training; None if part of it is not known.
+
+  Args:
+    model: The model that was trained.
+    data_dir: Folder of the datasets.
+    initial_model: Directory of the model that it began from.
+  """
+  if model.sample_rate is None:
+    names = [token_dataset.NAME]
+  else:
+    own = [kind.dataset for kind in table.PARTS if kind.name == model.name]
+    names = ['music', *filter(None, own)]
+  found = ledger.of_training(names, data_dir)
+  if initial_model is None or found is None:
+    return found
+  before = parts.read_ledger(initial_model, model.name)
+  return None if before is None else ledger.merge(found, before)
+
+
+def export_main(
+    argv: Sequence[str], output: str, dtype: str, release: bool = False
+) -> str:
+  """Exports the run of the gin flags of a `musiclm train` command."""
   run_files.check_local('--output', output)
   gin_flags.parse(argv)
-  model, model_dir, data_dir = map(
-      gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR')
+  model, model_dir, data_dir, initial_model = map(
+      gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')
   )
-  return export(model, model_dir, data_dir, output, dtype)
+  return export(
+      model, model_dir, data_dir, output, dtype, release, initial_model
+  )
