@@ -10,8 +10,9 @@ from absl.testing import parameterized
 
 ROOT = pathlib.Path(__file__).parent.parent / 'musiclm_jax'
 
-# What every layer may import: errors, files and the machine.
+# What every layer may import: errors, files, the machine, and the version.
 GROUND = {'errors', 'files', 'machine', 'muting', 'progress', 'streams'}
+GROUND |= {'__version__'}
 # Each layer may import itself, the ground and what is listed, and nothing else
 # of ours.
 LAYERS = {

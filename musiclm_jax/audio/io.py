@@ -1,6 +1,7 @@
 """Reads, writes and resamples audio files."""
 
 from collections.abc import Callable
+import contextlib
 import io
 import itertools
 import os
@@ -33,7 +34,7 @@ READABLE = (
     *('.wv', '.3gp'),
 )
 MAX_SECONDS = decoding.MAX_SECONDS
-MAX_COMMENT = 2000  # Characters that libsndfile reads back from wav.
+MAX_COMMENT = 40_000  # Characters: libsndfile limits the headers of wav.
 
 _TAGS = {'encoder': 'software', 'track': 'tracknumber', 'tyer': 'date'}
 _KNOWN_TAGS = (
@@ -146,7 +147,8 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
   decoding.check_file(path)
   with decoding.reading(path):
     # libsndfile prints warnings about the headers of mp3 files.
-    if containers.open_kind(path)[0] == 'mp3':
+    kind = containers.open_kind(path)[0]
+    if kind == 'mp3':
       tags = _read_av_tags(path)
     else:
       try:
@@ -154,6 +156,10 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, str]:
           tags = file.copy_metadata()
       except soundfile.LibsndfileError as e:
         tags = _read_av_tags(path, e.error_string)
+      if kind == 'wav' and 'comment' not in tags:
+        # libsndfile leaves out what is longer than 2,000 characters.
+        with contextlib.suppress(errors.UserError):
+          tags = {**_read_av_tags(path), **tags}
   return {key: value.strip() for key, value in tags.items() if value.strip()}
 
 
@@ -218,7 +224,8 @@ def write_audio(
       made.
     audio: [samples] floats in [-1, 1].
     sample_rate: Sample rate of the audio, in Hz.
-    comment: The tag 'comment', see `read_tags`: up to 2000 ASCII characters.
+    comment: The tag 'comment', see `read_tags`: ASCII, up to 40,000
+      characters.
     finish: Changes the bytes of the file before they are written.
 
   Raises:

@@ -99,6 +99,8 @@ def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
       args.format,
       index,
       num_shards,
+      provenance.manifest(model),
+      args.manifest,
   )
   try:
     summary = shard.run(lambda: _Interruptible(model, args.dtype))
@@ -170,6 +172,12 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   )
   batch.add_argument(
       '--format', default='.wav', help='.wav (default), .flac or .mp3'
+  )
+  batch.add_argument(
+      '--manifest',
+      action='store_true',
+      help='also write what each file was made of beside it, as JSON; see'
+      ' musiclm show',
   )
   batch.add_argument(
       '--shard', type=int, help='make part I of the list, from 0', metavar='I'

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import json
 import os
 import pathlib
 import signal
@@ -40,7 +41,11 @@ def _check_outputs(args: argparse.Namespace) -> None:
     raise errors.UserError(
         f"--output must end in one of {io.SUFFIXES}, but is '{args.output}'."
     )
-  outputs = {'--output': args.output, '--save_take': args.save_take}
+  outputs = {
+      '--output': args.output,
+      '--save_take': args.save_take,
+      '--manifest': args.manifest,
+  }
   inputs = {'--audio': args.audio, '--like': args.like, '--melody': args.melody}
   for option, path in outputs.items():
     if path is None:
@@ -208,10 +213,21 @@ def _make(args: argparse.Namespace, written: list[str]) -> None:
   """Makes a piece and adds to `written` the files that it is in."""
   take, audio, rate = working.interruptible(lambda: _made(args))
   from musiclm_jax.audio import io
+  from musiclm_jax.sampling import pretrained
+  from musiclm_jax.sampling import provenance
 
-  outputs = {args.output: lambda path: io.write_audio(path, audio, rate)}
+  model = provenance.manifest(pretrained.find(args.model))
+  comment = provenance.take_comment(take, model)
+  outputs: dict[str, working.Write] = {
+      args.output: lambda path: io.write_audio(
+          path, audio, rate, comment, provenance.seal
+      )
+  }
   if args.save_take:
     outputs[args.save_take] = take.save
+  if args.manifest:
+    origin = json.loads(comment)
+    outputs[args.manifest] = lambda path: provenance.write_json(path, origin)
   working.write_all(outputs, written)
   print(f'{args.output}: {len(audio) / rate:.2f} s')
 
@@ -343,6 +359,11 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   _add_take(generate)
   generate.add_argument(
       '--output', default='music.wav', help='.wav, .flac, .ogg or .mp3 file'
+  )
+  generate.add_argument(
+      '--manifest',
+      metavar='JSON',
+      help='also write here what the file was made of; see musiclm show',
   )
   generate.add_argument(
       '--model',

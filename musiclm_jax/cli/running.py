@@ -19,6 +19,7 @@ import warnings
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.cli import auditing
 from musiclm_jax.cli import batch
 from musiclm_jax.cli import data
 from musiclm_jax.cli import evaluate
@@ -32,7 +33,7 @@ TRACEBACK = 'MUSICLM_TRACEBACK'
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog='musiclm', description=__doc__)
   verbs = parser.add_subparsers(dest='verb', required=True)
-  for module in (generate, batch, data, train, evaluate):
+  for module in (generate, batch, data, train, evaluate, auditing):
     module.add_verbs(verbs)
   return parser
 

@@ -13,6 +13,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import licenses
 from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
+from musiclm_jax.models import ledgers
 
 Rows = Sequence[tally.Row]
 
@@ -47,16 +48,6 @@ def read(
   return counts.to_json()
 
 
-def merge(*ledgers: Rows) -> list[tally.Row]:
-  """Returns the rows of several datasets; of the same source, the longest."""
-  found: dict[tuple[str, str], tally.Row] = {}
-  for row in (row for rows in ledgers for row in rows):
-    key = row['source'], row['license']
-    if key not in found or row['hours'] > found[key]['hours']:
-      found[key] = row
-  return list(found.values())
-
-
 def of_training(
     names: Sequence[str], data_dir: str | os.PathLike[str]
 ) -> list[tally.Row] | None:
@@ -72,7 +63,7 @@ def of_training(
   """
   there = [x for x in names if datasets.dataset_exists(x, data_dir)]
   known = [rows for x in there if (rows := read(x, data_dir).get('train'))]
-  return merge(*known) if len(known) == len(names) else None
+  return ledgers.merge(*known) if len(known) == len(names) else None
 
 
 def check_release(part: str, rows: Rows | None) -> None:

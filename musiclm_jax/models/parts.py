@@ -7,7 +7,7 @@ lineage) and, except in older versions, the sources of the music it was trained
 on (its ledger) and a hash of all that.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ DTYPES = ('float32', 'bfloat16', 'int8')
 
 _ARITHMETIC = ('float32', 'bfloat16')  # Data types of the arithmetic.
 _KEYS = ('format', 'config', 'lineage', 'sha256')
-_LEDGER = 'ledger'  # A key that older versions do not write.
+LEDGER = 'ledger'  # A key that older versions do not write.
 MAX_BYTES = 1 << 34  # Largest file of variables that is read.
 # Limits on numbers in a config, with which memory and time grow: not all of
 # them show in the shapes of variables.
@@ -201,8 +201,8 @@ def read_description(
         f" {description.get('format')!r}. Export it again with this version."
     )
   if not (
-      set(description) - {_LEDGER} == set(_KEYS)
-      and isinstance(description.get(_LEDGER, []), list)
+      set(description) - {LEDGER} == set(_KEYS)
+      and isinstance(description.get(LEDGER, []), list)
       and isinstance(description['config'], dict)
       and isinstance(description['lineage'], dict)
       and all(map(_is_text, description['lineage'].values()))
@@ -213,31 +213,6 @@ def read_description(
         f' holds {sorted(description)}. Copy it or export it again.'
     )
   return description
-
-
-def add_ledger(
-    directory: str | os.PathLike[str],
-    name: str,
-    ledger: Sequence[Mapping[str, Any]],
-) -> None:
-  """Adds the sources of a part's training to its description.
-
-  Args:
-    directory: Directory of the model.
-    name: Name of the part.
-    ledger: Rows with source, license, works, clips, hours, and the first few
-      clips.
-  """
-  described = {**read_description(directory, name), _LEDGER: list(ledger)}
-  text = json.dumps(files.sealed(described), indent=2)
-  files.write_text(pathlib.Path(directory) / f'{name}.json', text)
-
-
-def read_ledger(
-    directory: str | os.PathLike[str], name: str
-) -> list[dict[str, Any]] | None:
-  """Returns the rows that `add_ledger` was given; None if it was not."""
-  return read_description(directory, name).get(_LEDGER)
 
 
 def load(directory: str | os.PathLike[str], name: str) -> Part:

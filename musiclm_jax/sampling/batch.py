@@ -95,6 +95,8 @@ class Shard:
       audio_format: str = '.wav',
       shard: int = 0,
       num_shards: int = 1,
+      manifest: Mapping[str, Any] | None = None,
+      writes_json: bool = False,
   ):
     """Prepares a part of a list.
 
@@ -107,6 +109,9 @@ class Shard:
       audio_format: One of FORMATS.
       shard: Number of the part, in [0, num_shards).
       num_shards: Processes that share the list.
+      manifest: Of the model, see `provenance.manifest`; files keep it.
+      writes_json: Whether each file's origin also stands in a JSON file beside
+        it.
 
     Raises:
       UserError: If there is no such shard, batch or format.
@@ -135,6 +140,7 @@ class Shard:
     self._settings = {**settings, 'batch_size': batch_size}
     self._batch_size = batch_size
     self._format = audio_format
+    self._manifest, self._writes_json = manifest, writes_json
     self._shard, self._num_shards = shard, num_shards
     self._batches = prompt_list.batches(lines, batch_size)[shard::num_shards]
     self._lines: dict[prompt_list.Request, list[prompt_list.Line]] = {
@@ -190,6 +196,8 @@ class Shard:
         self._list_failures(failed)
       raise
     self._list_failures(failed)
+    if self._writes_json:
+      self._write_json()
     return Summary(
         made=len(missing) + len(self._wrong) - len(failed),
         skipped=total - len(missing),
@@ -227,7 +235,9 @@ class Shard:
     ids = {line.id for lines in self._lines.values() for line in lines}
     for path in [path for path in self._dir.iterdir() if path.is_file()]:
       if path.name.startswith('.musiclm-'):
-        own = [*(f'{id_}{self._format}' for id_ in ids), self._failures.name]
+        suffixes = self._format, '.json'
+        own = [f'{id_}{suffix}' for id_ in ids for suffix in suffixes]
+        own.append(self._failures.name)
         if any(files.is_leftover(path, of=name) for name in own):
           path.unlink(missing_ok=True)
         continue
@@ -296,7 +306,7 @@ class Shard:
       yield from self._make(model, batch[middle:], missing)
       return
     for request, row, of_request in zip(batch, audio, lines, strict=True):
-      comment = provenance.comment(request, self._settings)
+      comment = provenance.comment(request, self._settings, self._manifest)
       for line in of_request:
         yield self._write(line, row, model.sample_rate, comment)
 
@@ -332,6 +342,14 @@ class Shard:
     except errors.UserError as e:  # E.g. the audio is not finite.
       return _failed(line, e), 0
     return line, len(audio)
+
+  def _write_json(self) -> None:
+    """Writes the origin of each file that is there beside it."""
+    for line in (line for lines in self._lines.values() for line in lines):
+      file = self._file(line)
+      if file.exists():
+        found, _ = provenance.read(file)
+        provenance.write_json(self._dir / f'{line.id}.json', found)
 
   def _list_failures(self, failed: Sequence[prompt_list.Line]) -> None:
     if not failed:

@@ -12,7 +12,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import ledger
 from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
-from musiclm_jax.models import parts
+from musiclm_jax.models import ledgers
 from musiclm_jax.tokenizers import table
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
@@ -82,7 +82,7 @@ def export(
   with progress.telling(f'fitting and writing the part {model.name!r}'):
     sha256 = model.export(variables, output, clips_to_fit, lineage, dtype)
     if sources is not None:
-      parts.add_ledger(output, model.name, sources)
+      ledgers.add(output, model.name, sources)
     return sha256
 
 
@@ -106,8 +106,8 @@ def sources_of(
   found = ledger.of_training(names, data_dir)
   if initial_model is None or found is None:
     return found
-  before = parts.read_ledger(initial_model, model.name)
-  return None if before is None else ledger.merge(found, before)
+  before = ledgers.read(initial_model, model.name)
+  return None if before is None else ledgers.merge(found, before)
 
 
 def export_main(

@@ -41,8 +41,8 @@ class IoTest(parameterized.TestCase):
 
   @parameterized.parameters('wav', 'flac', 'mp3')
   def test_comments_are_kept_and_files_are_the_same_every_time(self, suffix):
-    comment = '"\\u00e9\n' * 250
-    self.assertLen(comment, 2000)
+    comment = '"\\u00e9\n' * 5000
+    self.assertLen(comment, 40_000)
     files = []
     for name in ('a', 'b'):
       path = self.dir / f'{name}.{suffix}'
@@ -51,7 +51,7 @@ class IoTest(parameterized.TestCase):
       self.assertEqual(io.read_tags(path)['comment'], comment.strip())
     self.assertEqual(*files)
 
-  @parameterized.parameters('a' * 2001, 'é')
+  @parameterized.parameters('a' * 40_001, 'é')
   def test_rejects_comments_that_would_not_be_read_back(self, comment):
     with self.assertRaisesRegex(ValueError, 'comment must be ASCII of at most'):
       io.write_audio(self.dir / 'a.wav', sine(440, 1, 24000), 24000, comment)

@@ -75,6 +75,22 @@ class CliBatchTest(parameterized.TestCase):
     self.assertEqual((status, out), (0, '0 made, 3 skipped, 0 failed\n'))
     self.load.assert_called_once()
 
+  def test_manifests(self):
+    self.run_batch()
+    folder = self.dir / 'out'
+    self.assertEmpty(list(folder.glob('*.json')))
+    status, out, _ = self.run_batch('--manifest')
+    self.assertEqual(status, 0)
+    self.assertIn('3 skipped', out)
+    for i, prompt in enumerate(('a waltz', 'a march', 'a tango'), start=1):
+      found = json.loads((folder / f'00000{i}.json').read_text())
+      self.assertEqual(found['prompt'], prompt)
+      self.assertIn('semantic', found['manifest']['parts'])
+      shown = io.StringIO()
+      with contextlib.redirect_stdout(shown):
+        self.assertEqual(cli.main(['show', str(folder / f'00000{i}.wav')]), 0)
+      self.assertEqual(json.loads(shown.getvalue()), found)
+
   def test_poison(self):
     self.prompts.write_text('a waltz\npoison\na tango\n')
     status, out, _ = self.run_batch()

@@ -7,6 +7,7 @@ from unittest import mock
 from absl.testing import absltest
 from musiclm_jax.data import datasets
 from musiclm_jax.data import token_dataset
+from musiclm_jax.models import ledgers
 from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import base
 from musiclm_jax.training import checkpoints
@@ -60,7 +61,7 @@ class ExportTest(absltest.TestCase):
   def export(self, **options):
     output = self.dir / 'model'
     export.export(self.model, 'run', self.dir, output, 'float32', **options)
-    return parts.read_ledger(output, self.model.name)
+    return ledgers.read(output, self.model.name)
 
   def test_a_part_says_what_it_was_trained_on(self):
     write_tokens(self.dir, [ROW, FORBIDDEN])
@@ -90,7 +91,7 @@ class ExportTest(absltest.TestCase):
     before = self.dir / 'before'
     parts.save(before, self.model.name, {}, {})
     self.assertIsNone(self.export(initial_model=before))
-    parts.add_ledger(before, self.model.name, [FORBIDDEN])
+    ledgers.add(before, self.model.name, [FORBIDDEN])
     self.assertEqual(self.export(initial_model=before), [ROW, FORBIDDEN])
 
   def test_sources_of_a_model_of_audio(self):
