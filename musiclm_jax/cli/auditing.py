@@ -4,8 +4,56 @@ import argparse
 from collections.abc import Sequence
 import json
 
+from musiclm_jax import errors
+from musiclm_jax import files
 from musiclm_jax import progress
 from musiclm_jax.cli import common
+
+MEMORIZATION = 'memorization'
+_DRAWN = ('.png', '.svg', '.pdf')
+
+
+def memorization(args: argparse.Namespace) -> None:
+  """Runs `musiclm evaluate memorization`."""
+  for path in filter(None, (args.json, args.plot)):
+    files.check_writable(path)
+  if args.plot and not args.plot.endswith(_DRAWN):
+    raise errors.UserError(
+        f"--plot must end in one of {_DRAWN}, but is '{args.plot}'."
+    )
+  with progress.telling(common.STARTING):
+    from musiclm_jax.metrics import memorization as audit
+    from musiclm_jax.metrics import report
+
+  split = args.split or 'train'
+  rows = audit.evaluate(
+      args.data, args.model, split, args.max_clips, args.stage
+  )
+  print(report.render(rows))
+  if args.json:
+    audit.write_json(args.json, rows, split=split, model=args.model)
+  if args.plot:
+    audit.plot(args.plot, rows)
+
+
+def add_memorization(evaluate: argparse.ArgumentParser) -> None:
+  """Adds the flags of `musiclm evaluate memorization`."""
+  group = evaluate.add_argument_group(
+      MEMORIZATION, 'which training clips the stages know by heart'
+  )
+  group.add_argument('--stage', help='the one to audit; default: all')
+  group.add_argument('--json', metavar='FILE', help='also write the table here')
+  group.add_argument('--plot', metavar='FILE', help='draw the curves: .png, …')
+
+
+def check_only_memorization(args: argparse.Namespace) -> None:
+  """Raises UserError if one of those flags is given without it."""
+  for name in ('stage', 'json', 'plot'):
+    if getattr(args, name):
+      raise errors.UserError(
+          f'--{name} must be with `musiclm evaluate {MEMORIZATION}`, but is'
+          f" with '{args.part}'."
+      )
 
 
 def _show(args: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from musiclm_jax.cli import auditing
 from musiclm_jax.cli import common
 
 ALL = 'all'
@@ -10,9 +11,14 @@ ALL = 'all'
 
 def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   common.no_more(rest)
+  if args.part == auditing.MEMORIZATION:
+    auditing.memorization(args)
+    return
+  auditing.check_only_memorization(args)
   from musiclm_jax.metrics import report
 
-  settings = args.data, args.model, args.split, args.max_clips
+  split = args.split or 'test'
+  settings = args.data, args.model, split, args.max_clips
   if args.part == ALL:
     rows = report.evaluate(*settings)
   else:
@@ -34,18 +40,21 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       nargs='?',
       default=ALL,
       help=(
-          "part to measure in depth, e.g. 'codec' or 'mulan'; default: all, in"
-          ' one table'
+          "part to measure in depth, e.g. 'codec' or 'mulan', or"
+          " 'memorization'; default: all, in one table"
       ),
   )
   evaluate.add_argument('--data', required=True, help='tfds data directory')
   evaluate.add_argument(
       '--model', help='model directory; default: the one in the package'
   )
-  evaluate.add_argument('--split', default='test')
+  evaluate.add_argument(
+      '--split', help="default: test; for 'memorization', train"
+  )
   evaluate.add_argument(
       '--max_clips', type=int, default=64, help='evenly spread over the split'
   )
+  auditing.add_memorization(evaluate)
   evaluate.set_defaults(run=_evaluate)
 
   doctor = verbs.add_parser(

@@ -81,6 +81,11 @@ class NeuralCodec(base.Codec):
     self._encode_step = jax.jit(functools.partial(step, 'encode'))
     self._decode_step = jax.jit(functools.partial(step, 'decode'))
 
+  @property
+  def codebooks(self) -> np.ndarray:
+    """[quantizers, codes, embed] float32."""
+    return np.asarray(self._variables['codebooks']['quantizer']['codes'])
+
   @classmethod
   def streams_of(
       cls, config: Mapping[str, Any]

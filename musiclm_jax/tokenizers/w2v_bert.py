@@ -48,6 +48,11 @@ class W2vBert(base.Tokenizer):
     self._tokens = jax.jit(self._tokens_of_window)
     self._points = jax.jit(self._points_of_window)
 
+  @property
+  def codebooks(self) -> np.ndarray:
+    """[1, codes, embed] float32 centroids of standardized embeddings."""
+    return np.asarray(self._variables['kmeans']['centroids'])[np.newaxis]
+
   @classmethod
   def streams_of(
       cls, config: Mapping[str, Any]
