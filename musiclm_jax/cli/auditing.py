@@ -66,7 +66,35 @@ def _show(args: argparse.Namespace, rest: Sequence[str]) -> None:
   print(json.dumps(found, indent=2))
 
 
+def _nearest(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  common.no_more(rest)
+  with progress.telling(common.STARTING):
+    from musiclm_jax.metrics import nearest
+    from musiclm_jax.metrics import report
+
+  rows = nearest.find(args.file, args.data, args.model, args.count)
+  print(report.render(rows))
+
+
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
+  nearest = verbs.add_parser(
+      'nearest', help='print the training clips that a file is nearest to'
+  )
+  nearest.add_argument('file', help='audio, e.g. an output of musiclm generate')
+  nearest.add_argument('--data', required=True, help='tfds data directory')
+  nearest.add_argument(
+      '--model',
+      help='model directory, for what embeds audio; default: the one in the'
+      ' package',
+  )
+  nearest.add_argument(
+      '--count',
+      type=common.at_least(1),
+      default=5,
+      help='clips of each measure (default: %(default)s)',
+  )
+  nearest.set_defaults(run=_nearest)
+
   show = verbs.add_parser('show', help='print what a file was made of')
   show.add_argument('file', help='.wav, .flac, .ogg or .mp3 file')
   show.set_defaults(run=_show)

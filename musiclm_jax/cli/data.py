@@ -40,6 +40,18 @@ def _ledger(args: argparse.Namespace, rest: Sequence[str]) -> None:
   print(report.render(ledger.table(args.dataset, args.data)))
 
 
+def _index(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  common.no_more(rest)
+  with progress.telling(common.STARTING):
+    from musiclm_jax.metrics import nearest_index
+    from musiclm_jax.models import parts
+    from musiclm_jax.tokenizers import table
+
+  embedder = table.Tokenizers(args.model or parts.embedded_model())
+  found = nearest_index.ensure(args.data, embedder.text_embedder)
+  print(f'{args.data}: an index of {len(found.clips)} clips')
+
+
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
   corpora = verbs.add_parser(
       'data', help='make a corpus of clips with captions'
@@ -137,6 +149,15 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       help='music (default), melody_pairs or music_tokens',
   )
   ledger.set_defaults(run=_ledger)
+
+  index = corpora.add_parser(
+      'index', help='write the index that musiclm nearest searches'
+  )
+  index.add_argument('data', help='tfds data directory')
+  index.add_argument(
+      '--model', help='model directory; default: the one in the package'
+  )
+  index.set_defaults(run=_index)
 
   mutopia = corpora.add_parser(
       'mutopia', help='compile Mutopia LilyPond sources to MIDI'

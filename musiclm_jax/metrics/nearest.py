@@ -1,0 +1,124 @@
+"""The training clips that an output is nearest to, in three ways.
+
+By embedding: how alike they sound to the network that compares music with
+texts. By pitch classes: the same harmony and melody, at any transposition and
+at any offset. By fingerprint: the very same recording.
+"""
+
+from collections.abc import Mapping
+import os
+from typing import Any
+
+from jaxtyping import Float
+from musiclm_jax.audio import fingerprints
+from musiclm_jax.audio import io
+from musiclm_jax.metrics import nearest_index
+from musiclm_jax.models import parts
+from musiclm_jax.tokenizers import table
+import numpy as np
+
+Row = dict[str, Any]
+
+
+def contour_similarity(
+    a: Float[np.ndarray, 'frames 12'], b: Float[np.ndarray, 'other_frames 12']
+) -> float:
+  """Returns how like pitch classes follow each other: -1 to 1.
+
+  Args:
+    a: [frames, 12] of a recording, see `nearest_index.chroma_of`.
+    b: [other_frames, 12] of another.
+
+  Returns:
+    The mean similarity of their frames, at the best transposition and offset at
+    which the shorter one is inside the longer.
+  """
+  short, long = sorted((a, b), key=len)
+  places = np.lib.stride_tricks.sliding_window_view(long, len(short), axis=0)
+  places = np.swapaxes(places, 1, 2).reshape(len(places), -1)
+  turned = [np.roll(short, k, axis=1).reshape(-1) for k in range(12)]
+  return float((places @ np.stack(turned, axis=1)).max() / len(short))
+
+
+def scores(
+    audio: Float[np.ndarray, ' samples'],
+    sample_rate: int,
+    index: nearest_index.Index,
+    embedder: Any,
+) -> dict[str, np.ndarray]:
+  """Returns the likeness of audio to each clip, by the name of the measure.
+
+  Args:
+    audio: [samples].
+    sample_rate: Sample rate, in Hz.
+    index: Index of the clips.
+    embedder: The part that the index was made with.
+  """
+  low = io.resample(audio, sample_rate, fingerprints.SAMPLE_RATE)
+  chroma, ends = nearest_index.chroma_of(low), index.chroma_ends
+  found = fingerprints.fingerprint(low)
+  met = fingerprints.meetings(
+      found, index.hashes, index.frames, index.owners, len(index.clips)
+  )
+  own = nearest_index.embed(audio, sample_rate, embedder)
+  return {
+      'embedding': index.embeddings @ own,
+      'pitch classes': np.array(
+          [
+              contour_similarity(chroma, x)
+              for x in np.split(index.chroma, ends[:-1])
+          ]
+      ),
+      'fingerprint': met / max(1, len(found.hashes)),
+  }
+
+
+def attribution(clip: Mapping[str, Any]) -> str:
+  """Returns the words that name a clip's work, source and licence."""
+  source, licence = (clip[k] or 'unknown' for k in ('source', 'license'))
+  return f'"{clip["title"] or clip["work"]}", {source}, {licence}'
+
+
+def find(
+    path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+    model_dir: str | os.PathLike[str] | None = None,
+    count: int = 5,
+) -> list[Row]:
+  """Returns the nearest training clips of a file.
+
+  Args:
+    path: Path of an audio file.
+    data_dir: Folder of the dataset `music`; its index is made if need be.
+    model_dir: Model whose network embeds audio; None for the one in the
+      package.
+    count: Clips of each measure.
+
+  Returns:
+    Rows of each measure, the nearest clip first.
+
+  Raises:
+    NotFoundError: If there is no such file, dataset or model.
+    UserError: If one of them is damaged.
+  """
+  directory = parts.embedded_model() if model_dir is None else model_dir
+  embedder = table.Tokenizers(directory).text_embedder
+  audio = io.read_audio(path, embedder.sample_rate)
+  index = nearest_index.ensure(data_dir, embedder)
+  rows = []
+  for measure, values in scores(
+      audio, embedder.sample_rate, index, embedder
+  ).items():
+    for i in np.argsort(-values, kind='stable')[:count]:
+      clip = index.clips[int(i)]
+      rows.append(
+          {
+              'measure': measure,
+              'score': float(values[i]),
+              'clip': clip['id'],
+              'work': clip['work'],
+              'from second': round(clip['start'], 1),
+              'attribution': attribution(clip),
+          }
+      )
+  return rows
