@@ -25,6 +25,7 @@ from musiclm_jax.data import building
 from musiclm_jax.data import checksums
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
+from musiclm_jax.data import token_dataset
 from musiclm_jax.models import mulan
 from musiclm_jax.tokenizers import base
 import numpy as np
@@ -101,10 +102,29 @@ def embed(
   return mulan.pool_windows(embedder.embed_audio(heard))[0]
 
 
+def _known_embeddings(
+    data_dir: str | os.PathLike[str], embedder: base.TextEmbedder
+) -> dict[str, np.ndarray]:
+  """Returns the embedding of each clip, by its id, if tokens have them."""
+  name = token_dataset.NAME
+  if (
+      not datasets.dataset_exists(name, data_dir)
+      or embedder.sha256 not in token_dataset.lineage(data_dir).values()
+  ):
+    return {}
+  stream = embedder.streams[0].name
+  return {
+      record['id']: mulan.pool_windows(record[stream])
+      for record in datasets.open_dataset(name, data_dir, 'train')
+  }
+
+
 def build(
     data_dir: str | os.PathLike[str], embedder: base.TextEmbedder
 ) -> Index:
   """Makes the index of the clips that models are trained on.
+
+  Embeddings that the same network has made for tokens are taken from there.
 
   Args:
     data_dir: Folder of the dataset `music`.
@@ -112,6 +132,7 @@ def build(
   """
   dataset = datasets.open_dataset('music', data_dir, 'train')
   rate = datasets.sample_rate(data_dir)
+  known = _known_embeddings(data_dir, embedder)
   described, embeddings, chroma, prints = [], [], [], []
   for record in tqdm.tqdm(dataset, 'index', unit='clip'):
     audio = clips.to_float(record['audio'])
@@ -119,7 +140,10 @@ def build(
     start = float(record.get('start', 0))
     kept = {key: record.get(key, '') for key in _KEPT}
     described.append({**kept, 'start': start})
-    embeddings.append(embed(audio, rate, embedder))
+    embedding = known.get(record['id'])
+    if embedding is None:
+      embedding = embed(audio, rate, embedder)
+    embeddings.append(embedding)
     chroma.append(chroma_of(low))
     prints.append(fingerprints.fingerprint(low))
   hashes = np.concatenate([x.hashes for x in prints])

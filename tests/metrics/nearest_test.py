@@ -15,6 +15,7 @@ from musiclm_jax.audio import io as audio_io
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
+from musiclm_jax.data import records
 from musiclm_jax.metrics import nearest
 from musiclm_jax.metrics import nearest_index
 from musiclm_jax.tokenizers import table
@@ -123,6 +124,19 @@ class NearestTest(parameterized.TestCase):
         'is of other music: the index is made anew', stderr.getvalue()
     )
     self.assertEqual([clip['id'] for clip in index.clips], ['piece5/0'])
+
+  def test_embeddings_are_those_of_the_tokens_if_there_are_any(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    shutil.copytree(self.data / 'music', pathlib.Path(folder) / 'music')
+    with mock.patch.object(records, 'load_tokenizers') as load:
+      load.return_value = records_test.make_tokenizers()
+      records.tokenize_corpus(folder, 'model', splits=['train'])
+    embedder = FakeEmbedder()
+    with mock.patch.object(embedder, 'embed_audio', side_effect=AssertionError):
+      index = nearest_index.build(folder, embedder)
+    self.assertEqual(index.embeddings.shape, (4, 4))
+    norms = np.linalg.norm(index.embeddings, axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
 
   def test_a_damaged_index_is_named(self):
     folder = self.enterContext(tempfile.TemporaryDirectory())
