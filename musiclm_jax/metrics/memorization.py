@@ -206,6 +206,12 @@ def threshold(
     i, j = others[pick % len(others)]
     of_prompt = pick // len(others)
     costs.append(transport_cost(made[of_prompt][i], targets[of_prompt][j]))
+  if len(costs) * FALSE_RATE < 1:
+    progress.say(
+        f'approximate matches are rough: {len(costs)} pairs that can not match'
+        f' are fewer than {1 / FALSE_RATE:.0f}. Raise --max_clips if there are'
+        ' more clips'
+    )
   return float(np.quantile(costs, FALSE_RATE, method='lower')), len(costs)
 
 

@@ -137,8 +137,11 @@ class MeasuresTest(parameterized.TestCase):
   def test_threshold_is_the_least_cost_of_what_cannot_match(self):
     points = np.arange(3.0).reshape(3, 1, 1)
     # Clips 0 and 1 are of one work: the nearest others are 1 apart.
-    limit, pairs = memorization.threshold([points], [points], ['a', 'a', 'b'])
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+      limit, pairs = memorization.threshold([points], [points], ['a', 'a', 'b'])
     self.assertEqual((limit, pairs), (1, 4))
+    self.assertIn('matches are rough: 4 pairs that can not', stderr.getvalue())
 
   def test_threshold_needs_two_works(self):
     points = np.zeros((2, 1, 1))
