@@ -31,25 +31,57 @@ def _run(module: str, function: str) -> functools.partial:
   return functools.partial(_build, module, function)
 
 
-def _ledger(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  common.no_more(rest)
-  with progress.telling(common.STARTING):
-    from musiclm_jax.data import ledger
-    from musiclm_jax.metrics import report
+def _add_tracks(
+    corpora: argparse._SubParsersAction,
+) -> list[argparse.ArgumentParser]:
+  """Adds the corpora of tracks that others have published."""
+  jamendo = corpora.add_parser('jamendo', help='from MTG-Jamendo')
+  jamendo.add_argument(
+      'table',
+      nargs='+',
+      metavar='tsv',
+      help='e.g. raw_30s.tsv, or autotagging-{train,validation,test}.tsv of one'
+      ' split',
+  )
+  jamendo.add_argument(
+      '--captions',
+      help='CSV, JSON or JSONL: path, caption; leaves out all other tracks.'
+      ' Default: captions of tags',
+  )
+  jamendo.add_argument(
+      '--instrumental',
+      action='store_true',
+      help='take the files that end in _instrumental, without voices',
+  )
+  jamendo.set_defaults(run=_run('jamendo', 'build_jamendo'))
 
-  print(report.render(ledger.table(args.dataset, args.data)))
+  fma = corpora.add_parser('fma', help='from the Free Music Archive')
+  fma.add_argument('table', metavar='tracks.csv')
+  fma.add_argument('genres', metavar='genres.csv')
+  fma.add_argument(
+      '--subset', help='small, medium or large; default: all tracks'
+  )
+  fma.set_defaults(run=_run('fma', 'build_fma'))
 
+  describer = corpora.add_parser(
+      'songdescriber', help='from Song Describer: a split to evaluate on'
+  )
+  describer.add_argument('table', metavar='song_describer.csv')
+  describer.add_argument(
+      '--valid_only',
+      action='store_true',
+      help='leave out captions that were not found to be valid',
+  )
+  describer.set_defaults(run=_run('song_describer', 'build_song_describer'))
 
-def _index(args: argparse.Namespace, rest: Sequence[str]) -> None:
-  common.no_more(rest)
-  with progress.telling(common.STARTING):
-    from musiclm_jax.metrics import nearest_index
-    from musiclm_jax.models import parts
-    from musiclm_jax.tokenizers import table
-
-  embedder = table.Tokenizers(args.model or parts.embedded_model())
-  found = nearest_index.ensure(args.data, embedder.text_embedder)
-  print(f'{args.data}: an index of {len(found.clips)} clips')
+  for parser in (jamendo, describer):
+    parser.add_argument(
+        '--licenses',
+        help='audio_licenses.txt; default: that in a folder above the table',
+    )
+  for parser in (jamendo, fma, describer):
+    parser.add_argument('audio_dir')
+  return [jamendo, fma, describer]
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -113,7 +145,8 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
   musiccaps.add_argument('audio_dir')
   musiccaps.set_defaults(run=_run('musiccaps', 'build_musiccaps'))
 
-  for parser in (folder, scores, melody, musiccaps):
+  of_tracks = _add_tracks(corpora)
+  for parser in (folder, scores, melody, musiccaps, *of_tracks):
     parser.add_argument(
         '--output', dest='data_dir', required=True, help='tfds data directory'
     )
@@ -128,13 +161,13 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
         help='processes that read at once; default: one per CPU',
     )
     common.add_writing(parser)
-  for parser in (folder, scores, musiccaps):
+  for parser in (folder, scores, musiccaps, *of_tracks):
     parser.add_argument(
         '--sample_rate',
         type=common.at_least(1),
         help='of the clips, in Hz, as the codec needs; default: 24000',
     )
-  for parser in (folder, scores):
+  for parser in (folder, scores, *of_tracks):
     parser.add_argument(
         '--clip_seconds', type=common.positive, help='default: 30'
     )

@@ -256,8 +256,8 @@ def write_works(
       processes of this machine), pipeline_options (flags of the Beam pipeline),
       num_workers (processes without Beam; by default one per CPU), skip_bad
       (whether a work that raises a UserError is left out and reported, rather
-      than ends the build), and overwrite (whether to replace a dataset that
-      exists).
+      than ends the build), overwrite (whether to replace a dataset that
+      exists), and card (a `datasets.Card`).
 
   Returns:
     Whether it was written: False if it exists.
@@ -294,6 +294,7 @@ def _write(
     skip_bad: bool = False,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    card: datasets.Card = datasets.Card(),
 ) -> bool:
   """Writes a dataset as `write_works`, and keeps the account."""
   if num_workers is not None and num_workers < 1:
@@ -318,6 +319,7 @@ def _write(
         runner=runner,
         pipeline_options=pipeline_options,
         overwrite=overwrite,
+        card=card,
     )
   if written:
     account.say(with_read=runner is None)

@@ -6,6 +6,7 @@ The one exception: tfds needs it to write a split of more than 1 GB.
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 import importlib
 import io
 import itertools
@@ -32,6 +33,23 @@ _IN_MEMORY = 900 << 20
 Example = Mapping[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What a dataset says of itself, as tfds keeps it.
+
+  Attributes:
+    description: Its content.
+    homepage: Where it comes from; empty if it comes from the user.
+    citation: Publication to cite.
+    license: Terms of its parts; examples also have their own.
+  """
+
+  description: str = 'Music with captions.'
+  homepage: str = ''
+  citation: str = ''
+  license: str = ''
+
+
 class TooLittleError(errors.UserError):
   """Raised if a corpus has too little for each split."""
 
@@ -43,8 +61,9 @@ class _Builder(  # type: ignore[call-arg]
 
   VERSION = tfds.core.Version(VERSION)
 
-  def __init__(self, name, data_dir, splits, features, metadata, arrays):
+  def __init__(self, name, data_dir, splits, features, metadata, arrays, card):
     self.name = name
+    self._card = card
     self._splits = splits
     self._feature_spec = features
     self._metadata = metadata
@@ -54,7 +73,10 @@ class _Builder(  # type: ignore[call-arg]
   def _info(self):
     return tfds.core.DatasetInfo(
         builder=self,
-        description='Music with captions.',
+        description=self._card.description,
+        homepage=self._card.homepage,
+        citation=self._card.citation,
+        license=self._card.license,
         features=tfds.features.FeaturesDict(self._feature_spec),
         metadata=tfds.core.MetadataDict(self._metadata),
     )
@@ -279,6 +301,7 @@ def write_dataset(
     pipeline_options: Sequence[str] = (),
     overwrite: bool = False,
     verb: str = 'data',
+    card: Card = Card(),
 ) -> bool:
   """Writes a dataset completely or not at all.
 
@@ -296,7 +319,8 @@ def write_dataset(
       process by default.
     pipeline_options: Flags of the Beam pipeline, e.g. '--project=…'.
     overwrite: Whether to replace a dataset that exists.
-    verb: Verb of the command, for messages about the lock.
+    verb: Verb of the command, to name in messages about the lock.
+    card: Description of the dataset.
 
   Returns:
     Whether it was written: False if it exists.
@@ -329,7 +353,13 @@ def write_dataset(
         else:
           doing.enter_context(progress.telling(f'running Beam on {runner}'))
         builder = _Builder(
-            name, unfinished, splits, features, metadata or {}, arrays or {}
+            name,
+            unfinished,
+            splits,
+            features,
+            metadata or {},
+            arrays or {},
+            card,
         )
         _prepare(builder, unfinished / 'downloads', runner, options)
         counts.keep(unfinished / name / VERSION)

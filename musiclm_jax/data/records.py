@@ -271,7 +271,7 @@ def tokenize_corpus(
     runner: str | None = None,
     pipeline_options: Sequence[str] = (),
     batch_size: int = 8,
-    splits: Sequence[str] = token_dataset.SPLITS,
+    splits: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> bool:
   """Makes the dataset `music_tokens` from the dataset `music`.
@@ -283,8 +283,8 @@ def tokenize_corpus(
       folders; this process by default.
     pipeline_options: Flags of the Beam pipeline.
     batch_size: Clips tokenized at once.
-    splits: Splits to tokenize.
-    overwrite: Whether to replace existing tokens.
+    splits: Which ones to tokenize; by default all of the corpus.
+    overwrite: Whether to tokenize again what has been tokenized.
 
   Returns:
     Whether it was written: False if these tokenizers had already done so.
@@ -296,7 +296,7 @@ def tokenize_corpus(
   data_dir, model_dir = os.fspath(data_dir), os.fspath(model_dir)
   sizes = {
       split: len(datasets.open_dataset('music', data_dir, split))
-      for split in splits
+      for split in splits or datasets.splits('music', data_dir)
   }
   load_tokenizers.cache_clear()  # The folder may hold another model by now.
   tokenizers = load_tokenizers(model_dir)

@@ -116,8 +116,8 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Reads a caption file.
 
   Args:
-    path: A .csv (or .tsv) with a header, or a .jsonl of one object per line,
-      of: file (or path, file_name), caption (or captions, in JSON a list), and
+    path: A .csv (or .tsv) with a header, a .jsonl of one object per line, or a
+      .json list of objects, of: file (or path, file_name), caption (or captions, in JSON a list), and
       if known weight, work, title, source and license. A file may have several
       rows; the weight, 1 by default, says how often a caption of a row is
       drawn in training, relative to the others of the file. Columns of a table
@@ -137,14 +137,19 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     rows = _parse_table(path, text)
   elif path.suffix.lower() == '.jsonl':
     rows = _parse_lines(path, text)
+  elif path.suffix.lower() == '.json':
+    rows = _parse_list(path, text)
   else:
-    raise errors.UserError(f'{path} must end in .csv or .jsonl, or .tsv.')
+    raise errors.UserError(
+        f'{path} must end in .csv or .jsonl, or in .json or .tsv.'
+    )
   found: dict[str, dict[str, Any]] = {}
   unused: dict[str, None] = {}
   repeated = 0
+  unit = 'item' if path.suffix.lower() == '.json' else 'line'
   for line, row in rows:
     unused |= dict.fromkeys(key for key in row if key not in _COLUMNS)
-    normal = _normalize(f'{path} line {line}', row)
+    normal = _normalize(f'{path} {unit} {line}', row)
     repeated += repr(normal) in found
     found.setdefault(repr(normal), {**normal, 'line': line})
   if unused:
@@ -244,6 +249,21 @@ def _name_fields(
     elif name and field.strip():
       row[name] = field.strip()
   return row
+
+
+def _parse_list(
+    path: pathlib.Path, text: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields the number and the object of each item."""
+  try:
+    rows = json.loads(text)
+  except (ValueError, RecursionError) as e:
+    raise errors.UserError(f'{path} must be JSON: {e}.') from e
+  if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+    raise errors.UserError(
+        f'{path} must be a JSON list of objects, but is {text!r:.100}.'
+    )
+  yield from enumerate(rows, 1)
 
 
 def _parse_lines(

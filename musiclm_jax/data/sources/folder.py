@@ -269,6 +269,15 @@ def _work_name(file: AudioFile) -> str:
   return file.work
 
 
+def check_clip_seconds(clip_seconds: float) -> None:
+  """Raises UserError unless clips may have this length."""
+  if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
+    raise errors.UserError(
+        f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
+        f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
+    )
+
+
 def build_folder(
     audio_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],
@@ -298,11 +307,7 @@ def build_folder(
     NotFoundError: If the folder or the caption file is not there.
     UserError: If the folder, the caption file or an audio file is invalid.
   """
-  if not clips.MIN_SECONDS <= clip_seconds <= clips.MAX_SECONDS:
-    raise errors.UserError(
-        f'clip_seconds must be from {clips.MIN_SECONDS:g} to'
-        f' {clips.MAX_SECONDS:g}, but is {clip_seconds:g}.'
-    )
+  check_clip_seconds(clip_seconds)
   if listen:
     listening.check()
   with progress.telling('listing the files'):

@@ -6,34 +6,43 @@ all of its audio is still available: missing clips are listed in missing.csv.
 
 import ast
 from collections.abc import Iterator
-import csv
 import dataclasses
 import functools
-import io
 import os
 import pathlib
 import re
 from typing import Any
 
 from musiclm_jax import errors
-from musiclm_jax import files
 from musiclm_jax import progress
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import mixing
 from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data.sources import caption_files
+from musiclm_jax.data.sources import tables
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
+from musiclm_jax.data import datasets
 
-_COLUMNS = (
-    'ytid',
-    'start_s',
-    'end_s',
-    'is_audioset_eval',
-    'aspect_list',
-    'caption',
+_TABLE = tables.Kind(
+    'musiccaps-public.csv',
+    (
+        'ytid',
+        'start_s',
+        'end_s',
+        'is_audioset_eval',
+        'aspect_list',
+        'caption',
+    ),
 )
-_REST = 'columns that the header does not have'
+CARD = datasets.Card(
+    description='Clips of music, each described by a musician in a caption and'
+    ' a list of aspects (MusicCaps).',
+    homepage='https://www.kaggle.com/datasets/googleai/musiccaps',
+    citation='Agostinelli et al. (2023). MusicLM: Generating Music From Text.'
+    ' arXiv:2301.11325.',
+    license='Captions: CC BY-SA 4.0. Audio: as its owners on YouTube say.',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,62 +78,28 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     NotFoundError: If there is no such file.
     UserError: If it lacks a column, or a row is malformed.
   """
-  path = pathlib.Path(path)
-  text = caption_files.read_text(
-      path, 'musiccaps-public.csv', caption_files.MAX_BYTES
-  )
-  reader = csv.DictReader(
-      io.StringIO(text, newline=''), strict=True, restkey=_REST
-  )
-  rows, line = [], 1
-  try:
-    missing = set(_COLUMNS) - set(reader.fieldnames or ())
-    if missing:
-      raise errors.UserError(
-          f'{path} must have the columns of musiccaps-public.csv, but lacks'
-          f' {sorted(missing)}.'
-      )
-    line = reader.line_num + 1
-    for row in reader:
-      rows.append(_parse_row(f'{path} line {line}', row))
-      line = reader.line_num + 1
-  except csv.Error as e:
-    raise errors.UserError(
-        f'{path} line {line} must be a row of a table, but is none: {e}.'
-        ' Download it again.'
-    ) from e
-  return rows
+  return tables.read(path, _TABLE, _parse_row)
 
 
-def _parse_row(where: str, row: dict[str, Any]) -> Row:
-  try:
-    if _REST in row or None in row.values():
-      raise ValueError('it has not as many columns as the header')
-    aspects = ast.literal_eval(row['aspect_list'])
-    if not all(isinstance(text, str) for text in aspects):
-      raise ValueError('its aspects must be texts')
-    parsed = Row(
-        ytid=row['ytid'],
-        start=float(row['start_s']),
-        end=float(row['end_s']),
-        is_eval=row['is_audioset_eval'] == 'True',
-        captions=tuple(
-            text
-            for text in (row['caption'], ', '.join(aspects))
-            if caption_files.says_something(text)
-        ),
-    )
-    if not 0 <= parsed.start < parsed.end < float('inf'):
-      raise ValueError('it must begin before it ends')
-  except (ValueError, TypeError, SyntaxError, RecursionError) as e:
-    raise errors.UserError(
-        f'{where} must be a row of musiccaps-public.csv, but is not: {e}.'
-        ' Download it again.'
-    ) from e
+def _parse_row(row: dict[str, Any]) -> Row:
+  aspects = ast.literal_eval(row['aspect_list'])
+  if not all(isinstance(text, str) for text in aspects):
+    raise ValueError('its aspects must be texts')
+  parsed = Row(
+      ytid=row['ytid'],
+      start=float(row['start_s']),
+      end=float(row['end_s']),
+      is_eval=row['is_audioset_eval'] == 'True',
+      captions=tuple(
+          text
+          for text in (row['caption'], ', '.join(aspects))
+          if caption_files.says_something(text)
+      ),
+  )
+  if not 0 <= parsed.start < parsed.end < float('inf'):
+    raise ValueError('it must begin before it ends')
   if not parsed.ytid or not parsed.captions:
-    raise errors.UserError(
-        f'{where} must have a ytid and a caption that says something.'
-    )
+    raise ValueError('it must have a ytid and a caption that says something')
   return parsed
 
 
@@ -191,14 +166,6 @@ def _ytid(row: Row) -> str:
   return row.ytid
 
 
-def _write_missing(path: pathlib.Path, rows: list[Row]) -> None:
-  table = io.StringIO(newline='')
-  writer = csv.writer(table)
-  writer.writerow(['ytid', 'start_s', 'end_s'])
-  writer.writerows((row.ytid, f'{row.start:g}', f'{row.end:g}') for row in rows)
-  files.write_text(path, table.getvalue())
-
-
 def build_musiccaps(
     table: str | os.PathLike[str],
     audio_dir: str | os.PathLike[str],
@@ -233,7 +200,11 @@ def build_musiccaps(
   ]
   missing = [row for row in rows if row.ytid not in paths]
   path = pathlib.Path(data_dir) / 'missing.csv'
-  _write_missing(path, missing)
+  tables.write_missing(
+      path,
+      ('ytid', 'start_s', 'end_s'),
+      [(row.ytid, f'{row.start:g}', f'{row.end:g}') for row in missing],
+  )
   progress.say(
       f'{len(found)} of {len(rows)} clips have audio; {path} lists the rest'
   )
@@ -258,5 +229,6 @@ def build_musiccaps(
       data_dir,
       left_out=left_out,
       sample_rate=sample_rate,
+      card=CARD,
       **options,
   )
