@@ -9,6 +9,19 @@ from musiclm_jax import progress
 from musiclm_jax.cli import common
 
 
+def _steps(text: str) -> tuple[int, int]:
+  """Parses START:STOP."""
+  start, _, stop = text.partition(':')
+  if not (
+      start.isdecimal() and stop.isdecimal() and 0 < int(start) < int(stop)
+  ):
+    raise argparse.ArgumentTypeError(
+        f'must be START:STOP, two steps of which the first is less, but is'
+        f' {text}.'
+    )
+  return int(start), int(stop)
+
+
 def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
   if args.dry_run:
     from musiclm_jax.training import dry_run
@@ -27,7 +40,7 @@ def _train(args: argparse.Namespace, rest: Sequence[str]) -> None:
   with progress.telling(common.STARTING):
     from musiclm_jax.training import gin_flags
 
-  gin_flags.train_main(rest)
+  gin_flags.train_main(rest, args.profile)
 
 
 def _vocab(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -80,6 +93,13 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       action='store_true',
       help='train in all processes of a job together: of a TPU pod, or under'
       ' Slurm, Open MPI or Kubernetes, as jax.distributed.initialize finds it',
+  )
+  train.add_argument(
+      '--profile',
+      type=_steps,
+      metavar='START:STOP',
+      help='trace steps START to STOP - 1 with xprof, into MODEL_DIR; to look'
+      ' at in TensorBoard',
   )
   train.add_argument(
       '--dry_run',

@@ -20,14 +20,17 @@ class Rates:
   """Converts steps per second to other rates.
 
   Attributes:
-    unit: Unit of a batch, 'tokens' or 'examples'.
-    count: Number of units per batch.
-    flops: Operations per step, over all devices.
-    peak: Peak operations per second of the devices; None if unknown.
+    unit: Elements of a batch, 'tokens' or 'examples'.
+    count: Elements per batch.
+    examples: Rows per batch.
+    flops: Operations of a step, over all devices.
+    peak: Operations per second that the devices are capable of; None if that
+      is not known.
   """
 
   unit: str
   count: int
+  examples: int
   flops: int
   peak: float | None
 
@@ -36,6 +39,7 @@ class Rates:
     flops_per_second = self.flops * steps_per_second
     rates = {
         f'{self.unit}_per_second': self.count * steps_per_second,
+        'examples_per_second': self.examples * steps_per_second,
         'flops_per_second': flops_per_second,
     }
     if self.peak is not None:
@@ -186,9 +190,10 @@ def rates(model: model_lib.TrainableModel, specs: Specs) -> Rates:
     specs: Shapes and dtypes of a batch, over all devices.
   """
   unit, count = units(specs)
+  examples = next(iter(specs.values())).shape[0]
   device = devices.find(jax.devices()[0].device_kind)
   peak = None if device is None else device.flops * jax.device_count()
-  return Rates(unit, count, train_flops(model, specs), peak)
+  return Rates(unit, count, examples, train_flops(model, specs), peak)
 
 
 def total_bytes(tree: Any) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 from musiclm_jax import errors
 
 TPU_DOCS = 'https://docs.cloud.google.com/tpu/docs/'
@@ -72,6 +73,26 @@ def get_device(name: str) -> Device:
         f"device kind must be one of {sorted(DEVICES)}, but is '{name}'."
     )
   return DEVICES[name]
+
+
+def memory() -> str:
+  """Returns what is in use of the memory of the fullest device here.
+
+  Returns:
+    E.g. '3.10 GiB in use, 7.25 GiB at most so far, of 31.25 GiB'; empty where
+    JAX does not know, as on CPUs.
+  """
+  known = [d.memory_stats() or {} for d in jax.local_devices()]
+  used = max(known, key=lambda stats: stats.get('bytes_in_use', 0))
+  if 'bytes_in_use' not in used:
+    return ''
+  gib = {name: f'{count / 2**30:.2f} GiB' for name, count in used.items()}
+  told = f'{gib["bytes_in_use"]} in use'
+  if 'peak_bytes_in_use' in gib:
+    told += f', {gib["peak_bytes_in_use"]} at most so far'
+  if 'bytes_limit' in gib:
+    told += f', of {gib["bytes_limit"]}'
+  return told
 
 
 def find(device_kind: str) -> Device | None:

@@ -295,11 +295,14 @@ def value_of(macro: str) -> Any:
     return copy.deepcopy(_query(macro))
 
 
-def train_main(argv: Sequence[str]) -> dict[str, float]:
+def train_main(
+    argv: Sequence[str], profile: tuple[int, int] | None = None
+) -> dict[str, float]:
   """Trains as a command line asks.
 
   Args:
     argv: Arguments, without the name of the program.
+    profile: See `trainer.train`.
 
   Returns:
     The last metrics, see `trainer.train`.
@@ -311,4 +314,4 @@ def train_main(argv: Sequence[str]) -> dict[str, float]:
   compiled.keep()
   train = gin.get_configurable(trainer.train)
   with _one_line():
-    return train(describe_config=gin.operative_config_str)
+    return train(describe_config=gin.operative_config_str, profile=profile)

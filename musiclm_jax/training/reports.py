@@ -115,6 +115,7 @@ class Reporter:
     self._speaks = jax.process_index() == 0
     self._train_steps = train_steps
     self._step, self._time = first_step, time.monotonic()
+    self._waited = 0.0
     self._said = self._time
     self._writer: Any = None
     if not self._speaks:
@@ -136,7 +137,17 @@ class Reporter:
   def restart_clock(self, step: int) -> None:
     """Excludes the time before `step`, e.g. compilation, from the speed."""
     self._step, self._time = step, time.monotonic()
+    self._waited = 0.0
     self._said = self._time
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts the body as time in which the run waits for data."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self._waited += time.monotonic() - start
 
   def advance(self, step: int) -> None:
     """Advances the progress bar, or prints the step if there is none."""
@@ -148,11 +159,16 @@ class Reporter:
       self.say(f'step {step}/{self._train_steps}')
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Reports the metrics of the steps up to `step`, the speed and the ETA."""
-    speed = (step - self._step) / max(time.monotonic() - self._time, 1e-9)
+    """Reports the metrics of the steps up to `step`, the speed and the ETA.
+
+    'waiting_for_data' is the share of the time that the host waited.
+    """
+    elapsed = max(time.monotonic() - self._time, 1e-9)
+    speed = (step - self._step) / elapsed
     metrics = dict(metrics)
     if speed:
       metrics['steps_per_second'] = speed
+      metrics['waiting_for_data'] = self._waited / elapsed
       if self._rates is not None:
         metrics |= self._rates.at(speed)
       left = _duration((self._train_steps - step) / speed)

@@ -10,6 +10,7 @@ import jax
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import devices
 from musiclm_jax.training import interrupts as interrupts_lib
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import programs
@@ -103,9 +104,19 @@ class Run:
     self.interrupts.has_unsaved = True
     self._metrics.add(metrics, skipped)
     if is_first:  # Compilation does not count as speed.
+      self._say_memory()
       self.reporter.restart_clock(step)
     self.reporter.advance(step)
     self.saved.raise_failure()
+
+  def wait(self) -> None:
+    """Waits for the end of the steps that were taken."""
+    jax.block_until_ready(self.state)
+
+  def _say_memory(self) -> None:
+    memory = devices.memory()
+    if memory:
+      self.reporter.say(f'memory of a device after the first step: {memory}')
 
   def report(self, step: int) -> int:
     """Reports the metrics of the steps since the last report.

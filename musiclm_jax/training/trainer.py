@@ -16,6 +16,7 @@ from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import model as model_lib
+from musiclm_jax.training import profiling
 from musiclm_jax.training import programs
 from musiclm_jax.training import reports
 from musiclm_jax.training import resuming
@@ -232,7 +233,7 @@ def _rates(model, program) -> costs.Rates | None:
 def _next(run, train_batches, step) -> dict[str, np.ndarray]:
   """Returns the next batch; a signal or bad data ends the run."""
   try:
-    with run.interrupts.raising():
+    with run.interrupts.raising(), run.reporter.waiting():
       return next(train_batches)
   except Exception:
     # In a job of several processes, a single one would wait for the others.
@@ -241,7 +242,9 @@ def _next(run, train_batches, step) -> dict[str, np.ndarray]:
     raise
 
 
-def _take_steps(run, first_step, schedule, train_batches, eval_batches) -> None:
+def _take_steps(
+    run, first_step, schedule, train_batches, eval_batches, profiler
+) -> None:
   """Trains to the end, or until a signal comes."""
   step = first_step
   evaluates = lambda: eval_batches is not None and schedule.evaluates(step)
@@ -253,8 +256,9 @@ def _take_steps(run, first_step, schedule, train_batches, eval_batches) -> None:
     while step < schedule.train_steps:
       batch = _next(run, train_batches, step)
       step += 1
-      run.step(step, batch)
-      # Save first: what comes after a checkpoint can then fail without loss.
+      with profiler.step(step):
+        run.step(step, batch)
+      # What comes after a checkpoint can fail, and loses nothing then.
       saves = schedule.saves(step) or evaluates()
       # The first step shows where training starts.
       if step == 1 or schedule.logs(step) or saves:
@@ -285,6 +289,7 @@ def train(
     begin: Callable[
         [model_lib.TrainableModel, steps.TrainState], steps.TrainState
     ] = fine_tuning.begin,
+    profile: tuple[int, int] | None = None,
 ) -> dict[str, float]:
   """Trains to the last step, from the last checkpoint if there is one.
 
@@ -303,6 +308,7 @@ def train(
     describe_config: Returns the config as text, to keep with checkpoints.
     begin: Returns the state that training begins from, given the model and its
       random state; see `fine_tuning.begin`.
+    profile: First step to trace, and the one after the last; see `profiling`.
 
   Returns:
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
@@ -349,5 +355,10 @@ def train(
             _rates(model, program),
         )
     )
-    _take_steps(run, first_step, schedule, train_batches, eval_batches)
+    profiler = closing(
+        profiling.Profiler(model_dir, profile, run.wait, run.reporter.say)
+    )
+    _take_steps(
+        run, first_step, schedule, train_batches, eval_batches, profiler
+    )
   return reports.final_metrics(model_dir)

@@ -19,7 +19,12 @@ import numpy as np
 
 from tests.training import fake
 
-TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
+TIMES = (
+    'steps_per_second',
+    'examples_per_second',
+    'flops_per_second',
+    'waiting_for_data',
+)
 SCHEDULE = trainer.Schedule(
     20, eval_period=10, checkpoint_period=5, log_period=2
 )

@@ -108,10 +108,17 @@ class TrainFlopsTest(parameterized.TestCase):
 class RatesTest(absltest.TestCase):
 
   def test_by_hand(self):
-    rates = costs.Rates('tokens', count=100, flops=1000, peak=10000.0)
+    rates = costs.Rates(
+        'tokens', count=100, examples=5, flops=1000, peak=10000.0
+    )
     self.assertEqual(
         rates.at(4.0),
-        {'tokens_per_second': 400, 'flops_per_second': 4000, 'mfu': 0.4},
+        {
+            'tokens_per_second': 400,
+            'examples_per_second': 20,
+            'flops_per_second': 4000,
+            'mfu': 0.4,
+        },
     )
 
   def test_of_a_run(self):

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import tempfile
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -46,7 +47,7 @@ class ReporterTest(absltest.TestCase):
   def test_tells_rates(self):
     reporter = reports.Reporter(
         self.model_dir, MODEL, 0, 10, False,
-        rates=costs.Rates('tokens', count=100, flops=1000, peak=1e9),
+        rates=costs.Rates('tokens', 100, examples=4, flops=1000, peak=1e9),
     )  # fmt: skip
     reporter.train(5, {'loss': 3.0})
     reporter.close()
@@ -55,6 +56,21 @@ class ReporterTest(absltest.TestCase):
     self.assertAlmostEqual(metrics['train/tokens_per_second'] / speed, 100)
     self.assertAlmostEqual(metrics['train/flops_per_second'] / speed, 1000)
     self.assertAlmostEqual(metrics['train/mfu'] / speed, 1e-6)
+
+  def test_tells_how_long_it_waited_for_data(self):
+    reporter = self.make_reporter()
+    for _ in range(2):
+      with mock.patch.object(time, 'monotonic', side_effect=[100, 103]):
+        with reporter.waiting():
+          pass
+    reporter.train(5, {'loss': 3.0})
+    reporter.restart_clock(5)
+    reporter.train(6, {'loss': 3.0})
+    reporter.close()
+    first, second = reports.read_metrics(self.model_dir)
+    elapsed = 5 / first['steps_per_second']
+    self.assertAlmostEqual(first['waiting_for_data'] * elapsed, 6)
+    self.assertEqual(second['waiting_for_data'], 0)
 
   def test_forgets_steps_that_will_run_again(self):
     reporter = self.make_reporter()

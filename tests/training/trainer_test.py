@@ -21,7 +21,12 @@ import numpy as np
 
 from tests.training import fake
 
-TIMES = ('steps_per_second', 'examples_per_second', 'flops_per_second')
+TIMES = (
+    'steps_per_second',
+    'examples_per_second',
+    'flops_per_second',
+    'waiting_for_data',
+)
 
 # Runs `train` in a process of its own, slowly enough to be killed halfway.
 SCRIPT = """
