@@ -294,7 +294,7 @@ def _write(
     skip_bad: bool = False,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
-    card: datasets.Card = datasets.Card(),
+    card: datasets.Card = datasets.UNTITLED,
 ) -> bool:
   """Writes a dataset as `write_works`, and keeps the account."""
   if num_workers is not None and num_workers < 1:

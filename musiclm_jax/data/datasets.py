@@ -50,6 +50,9 @@ class Card:
   license: str = ''
 
 
+UNTITLED = Card()  # Of what comes from the user.
+
+
 class TooLittleError(errors.UserError):
   """Raised if a corpus has too little for each split."""
 
@@ -301,7 +304,7 @@ def write_dataset(
     pipeline_options: Sequence[str] = (),
     overwrite: bool = False,
     verb: str = 'data',
-    card: Card = Card(),
+    card: Card = UNTITLED,
 ) -> bool:
   """Writes a dataset completely or not at all.
 

@@ -117,11 +117,12 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   Args:
     path: A .csv (or .tsv) with a header, a .jsonl of one object per line, or a
-      .json list of objects, of: file (or path, file_name), caption (or captions, in JSON a list), and
-      if known weight, work, title, source and license. A file may have several
-      rows; the weight, 1 by default, says how often a caption of a row is
-      drawn in training, relative to the others of the file. Columns of a table
-      are separated by commas, semicolons, tabs or '|'.
+      .json list of objects, of: file (or path, file_name), caption (or
+      captions, in JSON a list), and if known weight, work, title, source and
+      license. A file may have several rows; the weight, 1 by default, says how
+      often a caption of a row is drawn in training, relative to the others of
+      the file. Columns of a table are separated by commas, semicolons, tabs or
+      '|'.
 
   Returns:
     A dict of 'file', 'captions' (a list), 'weight' (a float), 'line' and the

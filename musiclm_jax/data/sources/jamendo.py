@@ -159,7 +159,7 @@ def read_captions(
 
 def attribution(
     licenses: Mapping[int, Attribution], number: int, table: Any
-) -> dict[str, str]:
+) -> dict[str, Any]:
   """Returns the attribution of a track, as fields of a `tracks.Track`.
 
   Raises:
@@ -197,8 +197,8 @@ def read_tracks(
     for number, artist, caption in tables.read(path, _TABLE, _parse):
       if number in found:
         raise errors.UserError(
-            f'tables must name each track once, but {path} names {number} again.'
-            ' Give one table, or those of the parts of one split.'
+            f'tables must name each track once, but {path} names {number}'
+            ' again. Give one table, or those of the parts of one split.'
         )
       found[number] = tracks.Track(
           number=number,

@@ -100,6 +100,7 @@ def read_clips(
     track: Track, clip_seconds: float, sample_rate: int
 ) -> Iterator[clips.Clip | clips.LeftOut]:
   """Yields the clips of a track; see `folder.read_clips`."""
+  assert track.file is not None  # Only tracks with audio are works.
   yield from folder.read_clips(track.file, clip_seconds, sample_rate)
 
 
@@ -124,7 +125,8 @@ def _present(
   missing = [(t.number, t.title) for t in tracks if t.number not in found]
   tables.write_missing(path, ('track', 'title'), missing)
   progress.say(
-      f'{len(present)} of {len(tracks)} tracks have audio; {path} lists the rest'
+      f'{len(present)} of {len(tracks)} tracks have audio;'
+      f' {path} lists the rest'
   )
   known = {track.number for track in tracks}
   left_out += [
