@@ -1,73 +1,56 @@
-"""Tests for batch_pod.sh, where stubs play gcloud and what hosts run."""
-
-import os
-import pathlib
-import subprocess
-import tempfile
+"""Tests for batch_pod.sh, where stubs play the metadata server and a host."""
 
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / 'tpu' / 'batch_pod.sh'
-ARGUMENTS = ['/mnt/a b/prompts.jsonl', '--output_dir=/mnt/$out']
-# gcloud runs its last argument as each of two hosts would.
-STUBS = {
-    'gcloud': """
-printf '%s\\n' "$@" >> "$LOG/gcloud"
-for HOST in 0 1; do
-  HOST=$HOST bash -c "${!##--command=}" || status=$?
-done
-exit ${status:-0}""",
-    'curl': """
+from tests.tpu import pods
+
+ARGUMENTS = ['gs://a b/prompts.jsonl', '--output_dir=gs://$out']
+CURL = """
 case "${!#}" in
   */agent-worker-number) printf $HOST ;;
   */worker-network-endpoints) printf 'a:1:10.0.0.1,b:2:10.0.0.2' ;;
   *) exit 22 ;;
-esac""",
-    'pip': 'printf "%s\\n" "$@" >> "$LOG/pip"',
-    'musiclm': """
+esac"""
+MUSICLM = """
 shard="${@: -3:1}"
-env | grep ^TPU_ > "$LOG/$shard.env"
-printf '%s\\n' "$@" > "$LOG/$shard.arguments"
-[[ $shard != "${FAILS:-}" ]]""",
-}
+env | grep ^TPU_ > ~/$shard.env
+printf '%s\\n' "$@" > ~/$shard.arguments
+[[ $shard != "${FAILS:-}" ]]"""
 
 
-class BatchPodTest(absltest.TestCase):
+class BatchPodTest(pods.PodTest):
 
   def setUp(self):
     super().setUp()
-    self.log = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    (self.log / 'bin').mkdir()
-    for name, code in STUBS.items():
-      stub = self.log / 'bin' / name
-      stub.write_text(f'#!/bin/bash\n{code}\n')
-      stub.chmod(0o755)
+    self.curl = self.write_stub('curl', CURL)
+    self.write_stub('musiclm/venv/bin/musiclm', MUSICLM)
 
-  def run_script(self, *arguments, **environment):
-    path = f'{self.log}/bin:{os.environ["PATH"]}'
-    return subprocess.run(
-        ['bash', str(SCRIPT), *arguments],
-        env={'PATH': path, 'LOG': str(self.log), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+  def make_chips(self, names):
+    for name in names:
+      path = self.home / 'system' / 'dev' / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.touch()
 
   def run_pod(self, **environment):
-    settings = {'TPU': 'pod', 'ZONE': 'here', 'PACKAGE': 'a.whl[x]'}
-    return self.run_script(*ARGUMENTS, **settings, **environment)
-
-  def read(self, name):
-    return (self.log / name).read_text().splitlines()
+    """Runs both hosts; returns their results."""
+    ((*gcloud, command),) = pods.commands('batch_pod.sh', *ARGUMENTS)
+    self.assertContainsSubset(['pod', '--zone=here', '--worker=all'], gcloud)
+    return [
+        self.run_on_host(
+            command,
+            HOST=host,
+            CURL=str(self.curl),
+            SYSTEM=str(self.home / 'system'),
+            **environment,
+        )
+        for host in '01'
+    ]
 
   def test_every_chip_of_every_host_makes_a_shard(self):
-    result = self.run_pod()
-    self.assertEqual(result.returncode, 0, result.stderr)
-    self.assertContainsSubset(
-        ['pod', '--zone=here', '--worker=all'], self.read('gcloud')
-    )
-    self.assertEqual(self.read('pip').count('a.whl[x]'), 2)
-    self.assertLen(list(self.log.glob('*.arguments')), 8)
+    self.make_chips(['accel0', 'accel1', 'accel2', 'accel3'])
+    for result in self.run_pod():
+      self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertLen(list(self.home.glob('*.arguments')), 8)
     for shard in range(8):
       self.assertEqual(
           self.read(f'{shard}.arguments'),
@@ -82,25 +65,25 @@ class BatchPodTest(absltest.TestCase):
            f'TPU_MESH_CONTROLLER_ADDRESS=localhost:{port}'],
       )  # fmt: skip
 
-  def test_number_of_chips(self):
-    self.assertEqual(self.run_pod(CHIPS='1').returncode, 0)
+  def test_later_hosts_name_their_chips_otherwise(self):
+    self.make_chips(['vfio/0', 'vfio/vfio'])
+    self.run_pod()
     self.assertEqual(self.read('1.arguments')[-3:], ['1', '--num_shards', '2'])
-    self.assertLen(list(self.log.glob('*.arguments')), 2)
+    self.assertLen(list(self.home.glob('*.arguments')), 2)
 
   def test_one_shard_that_fails_stops_no_other(self):
-    self.assertEqual(self.run_pod(FAILS='1').returncode, 1)
-    self.assertLen(list(self.log.glob('*.arguments')), 8)
-
-  def test_dry_run_runs_nothing(self):
-    result = self.run_pod(DRY_RUN='1', BUCKET='music')
-    self.assertEqual(result.returncode, 0, result.stderr)
-    self.assertIn('gcsfuse', result.stdout)
-    self.assertFalse((self.log / 'gcloud').exists())
+    self.make_chips(['accel0', 'accel1', 'accel2', 'accel3'])
+    statuses = [result.returncode for result in self.run_pod(FAILS='1')]
+    self.assertEqual(statuses, [1, 0])
+    self.assertLen(list(self.home.glob('*.arguments')), 8)
 
   def test_says_what_is_missing(self):
-    result = self.run_script(*ARGUMENTS, ZONE='here')
+    for result in self.run_pod():
+      self.assertEqual(result.returncode, 2)
+      self.assertIn('must have TPU chips', result.stderr)
+    result = pods.run_script('batch_pod.sh', *ARGUMENTS, ZONE='here')
     self.assertIn('TPU must be the name', result.stderr)
-    result = self.run_script(TPU='pod', ZONE='here', PACKAGE='a')
+    result = pods.run_script('batch_pod.sh', **pods.SLICE)
     self.assertEqual(result.returncode, 2)
     self.assertIn('must be those of `musiclm batch`', result.stderr)
 

@@ -1,52 +1,79 @@
 """Tests for train_pod.sh, which can only be run to its end on a TPU pod."""
 
-import os
-import pathlib
-import shlex
 import subprocess
 
 from absl.testing import absltest
+from absl.testing import parameterized
+import yaml
 
-SCRIPT = pathlib.Path(__file__).parents[2] / 'tpu' / 'train_pod.sh'
-FLAGS = ['--gin_file=stages/semantic.gin', '--gin.DATA_DIR="/mnt/a b"']
+from tests.tpu import pods
+
+FLAGS = ['--gin_file=stages/semantic.gin', '--gin.DATA_DIR="gs://a b"']
+# Ends with each of the statuses in turn.
+MUSICLM = """
+printf '%s\\n' "$@" >> ~/arguments
+read -r status rest < ~/statuses
+echo "$rest" > ~/statuses
+exit $status"""
 
 
-def run(*flags, **environment):
-  return subprocess.run(
-      ['bash', str(SCRIPT), *flags],
-      env={'PATH': os.environ['PATH'], 'PACKAGE': 'a.whl[x]', **environment},
-      capture_output=True,
-      text=True,
-      check=False,
-  )
+class TrainPodTest(pods.PodTest, parameterized.TestCase):
 
+  def setUp(self):
+    super().setUp()
+    self.write_stub('musiclm/venv/bin/musiclm', MUSICLM)
 
-class TrainPodTest(absltest.TestCase):
-
-  def remote(self, **environment):
-    """Returns the arguments of gcloud, and the words that each host runs."""
-    result = run(*FLAGS, TPU='pod', ZONE='here', DRY_RUN='1', **environment)
-    self.assertEqual(result.returncode, 0, result.stderr)
-    *gcloud, command = shlex.split(result.stdout)
-    return gcloud, shlex.split(command.removeprefix('--command='))
+  def train(self, statuses, **environment):
+    (self.home / 'statuses').write_text(statuses)
+    ((*gcloud, command),) = pods.commands('train_pod.sh', *FLAGS)
+    self.assertContainsSubset(['pod', '--zone=here', '--worker=all'], gcloud)
+    return self.run_on_host(command, PAUSE_SECONDS='0', **environment)
 
   def test_every_host_trains_with_the_flags_as_given(self):
-    gcloud, words = self.remote()
-    self.assertContainsSubset(['pod', '--zone=here', '--worker=all'], gcloud)
-    self.assertEqual(words[-5:-2], ['musiclm', 'train', '--distributed'])
-    self.assertEqual(words[-2:], FLAGS)
-    self.assertIn('a.whl[x]', words)
-    self.assertNotIn('gcsfuse', words)
+    result = self.train('0')
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertEqual(self.read('arguments'), ['train', '--distributed', *FLAGS])
 
-  def test_mounts_the_bucket(self):
-    _, words = self.remote(BUCKET='music')
-    self.assertIn('gcsfuse', words)
+  @parameterized.named_parameters(
+      ('killed_twice', '137 134 0 9', 0, 3),
+      ('mistake_of_the_user', '1 2 0', 2, 2),
+      ('interrupted', '130 0', 130, 1),
+  )
+  def test_starts_again(self, statuses, status, times):
+    result = self.train(statuses)
+    self.assertEqual(result.returncode, status, result.stderr)
+    self.assertEqual(self.read('arguments').count('train'), times)
+
+  def test_gives_up(self):
+    result = self.train('1 1 1 1 0', MAX_RESTARTS='2')
+    self.assertEqual(result.returncode, 1)
+    self.assertEqual(self.read('arguments').count('train'), 3)
+    self.assertIn('ended with status 1: starts again', result.stderr)
 
   def test_says_what_is_missing(self):
-    self.assertIn('TPU must be the name', run(*FLAGS, ZONE='here').stderr)
-    result = run(TPU='pod', ZONE='here')
+    result = pods.run_script('train_pod.sh', *FLAGS, ZONE='here')
+    self.assertIn('TPU must be the name', result.stderr)
+    result = pods.run_script('train_pod.sh', **pods.SLICE)
     self.assertEqual(result.returncode, 2)
     self.assertIn('must be those of `musiclm train`', result.stderr)
+
+  def test_skypilot_runs_the_same(self):
+    task = yaml.safe_load((pods.TPU / 'sky.yaml').read_text())
+    (self.home / 'statuses').write_text('0')
+    flags = """--gin_file=x --gin.DATA_DIR='"gs://a b"'"""
+    result = subprocess.run(
+        ['/bin/bash', '-c', task['run']],
+        env={'HOME': str(self.home), **task['envs'], 'FLAGS': flags},
+        cwd=pods.TPU.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertEqual(
+        self.read('arguments'),
+        ['train', '--distributed', '--gin_file=x', '--gin.DATA_DIR="gs://a b"'],
+    )
 
 
 if __name__ == '__main__':
