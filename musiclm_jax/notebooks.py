@@ -1,0 +1,167 @@
+"""What notebooks show: audio to hear and to see, and how a training goes."""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from jaxtyping import Float
+from musiclm_jax import errors
+import numpy as np
+
+_LINES = 12  # Of the log of a command.
+_WINDOW, _FLOOR = 1024, -140.0  # Samples; dB per Hz.
+
+
+def spectrogram(
+    audio: Float[np.ndarray, ' samples'], sample_rate: int, axes: Any
+) -> None:
+  """Draws the spectrogram of audio on matplotlib axes."""
+  # By matplotlib, as with JAX the notebook would hold on to the accelerator,
+  # which commands need.
+  with np.errstate(divide='ignore'):  # Silence.
+    axes.specgram(
+        audio, _WINDOW, sample_rate, noverlap=_WINDOW * 3 // 4, vmin=_FLOOR
+    )
+  axes.set(xlabel='seconds', ylabel='Hz')
+
+
+def hear(
+    audio: Float[np.ndarray, ' samples'], sample_rate: int, title: str = ''
+) -> None:
+  """Shows a player of audio, and its spectrogram.
+
+  Args:
+    audio: [samples] in [-1, 1].
+    sample_rate: Samples per second.
+    title: Stands above.
+  """
+  from IPython import display
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(8, 2))
+  spectrogram(audio, sample_rate, axes)
+  axes.set_title(title)
+  display.display(figure)
+  pyplot.close(figure)
+  # Not normalized, so that takes can be compared.
+  clipped = np.clip(audio, -1, 1)
+  display.display(display.Audio(clipped, rate=sample_rate, normalize=False))
+
+
+def _curves(folder: pathlib.Path) -> dict[str, list[Mapping[str, Any]]]:
+  """Returns the records with a loss of each run in a folder, by its name."""
+  from musiclm_jax.training import run_files
+
+  found = {}
+  for path in sorted(folder.rglob(run_files.METRICS)):
+    records = run_files.read_metrics(path.parent)
+    records = [record for record in records if 'loss' in record]
+    if records:
+      found[path.parent.name] = records
+  return found
+
+
+def draw_losses(folder: str | os.PathLike[str]) -> Any:
+  """Draws the losses of the runs in a folder.
+
+  Returns:
+    A matplotlib figure; None if there are no losses yet.
+  """
+  from matplotlib import pyplot
+
+  curves = _curves(pathlib.Path(folder))
+  if not curves:
+    return None
+  figure, grid = pyplot.subplots(
+      1, len(curves), figsize=(3 * len(curves), 2.5), squeeze=False
+  )
+  for axes, (name, records) in zip(grid[0], curves.items()):
+    for split in ('train', 'eval'):
+      points = [(r['step'], r['loss']) for r in records if r['split'] == split]
+      if points:
+        axes.plot(*zip(*points), marker='.', label=split)
+    axes.set(title=name, xlabel='step')
+    axes.legend()
+  figure.tight_layout()
+  return figure
+
+
+def _show(folder: str | os.PathLike[str], lines: Sequence[str]) -> None:
+  from IPython import display
+  from matplotlib import pyplot
+
+  figure = draw_losses(folder)
+  display.clear_output(wait=True)
+  if figure is not None:
+    display.display(figure)
+    pyplot.close(figure)
+  print('\n'.join(lines[-_LINES:]))
+
+
+def _start(arguments: Sequence[str]) -> tuple[Any, 'queue.Queue[str]']:
+  """Starts the command `musiclm`; returns it and the lines that it says."""
+  beside = pathlib.Path(sys.executable).parent
+  path = os.pathsep.join([str(beside), os.environ.get('PATH', '')])
+  process = subprocess.Popen(
+      [shutil.which('musiclm', path=path) or 'musiclm', *arguments],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+  )
+  said: queue.Queue[str] = queue.Queue()
+
+  def listen():
+    for line in process.stdout:
+      said.put(line.rstrip())
+
+  threading.Thread(target=listen, daemon=True).start()
+  return process, said
+
+
+def watch(
+    arguments: Sequence[str],
+    folder: str | os.PathLike[str],
+    period: float = 5.0,
+) -> None:
+  """Runs the command `musiclm` and shows its log, and losses as they fall.
+
+  To stop the cell stops the command, which saves first.
+
+  Args:
+    arguments: Of the command, e.g. ['recipe', '--data', …].
+    folder: The folder of its runs.
+    period: Seconds between two drawings.
+
+  Raises:
+    UserError: If it fails; says its last lines.
+  """
+  process, said = _start(arguments)
+  lines: list[str] = []
+  drawn = 0.0
+  try:
+    while process.poll() is None or not said.empty():
+      try:
+        lines.append(said.get(timeout=0.2))
+      except queue.Empty:
+        pass
+      if time.monotonic() - drawn > period:
+        _show(folder, lines)
+        drawn = time.monotonic()
+  except KeyboardInterrupt:
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    raise
+  _show(folder, lines)
+  if process.returncode:
+    raise errors.UserError(
+        f'musiclm {arguments[0]} must end well, but ended with status'
+        f' {process.returncode}: {" ".join(lines[-1:])}'
+    )
