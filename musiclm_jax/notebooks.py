@@ -16,7 +16,7 @@ from jaxtyping import Float
 from musiclm_jax import errors
 import numpy as np
 
-_LINES = 12  # Of the log of a command.
+_LINES = 25  # Of the log of a command: the table of a recipe, and some.
 _WINDOW, _FLOOR = 1024, -140.0  # Samples; dB per Hz.
 
 
