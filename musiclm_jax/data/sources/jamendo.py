@@ -68,18 +68,24 @@ def read_licenses(path: str | os.PathLike[str]) -> dict[int, Attribution]:
   """
   path = pathlib.Path(path)
   text = caption_files.read_text(path, LICENSES, caption_files.MAX_BYTES)
-  found = re.findall(
-      r'^\S*?(\d+)\.mp3\n(.+) from Jamendo: (\S+)\nAvailable under an? (.+)$',
+  # A file, 'TITLE by ARTIST from Jamendo: PAGE', and the license.
+  blocks = re.findall(
+      r'^\S*?(\d+)\.mp3\n(.+)\n(.+)$',
       text.replace('\r\n', '\n'),
       re.MULTILINE,
   )
-  if not found:
+  if not blocks:
     raise errors.UserError(
-        f'{path} must say, for each track, its file, "… from Jamendo: …" and'
-        ' "Available under a …" in three lines, but names no track. Download it'
-        ' again.'
+        f'{path} must have three lines for each track, its file, whom it is by'
+        ' and its license, but has none. Download it again.'
     )
-  return {int(number): Attribution(*rest) for number, *rest in found}
+  return {int(number): _parse_license(*rest) for number, *rest in blocks}
+
+
+def _parse_license(line: str, license_line: str) -> Attribution:
+  title, _, page = line.rpartition(' from Jamendo: ')
+  terms = re.sub('^Available under an? ', '', license_line.strip())
+  return Attribution(title or page, page.strip(), terms)
 
 
 def find_licenses(
@@ -157,20 +163,31 @@ def read_captions(
   }
 
 
-def attribution(
-    licenses: Mapping[int, Attribution], number: int, table: Any
-) -> dict[str, Any]:
-  """Returns the attribution of a track, as fields of a `tracks.Track`.
+def licensed(
+    found: Sequence[tracks.Track], licenses: Mapping[int, Attribution]
+) -> list[tracks.Track]:
+  """Returns tracks with their attributions; leaves out those without, and says.
 
   Raises:
-    UserError: If there is none.
+    UserError: If none has one.
   """
-  if number not in licenses:
-    raise errors.UserError(
-        f'{LICENSES} must name the license of each track of {table}, but does'
-        f' not name that of {number}. Take both files from one place.'
+  kept = [
+      dataclasses.replace(track, **licenses[track.number]._asdict())
+      for track in found
+      if track.number in licenses
+  ]
+  missing = len(found) - len(kept)
+  if missing:
+    progress.say(
+        f'left out {missing} of {len(found)} tracks, whose licenses {LICENSES}'
+        ' does not say'
     )
-  return licenses[number]._asdict()
+  if found and not kept:
+    raise errors.UserError(
+        f'{LICENSES} must say the licenses of the tracks of the table, but says'
+        ' none of them. Take both files from one place.'
+    )
+  return kept
 
 
 def read_tracks(
@@ -186,7 +203,8 @@ def read_tracks(
 
   Raises:
     NotFoundError: If a file is not there.
-    UserError: If a row is malformed, or a track is named twice or not licensed.
+    UserError: If a row is malformed, a track is named twice, or no track is
+      licensed.
   """
   attributions = (
       read_licenses(licenses) if licenses else find_licenses(table[0])
@@ -205,14 +223,13 @@ def read_tracks(
           artist=artist,
           captions=(caption,),
           split=match[1] if match else '',
-          **attribution(attributions, number, path),
       )
   if len({bool(track.split) for track in found.values()}) > 1:
     raise errors.UserError(
         'tables must all be of one split, ending in -train.tsv, -validation.tsv'
         f' or -test.tsv, or none of them, but are {list(map(str, table))}.'
     )
-  return list(found.values())
+  return licensed(list(found.values()), attributions)
 
 
 def _with_captions(

@@ -54,7 +54,7 @@ def read_tracks(
 
   Raises:
     NotFoundError: If a file is not there.
-    UserError: If a row is malformed, or a track is not licensed.
+    UserError: If a row is malformed, or no track is licensed.
   """
   attributions = (
       jamendo.read_licenses(licenses)
@@ -65,16 +65,11 @@ def read_tracks(
   for number, artist, caption, is_valid in tables.read(path, _TABLE, _parse):
     if is_valid or not valid_only:
       captions.setdefault((number, artist), []).append(caption)
-  return [
-      tracks.Track(
-          number=number,
-          artist=artist,
-          captions=tuple(texts),
-          split='test',
-          **jamendo.attribution(attributions, number, path),
-      )
+  found = [
+      tracks.Track(number, artist, captions=tuple(texts), split='test')
       for (number, artist), texts in captions.items()
   ]
+  return jamendo.licensed(found, attributions)
 
 
 def build_song_describer(

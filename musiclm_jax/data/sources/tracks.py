@@ -29,7 +29,8 @@ class Track:
   Attributes:
     number: Its number in the corpus.
     artist: Whatever tells its artist from others.
-    title: Its title and artist, as they are to be attributed.
+    title: Its title and artist, as they are to be attributed; it and the next
+      two are empty if they are unknown.
     source: The page or the collection that it comes from.
     license: Its license.
     captions: Its captions.
@@ -40,10 +41,10 @@ class Track:
 
   number: int
   artist: str
-  title: str
-  source: str
-  license: str
-  captions: tuple[str, ...]
+  title: str = ''
+  source: str = ''
+  license: str = ''
+  captions: tuple[str, ...] = ()
   split: str = ''
   weights: tuple[float, ...] = ()
   file: folder.AudioFile | None = None

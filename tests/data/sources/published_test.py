@@ -7,9 +7,11 @@ import csv
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import progress
 from musiclm_jax.cli import running
 from musiclm_jax.data import datasets
 from musiclm_jax.data.sources import fma
@@ -168,13 +170,22 @@ class JamendoTest(PublishedTest):
     self.assertEqual(example['captions'], ['Track 9901 has no voice.'])
     self.assertEqual(example['work'], '01/9901_instrumental')
 
-  @parameterized.named_parameters(
-      ('no_license', JAMENDO + ((7, 1, 'genre---pop'),), 'not name that of 7'),
-      ('twice', JAMENDO + JAMENDO[:1], 'names 214 again'),
-  )
-  def test_rejects(self, rows, message):
-    with self.assertRaisesRegex(ValueError, message):
-      self.build(self.write_table('data/raw.tsv', rows))
+  def test_tracks_without_a_license_are_left_out_and_said(self):
+    self.write_licenses([214, 1100, 9901])
+    said = []
+    with mock.patch.object(progress, 'say', said.append):
+      self.build()
+    self.assertIn('left out 2 of 5 tracks, whose licenses', said[0])
+    self.assertNotIn('"Song 215" by Band', self.read())
+
+  def test_rejects_licenses_of_other_tracks(self):
+    self.write_licenses([7])
+    with self.assertRaisesRegex(ValueError, 'says none of them'):
+      self.build()
+
+  def test_rejects_a_track_that_is_named_twice(self):
+    with self.assertRaisesRegex(ValueError, 'names 214 again'):
+      self.build(self.write_table('data/raw.tsv', JAMENDO + JAMENDO[:1]))
 
   def test_rejects_a_mixture_of_splits_and_whole_tables(self):
     train = self.write_table('data/a-train.tsv', [(7, 1, 'genre---pop')])
