@@ -1,6 +1,6 @@
 """What notebooks show: audio to hear and to see, and how a training goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import os
 import pathlib
 import queue
@@ -56,7 +56,7 @@ def hear(
   display.display(display.Audio(clipped, rate=sample_rate, normalize=False))
 
 
-def _curves(folder: pathlib.Path) -> dict[str, list[Mapping[str, Any]]]:
+def _curves(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
   """Returns the records with a loss of each run in a folder, by its name."""
   from musiclm_jax.training import run_files
 
@@ -94,11 +94,11 @@ def draw_losses(folder: str | os.PathLike[str]) -> Any:
   return figure
 
 
-def _show(folder: str | os.PathLike[str], lines: Sequence[str]) -> None:
+def _show(folder: str | os.PathLike[str] | None, lines: Sequence[str]) -> None:
   from IPython import display
   from matplotlib import pyplot
 
-  figure = draw_losses(folder)
+  figure = draw_losses(folder) if folder is not None else None
   display.clear_output(wait=True)
   if figure is not None:
     display.display(figure)
@@ -128,7 +128,7 @@ def _start(arguments: Sequence[str]) -> tuple[Any, 'queue.Queue[str]']:
 
 def watch(
     arguments: Sequence[str],
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
     period: float = 5.0,
 ) -> None:
   """Runs the command `musiclm` and shows its log, and losses as they fall.
@@ -137,7 +137,7 @@ def watch(
 
   Args:
     arguments: Of the command, e.g. ['recipe', '--data', …].
-    folder: The folder of its runs.
+    folder: The folder of its runs; None if it trains nothing.
     period: Seconds between two drawings.
 
   Raises:

@@ -10,6 +10,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import pytest
 
+from tests import headline_test
 from tests import random_model
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -66,6 +67,8 @@ class ExecutionTest(parameterized.TestCase):
     environment = {
         'PYTHONPATH': str(ROOT),
         'JAX_PLATFORMS': 'cpu',
+        # What is compiled here runs once.
+        'XLA_FLAGS': '--xla_backend_optimization_level=0',
         'IPYTHONDIR': str(self.dir / 'ipython'),
         'JUPYTER_RUNTIME_DIR': str(self.dir / 'jupyter'),
     }
@@ -119,6 +122,18 @@ class ExecutionTest(parameterized.TestCase):
     )  # fmt: skip
     self.assert_shows(shown['hear'], 2)
     self.assertTrue((self.dir / 'music.zip').exists())
+
+  def test_train_your_own(self):
+    headline_test.write_recordings(self.dir / 'music')
+    (self.dir / 'nano.gin').write_text(headline_test.NANO)
+    shown = self.run_notebook(
+        'train_your_own', MUSIC='music', OUTPUT='model', PROMPT='calm',
+        FLAGS='--gin_file=nano.gin --gin.MULAN_TRAIN_STEPS=4', SECONDS=1,
+    )  # fmt: skip
+    self.assert_shows(shown['hear'], 1)
+    drawn = [o for o in shown['train'] if 'image/png' in o.get('data', ())]
+    self.assertLen(drawn, 1)  # The losses of the end are left.
+    self.assertIn('fine: done in', str(shown['train']))
 
 
 if __name__ == '__main__':
