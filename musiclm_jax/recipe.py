@@ -164,7 +164,7 @@ class Recipe:
       )
     if is_scores:
       synthesis.check_renderer(str(self.soundfont))
-    self._check_output()
+    steps.check_output(self.data, self.output)
 
   def _check_listening(self) -> None:
     from musiclm_jax.data import listening
@@ -176,20 +176,6 @@ class Recipe:
           f' written down, but {self.data} holds {self.source}. Leave it out.'
       )
     listening.check()
-
-  def _check_output(self) -> None:
-    if self.output.exists() and not self.output.is_dir():
-      raise errors.WriteError(
-          f"--output must be a folder, but '{self.output}' is a file. Choose"
-          ' another name.'
-      )
-    output, data = self.output.resolve(), self.data.resolve()
-    # What is made would be taken for what it is made of.
-    if output == data or data in output.parents:
-      raise errors.UserError(
-          f"--output must be outside of --data, but '{self.output}' is in"
-          f" '{self.data}'. Choose a folder beside it."
-      )
 
   def _begin(self) -> None:
     """Raises UserError if the folder is of another recipe, or damaged."""

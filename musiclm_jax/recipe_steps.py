@@ -47,3 +47,19 @@ def saying_how_to_go_on(name: str) -> Iterator[None]:
     said = str(e) or 'interrupted; run the same command again to go on there.'
     signum = getattr(e, 'signum', signal.SIGINT)
     raise errors.Interrupted(signum, f"step '{name}': {said}") from e
+
+
+def check_output(data: pathlib.Path, output: pathlib.Path) -> None:
+  """Raises UserError unless a recipe of some data can write into a folder."""
+  if output.exists() and not output.is_dir():
+    raise errors.WriteError(
+        f"--output must be a folder, but '{output}' is a file. Choose another"
+        ' name.'
+    )
+  inside, outside = output.resolve(), data.resolve()
+  # Else the output would be read as data.
+  if inside == outside or outside in inside.parents:
+    raise errors.UserError(
+        f"--output must be outside of --data, but '{output}' is in '{data}'."
+        ' Choose a folder beside it.'
+    )

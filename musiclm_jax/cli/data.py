@@ -31,6 +31,27 @@ def _run(module: str, function: str) -> functools.partial:
   return functools.partial(_build, module, function)
 
 
+def _ledger(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  common.no_more(rest)
+  with progress.telling(common.STARTING):
+    from musiclm_jax.data import ledger
+    from musiclm_jax.metrics import report
+
+  print(report.render(ledger.table(args.dataset, args.data)))
+
+
+def _index(args: argparse.Namespace, rest: Sequence[str]) -> None:
+  common.no_more(rest)
+  with progress.telling(common.STARTING):
+    from musiclm_jax.metrics import nearest_index
+    from musiclm_jax.models import parts
+    from musiclm_jax.tokenizers import table
+
+  embedder = table.Tokenizers(args.model or parts.embedded_model())
+  found = nearest_index.ensure(args.data, embedder.text_embedder)
+  print(f'{args.data}: an index of {len(found.clips)} clips')
+
+
 def _add_tracks(
     corpora: argparse._SubParsersAction,
 ) -> list[argparse.ArgumentParser]:

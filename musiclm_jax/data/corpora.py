@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from musiclm_jax import errors
 from musiclm_jax import machine
 from musiclm_jax import progress
+from musiclm_jax.data import builder
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import left_out as accounts
@@ -257,7 +258,7 @@ def write_works(
       num_workers (processes without Beam; by default one per CPU), skip_bad
       (whether a work that raises a UserError is left out and reported, rather
       than ends the build), overwrite (whether to replace a dataset that
-      exists), and card (a `datasets.Card`).
+      exists), and card (a `builder.Card`).
 
   Returns:
     Whether it was written: False if it exists.
@@ -294,7 +295,7 @@ def _write(
     skip_bad: bool = False,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
-    card: datasets.Card = datasets.UNTITLED,
+    card: builder.Card = builder.UNTITLED,
 ) -> bool:
   """Writes a dataset as `write_works`, and keeps the account."""
   if num_workers is not None and num_workers < 1:

@@ -6,7 +6,6 @@ The one exception: tfds needs it to write a split of more than 1 GB.
 import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
 import importlib
 import io
 import itertools
@@ -18,6 +17,7 @@ from etils import epath
 from musiclm_jax import errors
 from musiclm_jax import muting
 from musiclm_jax import progress
+from musiclm_jax.data import builder as builder_lib
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
 from musiclm_jax.data import clips
@@ -26,74 +26,14 @@ from musiclm_jax.data import tally
 import numpy as np
 import tensorflow_datasets as tfds
 
-VERSION = '1.0.0'
 # Most bytes of arrays in a split; for a little more, tfds uses TensorFlow.
 _IN_MEMORY = 900 << 20
 
 Example = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-  """What a dataset says of itself, as tfds keeps it.
-
-  Attributes:
-    description: Its content.
-    homepage: Where it comes from; empty if it comes from the user.
-    citation: Publication to cite.
-    license: Terms of its parts; examples also have their own.
-  """
-
-  description: str = 'Music with captions.'
-  homepage: str = ''
-  citation: str = ''
-  license: str = ''
-
-
-UNTITLED = Card()  # Of what comes from the user.
-
-
 class TooLittleError(errors.UserError):
   """Raised if a corpus has too little for each split."""
-
-
-class _Builder(  # type: ignore[call-arg]
-    tfds.core.GeneratorBasedBuilder, skip_registration=True
-):
-  """Builds a dataset from examples."""
-
-  VERSION = tfds.core.Version(VERSION)
-
-  def __init__(self, name, data_dir, splits, features, metadata, arrays, card):
-    self.name = name
-    self._card = card
-    self._splits = splits
-    self._feature_spec = features
-    self._metadata = metadata
-    self._arrays = arrays
-    super().__init__(data_dir=data_dir, file_format='array_record')
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-        builder=self,
-        description=self._card.description,
-        homepage=self._card.homepage,
-        citation=self._card.citation,
-        license=self._card.license,
-        features=tfds.features.FeaturesDict(self._feature_spec),
-        metadata=tfds.core.MetadataDict(self._metadata),
-    )
-
-  def _split_generators(self, dl_manager):
-    for name, array in self._arrays.items():
-      buffer = io.BytesIO()
-      np.save(buffer, array)
-      # Unlike np.save, it reports why a write fails.
-      (self.data_path / f'{name}.npy').write_bytes(buffer.getvalue())
-    return self._splits
-
-  def _generate_examples(self):
-    raise NotImplementedError  # `_split_generators` provides the examples.
 
 
 class Dataset(Sequence[Any]):
@@ -140,7 +80,7 @@ def _decode(value: Any) -> Any:
 
 def dataset_dir(name: str, data_dir: str | os.PathLike[str]) -> epath.Path:
   """Returns the folder of a dataset, which may not exist yet."""
-  return epath.Path(data_dir) / name / VERSION
+  return epath.Path(data_dir) / name / builder_lib.VERSION
 
 
 def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
@@ -304,7 +244,7 @@ def write_dataset(
     pipeline_options: Sequence[str] = (),
     overwrite: bool = False,
     verb: str = 'data',
-    card: Card = UNTITLED,
+    card: builder_lib.Card = builder_lib.UNTITLED,
 ) -> bool:
   """Writes a dataset completely or not at all.
 
@@ -355,7 +295,7 @@ def write_dataset(
           }
         else:
           doing.enter_context(progress.telling(f'running Beam on {runner}'))
-        builder = _Builder(
+        builder = builder_lib.Builder(
             name,
             unfinished,
             splits,
@@ -365,8 +305,10 @@ def write_dataset(
             card,
         )
         _prepare(builder, unfinished / 'downloads', runner, options)
-        counts.keep(unfinished / name / VERSION)
-        building.publish(unfinished / name / VERSION, path, list(splits))
+        counts.keep(unfinished / name / builder_lib.VERSION)
+        building.publish(
+            unfinished / name / builder_lib.VERSION, path, list(splits)
+        )
     finally:
       building.remove(unfinished)
   return True
@@ -382,7 +324,10 @@ def _is_done(path: epath.Path, overwrite: bool) -> bool:
 
 
 def _prepare(
-    builder: _Builder, downloads: epath.Path, runner: str | None, options: Any
+    builder: builder_lib.Builder,
+    downloads: epath.Path,
+    runner: str | None,
+    options: Any,
 ) -> None:
   config = tfds.download.DownloadConfig(
       try_download_gcs=False, beam_runner=runner, beam_options=options

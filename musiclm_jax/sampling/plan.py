@@ -19,7 +19,6 @@ MAX_FORM = 1000  # Sections.
 METRE = '4/4'  # Default metre of a plan that has a tempo.
 EXACT, VARIED = 'exact', 'varied'
 _MAX_BYTES = 1 << 20
-
 Array = np.ndarray
 
 

@@ -17,6 +17,7 @@ from absl.testing import parameterized
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.data import builder
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
@@ -187,7 +188,7 @@ class UserFilesTest(Case):
     elsewhere = self.dir / 'elsewhere'
     elsewhere.mkdir(exist_ok=True)
     (elsewhere / 'song.txt').write_text('song')
-    link = music / f'incomplete.ABCDEF_{datasets.VERSION}'
+    link = music / f'incomplete.ABCDEF_{builder.VERSION}'
     link.symlink_to(elsewhere)
     return self.contents()
 

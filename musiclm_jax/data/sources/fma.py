@@ -11,12 +11,12 @@ import os
 from typing import Any
 
 from musiclm_jax import errors
+from musiclm_jax.data import builder
 from musiclm_jax.data.sources import tables
 from musiclm_jax.data.sources import tracks
-from musiclm_jax.data import datasets
 
 SUBSETS = ('small', 'medium', 'large')
-CARD = datasets.Card(
+CARD = builder.Card(
     description='Tracks of the Free Music Archive, with genres and tags as'
     ' captions (FMA).',
     homepage='https://github.com/mdeff/fma',

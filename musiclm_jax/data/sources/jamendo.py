@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.data import builder
 from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import tables
 from musiclm_jax.data.sources import tracks
-from musiclm_jax.data import datasets
 
 LICENSES = 'audio_licenses.txt'
-CARD = datasets.Card(
+CARD = builder.Card(
     description='Tracks of Jamendo, with tags of genre, instrument and mood as'
     ' captions, or captions that were made for them (MTG-Jamendo).',
     homepage='https://mtg.github.io/mtg-jamendo-dataset',

@@ -17,12 +17,12 @@ from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import mixing
+from musiclm_jax.data import builder
 from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import tables
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
-from musiclm_jax.data import datasets
 
 _TABLE = tables.Kind(
     'musiccaps-public.csv',
@@ -35,7 +35,7 @@ _TABLE = tables.Kind(
         'caption',
     ),
 )
-CARD = datasets.Card(
+CARD = builder.Card(
     description='Clips of music, each described by a musician in a caption and'
     ' a list of aspects (MusicCaps).',
     homepage='https://www.kaggle.com/datasets/googleai/musiccaps',

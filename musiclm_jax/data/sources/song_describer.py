@@ -9,13 +9,13 @@ MTG-Jamendo.
 import os
 from typing import Any
 
+from musiclm_jax.data import builder
 from musiclm_jax.data.sources import caption_files
 from musiclm_jax.data.sources import jamendo
 from musiclm_jax.data.sources import tables
 from musiclm_jax.data.sources import tracks
-from musiclm_jax.data import datasets
 
-CARD = datasets.Card(
+CARD = builder.Card(
     description='Captions that people wrote for tracks of Jamendo (Song'
     ' Describer).',
     homepage='https://doi.org/10.5281/zenodo.10072001',

@@ -14,12 +14,12 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.data import builder
 from musiclm_jax.data.sources import audio_files
 from musiclm_jax.data.sources import folder
 from musiclm_jax.data.sources import tables
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
-from musiclm_jax.data import datasets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ def build(
     tracks: Iterable[Track],
     audio_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str],
-    card: datasets.Card,
+    card: builder.Card,
     suffix: str = '',
     clip_seconds: float = clips.MAX_SECONDS,
     sample_rate: int = clips.SAMPLE_RATE,
