@@ -8,6 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax.models import parts
 import pytest
 
 from tests import headline_test
@@ -131,7 +132,9 @@ class ExecutionTest(parameterized.TestCase):
     self.assert_shows(shown['hear'], 1)
     drawn = [o for o in shown['train'] if 'image/png' in o.get('data', ())]
     self.assertLen(drawn, 1)  # The losses of the end are left.
-    self.assertIn('fine: done in', str(shown['train']))
+    self.assertRegex(str(shown['train']), r'fine +nats per token +\d')
+    for part in (*headline_test.TOKENIZERS, *headline_test.STAGES):
+      parts.read_description(self.dir / 'model' / 'model', part)
 
 
 if __name__ == '__main__':
