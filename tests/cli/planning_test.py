@@ -9,6 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.sampling import musiclm
 from musiclm_jax.sampling import plan
+from musiclm_jax.sampling import provenance
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import plan_streams
 import numpy as np
@@ -42,8 +43,11 @@ class PlanningTest(parameterized.TestCase):
     loaded = mock.create_autospec(musiclm.MusicLM, instance=True)
     loaded.takes.return_value = [None]
     loaded.render.return_value = np.zeros(24000, np.float32)
-    with mock.patch.object(
-        musiclm.MusicLM, 'from_pretrained', lambda *args: loaded
+    with (
+        mock.patch.object(
+            musiclm.MusicLM, 'from_pretrained', lambda *args: loaded
+        ),
+        mock.patch.object(provenance, 'take_comment', lambda *args: ''),
     ):
       status, err = running_test.run(*map(str, (*argv, *output, *flags)))
     asked = loaded.takes.call_args

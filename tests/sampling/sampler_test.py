@@ -23,6 +23,9 @@ class FakeDecoder(decode.StageDecoder):
     self.stage = stages.get_stage(name, CROPS[name])
     self.calls = []
 
+  def prepare(self, seeds, config):
+    """There is nothing to compile."""
+
   def stream(
       self, tokens, prefix, num_frames, seeds, starts, config, negative=None
   ):
