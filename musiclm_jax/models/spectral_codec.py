@@ -110,11 +110,6 @@ class SpectralCodecConfig:
     at_tokens = reach * max(self.encoder_blocks[1], self.decoder_blocks[0])
     return at_tokens + math.ceil((at_spectra + self.overlap) / self.stride) + 1
 
-  def kbps(self, num_quantizers: int) -> float:
-    """Returns the bitrate of the first quantizers, in kbit/s."""
-    bits = num_quantizers * math.log2(self.codebook_size)
-    return bits * self.sample_rate / self.hop_length / 1000
-
 
 def sample_rate(config: SpectralCodecConfig) -> int:
   """Returns `config.sample_rate`; a function so that gin can call it."""

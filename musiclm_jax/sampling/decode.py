@@ -83,6 +83,7 @@ class StageDecoder:
     # One more than the sequence, as position i reads the ids at i - 1.
     self._length = _round_up(len(self._frames) + 1, caching.LENGTH_STEP)
     self._preparing: list[futures.Future[None]] = []
+    self._prepared: set[tuple[Any, ...]] = set()
     self._empty = jax.jit(self._empty_cache, static_argnums=(0, 1))
     self._run = jax.jit(
         self._run_steps,
@@ -214,7 +215,10 @@ class StageDecoder:
       config: choosing.SamplingConfig,
   ) -> None:
     """Compiles `stream` for as many rows as `seeds`, in another thread."""
-    self._preparing.append(_compiler().submit(self._compile, seeds, config))
+    key = seeds.shape, self._is_guided(config), config.truncates
+    if key not in self._prepared:
+      self._prepared.add(key)
+      self._preparing.append(_compiler().submit(self._compile, seeds, config))
 
   def _compile(self, seeds, config):
     """Compiles by running 0 steps, on rows in which everything is ABSENT."""
@@ -228,8 +232,7 @@ class StageDecoder:
     }
     prefix = absent[self.stage.targets.name][:, :0]
     read, added = self._layout(absent, prefix, 1, config, None)
-    nowhere = 0, 0, 0, 0, 0
-    self._advance(nowhere, read, None, added, seeds, np.zeros(rows), config)
+    self._advance((0,) * 5, read, None, added, seeds, np.zeros(rows), config)
 
   def _advance(self, places, read, cache, added, seeds, starts, config):
     """Runs `_run_steps`; starts with an empty cache if there is none yet."""

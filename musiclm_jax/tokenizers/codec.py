@@ -17,8 +17,8 @@ from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import streaming
 import numpy as np
 
-# What is longer goes through the networks in chunks of so many frames (one
-# minute), so that memory does not grow with the audio.
+# What is longer goes through the networks in chunks of so many frames, so that
+# memory does not grow with the audio.
 _MAX_FRAMES = 3072
 
 

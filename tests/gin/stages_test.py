@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from musiclm_jax import streams
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
+from musiclm_jax.models import transformer
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.tokenizers import plan_streams
@@ -98,7 +99,11 @@ class StagesTest(parameterized.TestCase):
     parse('laptop', 'acoustic')
     self.assertEqual(gin_flags.value_of('CODEC'), 'spectral_codec')
     self.assertEqual(gin_flags.value_of('STAGES'), ('semantic', 'acoustic'))
-    stage = gin_flags.value_of('MODEL').stage
+    model = gin_flags.value_of('MODEL')
+    stage = model.stage
+    shapes = transformer.abstract_params(model.config, stage)
+    millions = sum(x.size for x in jax.tree.leaves(shapes)) / 1e6
+    self.assertAlmostEqual(millions, 22.1, delta=0.1)
     self.assertEqual((stage.name, stage.pattern), ('acoustic', 'delay'))
     self.assertEqual([s.name for s in stage.prefix], ['mulan'])
     added = [s.name for s in stage.added]

@@ -382,19 +382,17 @@ class PoisonTest(BatchTestCase):
     lines = self.lines({'prompt': 'a'}, {'prompt': 'b'}, {'prompt': 'c'})
     play = FakeModel._play
     broken = lambda self, p, *x: play(self, p, *x) / (0 if p == 'b' else 1)
-    with mock.patch.object(FakeModel, '_play', broken):
-      with np.errstate(all='ignore'):
-        [summary] = self.run_shards('out', lines)
+    broken = mock.patch.object(FakeModel, '_play', broken)
+    with broken, np.errstate(all='ignore'):
+      [summary] = self.run_shards('out', lines)
     self.assertEqual((summary.made, summary.failed), (2, 1))
-    [failure] = self.failures('out')
-    self.assertRegex(failure['error'], 'must be finite')
+    self.assertRegex(self.failures('out')[0]['error'], 'must be finite')
 
   def test_other_errors_stop_the_run(self):
-    lines = self.lines(*self.rows)
     error = RuntimeError('RESOURCE_EXHAUSTED')
-    with mock.patch.object(FakeModel, '_play', side_effect=error):
-      with self.assertRaisesRegex(RuntimeError, 'EXHAUSTED'):
-        self.run_shards('out', lines)
+    fails = mock.patch.object(FakeModel, '_play', side_effect=error)
+    with fails, self.assertRaisesRegex(RuntimeError, 'EXHAUSTED'):
+      self.run_shards('out', self.lines(*self.rows))
     self.assertEmpty(contents(self.dir / 'out'))
 
 

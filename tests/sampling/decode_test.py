@@ -354,6 +354,8 @@ class StageDecoderTest(parameterized.TestCase):
     with count_programs() as built:
       sample(decoder, tokens, seeds=seeds)
     self.assertEmpty(built)
+    decoder.prepare(seeds, choosing.DEFAULT)  # Once is enough.
+    self.assertEmpty(decoder._preparing)
 
 
 if __name__ == '__main__':
