@@ -313,7 +313,8 @@ class Renderer(ScoresDrill):
     with subprocess.Popen(
         [sys.executable, '-c', code], stdout=subprocess.PIPE, text=True
     ) as parent:
-      child = int(parent.stdout.readline())
+      # pyfluidsynth may say first where it found the library.
+      child = next(int(x) for x in parent.stdout if x.strip().isdigit())
       parent.kill()
     self.assert_ends(child)
 
