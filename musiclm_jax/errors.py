@@ -37,6 +37,10 @@ class Interrupted(KeyboardInterrupt):
     self.signum = signum
 
 
+class Preempted(Interrupted):
+  """The end of a job that saved its state, and is to be started again."""
+
+
 def one_line(error: BaseException) -> str:
   """Returns the message of an error in one line, its class if it has none."""
   return ' '.join(str(error).split()) or type(error).__name__

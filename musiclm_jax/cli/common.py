@@ -7,6 +7,9 @@ from typing import Any
 from musiclm_jax import errors
 
 STARTING = 'starting'
+# Seconds after which the processes of a job end if one of them died, to be
+# started again.
+DEAD_AFTER = 20
 DTYPE_HELP = (
     'type of the weights: float32, bfloat16 or int8, the smaller the faster;'
     ' auto (default) is int8 on a CPU if they are stored so, else float32, and'
@@ -57,7 +60,10 @@ def join_job() -> None:
   import jax
 
   try:
-    jax.distributed.initialize()
+    jax.distributed.initialize(
+        heartbeat_timeout_seconds=DEAD_AFTER,
+        shutdown_timeout_seconds=DEAD_AFTER,
+    )
   except ValueError as e:
     raise errors.UserError(
         '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'

@@ -84,6 +84,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _explain(error: BaseException) -> tuple[int, str] | None:
   """Returns the exit status and message of an error; None if it is a bug."""
+  if isinstance(error, errors.Preempted):
+    return 0, str(error)
   if isinstance(error, KeyboardInterrupt):
     signum = getattr(error, 'signum', signal.SIGINT)
     return 128 + signum, str(error) or 'interrupted; run it again to go on.'

@@ -1,7 +1,9 @@
 """Batches of training examples, at any position, in any process.
 
 Both classes have the same interface: an iterator of dicts of arrays, endless or
-one epoch long, whose `position` can be read and set to resume exactly.
+one epoch long, whose `position` can be read and set to resume exactly. Each
+process makes the rows that its devices hold: all of them, until `place` says
+otherwise.
 """
 
 from collections import deque
@@ -31,19 +33,6 @@ NUM_HASHED = 8  # Number of records whose hash identifies a source.
 Batch = dict[str, np.ndarray]
 
 
-def _rows_of_process(batch_size: int) -> range:
-  """Returns the rows of a global batch that this process makes."""
-  num_processes = jax.process_count()
-  if batch_size < 1 or batch_size % num_processes:
-    raise errors.UserError(
-        'batch_size must be a positive multiple of the number of processes,'
-        f' {num_processes}, but is {batch_size}.'
-    )
-  size = batch_size // num_processes
-  start = jax.process_index() * size
-  return range(start, start + size)
-
-
 def _as_bytes(value: Any) -> bytes:
   """Returns bytes that identify a record."""
   if isinstance(value, Mapping):
@@ -63,6 +52,7 @@ class Batches(Iterator[Batch]):
   while one is in use.
 
   Attributes:
+    batch_size: Rows of a batch over all processes.
     position: Position of the next batch; may be set.
     identity: Hash of some records, which identifies them wherever they are.
   """
@@ -94,10 +84,14 @@ class Batches(Iterator[Batch]):
       raise errors.UserError(
           'the source of batches must hold records, but is empty.'
       )
+    if batch_size < 1:
+      raise errors.UserError(
+          f'batch_size must be at least 1, but is {batch_size}.'
+      )
     self._source = source
     self._make_example = make_example
-    self._batch_size = batch_size
-    self._rows = _rows_of_process(batch_size)
+    self.batch_size = batch_size
+    self._rows: Sequence[int] = range(batch_size)
     self._seed = seed
     self._shuffle = shuffle
     self._order: tuple[int, np.ndarray] = (-1, np.arange(len(source)))
@@ -113,6 +107,11 @@ class Batches(Iterator[Batch]):
   def position(self, position: int) -> None:
     self._cancel()
     self._position = position
+
+  def place(self, rows_of_processes: Sequence[Sequence[int]]) -> None:
+    """Sets the rows of a batch that each process makes, in that order."""
+    self._cancel()
+    self._rows = rows_of_processes[jax.process_index()]
 
   @functools.cached_property
   def identity(self) -> str:
@@ -155,7 +154,7 @@ class Batches(Iterator[Batch]):
 
   def _is_over(self, position: int) -> bool:
     return not self._shuffle and (
-        position * self._batch_size >= len(self._source)
+        position * self.batch_size >= len(self._source)
     )
 
   def _order_of(self, epoch: int) -> np.ndarray:
@@ -169,7 +168,7 @@ class Batches(Iterator[Batch]):
     return order
 
   def _example_at(self, position: int, row: int) -> Mapping[str, Any]:
-    epoch, index = divmod(position * self._batch_size + row, len(self._source))
+    epoch, index = divmod(position * self.batch_size + row, len(self._source))
     record = self._source[int(self._order_of(epoch)[index])]
     rng = np.random.default_rng((self._seed, position, row))
     return self._make_example(record, rng)
@@ -222,6 +221,7 @@ class SeqioBatches(Iterator[Batch]):
   """Batches of a seqio task or mixture; needs TensorFlow.
 
   Attributes:
+    batch_size: Rows of a batch over all processes.
     position: Position of the next batch; setting it reads all before.
   """
 
@@ -253,7 +253,7 @@ class SeqioBatches(Iterator[Batch]):
         import seqio  # pylint: disable=g-import-not-at-top
 
         importlib.import_module(module)
-    self._size = len(_rows_of_process(batch_size))
+    self.batch_size = batch_size
     self._make_dataset = functools.partial(
         seqio.get_mixture_or_task(mixture_or_task_name).get_dataset,
         feature_lengths,
@@ -262,9 +262,35 @@ class SeqioBatches(Iterator[Batch]):
         seed=seed,
         use_cached=use_cached,
         num_epochs=None if shuffle else 1,
-        shard_info=seqio.ShardInfo(jax.process_index(), jax.process_count()),
     )
-    self.position = 0
+    self._shard_info = seqio.ShardInfo
+    self._position = 0
+    self.place([range(batch_size)] * jax.process_count())
+
+  def place(self, rows_of_processes: Sequence[Sequence[int]]) -> None:
+    """Sets the rows of a batch that each process makes.
+
+    Processes with the same rows read the same shard of the data.
+
+    Args:
+      rows_of_processes: Indices of the rows of each process.
+
+    Raises:
+      UserError: If two processes share some of their rows, but not all.
+    """
+    shards = sorted(set(map(tuple, rows_of_processes)))
+    sizes = {len(rows) for rows in shards}
+    if len(sizes) > 1 or sum(map(len, shards)) != self.batch_size:
+      raise errors.UserError(
+          'a seqio task must be read by processes that hold the same rows of a'
+          ' batch, or none in common, but on this mesh some share a part. Set'
+          ' num_model_partitions to a divisor of the devices of a process, or'
+          ' a multiple.'
+      )
+    mine = tuple(rows_of_processes[jax.process_index()])
+    self._shard = self._shard_info(shards.index(mine), len(shards))
+    self._size = len(mine)
+    self.position = self._position
 
   @property
   def position(self) -> int:
@@ -274,8 +300,12 @@ class SeqioBatches(Iterator[Batch]):
   def position(self, position: int) -> None:
     self._position = position
     # A second pass over the same dataset would be in another order.
-    dataset = self._make_dataset().batch(self._size).skip(position)
-    self._iterator = dataset.as_numpy_iterator()
+    self._iterator: Iterator[Batch] | None = None
+
+  def _open(self) -> Iterator[Batch]:
+    dataset = self._make_dataset(shard_info=self._shard)
+    dataset = dataset.batch(self._size).skip(self._position)
+    return dataset.as_numpy_iterator()
 
   def __next__(self) -> Batch:
     batch = self._read()
@@ -285,6 +315,8 @@ class SeqioBatches(Iterator[Batch]):
     return {name: x[rows] for name, x in batch.items()}
 
   def _read(self) -> Batch:
+    if self._iterator is None:
+      self._iterator = self._open()
     try:
       return next(self._iterator)
     except StopIteration:

@@ -28,6 +28,7 @@ class CodecModel(model.TrainableModel):
   """
 
   network: Callable[[Any], nn.Module]
+  writes_audio = True
 
   def __init__(
       self,

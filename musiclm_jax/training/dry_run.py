@@ -28,7 +28,6 @@ from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
 from musiclm_jax.training import trainer
 
-AXES = ('data', 'model')
 USUAL_MFU = 0.5  # Share of the peak that training usually reaches.
 
 
@@ -106,10 +105,10 @@ def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
   Raises:
     UserError: If the batch cannot be divided over them.
   """
-  mesh = AbstractMesh(mesh_shape, AXES)
+  mesh = AbstractMesh(mesh_shape, sharding.AXES)
   rows = next(iter(run.specs.values())).shape[0]
   num_microbatches = run.partitioning.num_microbatches
-  programs.check_batch_size(rows, mesh, num_microbatches)
+  sharding.check_batch_size(rows, mesh, num_microbatches)
   rows //= mesh_shape[0] * num_microbatches
   shapes = {name: s.shape for name, s in run.specs.items()}
   types = {name: s.dtype for name, s in run.specs.items()}
@@ -203,7 +202,7 @@ def topology_mesh(name: str, num_model_partitions: int) -> Mesh | None:
   count = len(topology.devices)
   sharding.check_partitions(num_model_partitions, count)
   shape = (count // num_model_partitions, num_model_partitions)
-  return topologies.make_mesh(topology, shape, AXES)
+  return topologies.make_mesh(topology, shape, sharding.AXES)
 
 
 def describe(
@@ -349,7 +348,7 @@ def dry_run_main(
   ):
     real = sharding.make_mesh(parse_mesh(mesh)[1] if mesh else partitions)
   if real is not None:
-    shape = tuple(real.shape[axis] for axis in AXES)
+    shape = tuple(real.shape[axis] for axis in sharding.AXES)
     device = device or devices.find(real.devices.flat[0].device_kind)
     return describe(run, shape, device, compiled_bytes(run, real))
   if mesh is None:

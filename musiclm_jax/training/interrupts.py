@@ -36,8 +36,10 @@ class Interrupts:
   second signal ends it at once; the last complete checkpoint stays.
 
   Signals are left alone in threads other than the main one, which Python does
-  not inform of them, and in a job of several processes, of which one that stops
-  alone would leave the others waiting forever.
+  not inform of them. In a job of several processes, of which one that stops
+  alone would leave the others waiting, JAX listens to SIGTERM, and makes all
+  processes stop after the same step, see `jobs.is_preempted`; a first SIGINT
+  does the same.
 
   Attributes:
     signum: Number of the first signal; None if there was none.
@@ -62,9 +64,15 @@ class Interrupts:
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
     """Handles signals during the body."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or jax.process_count() > 1:
+    if threading.current_thread() is not threading.main_thread():
       yield
+      return
+    if jax.process_count() > 1:
+      before_job = signal.signal(signal.SIGINT, _terminate)
+      try:
+        yield
+      finally:
+        signal.signal(signal.SIGINT, before_job)
       return
     here, there = socket.socketpair()
     there.setblocking(False)
@@ -145,6 +153,13 @@ class Interrupts:
     progress.say(f'{how}: {self._describe()}')
     sys.stdout.flush()
     os._exit(128 + (self.signum or 0))
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+  """Turns the first SIGINT into SIGTERM; the second interrupts as ever."""
+  del frame
+  signal.signal(signum, signal.default_int_handler)
+  signal.raise_signal(signal.SIGTERM)
 
 
 def _is_interactive() -> bool:

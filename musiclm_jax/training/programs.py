@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh
-from musiclm_jax import errors
+from jax.sharding import Mesh
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
@@ -34,7 +33,7 @@ class Program:
     Args:
       model: See `TrainableModel`.
       mesh: Mesh of `sharding.make_mesh`.
-      batch: This process's rows of any batch, or anything with their shapes.
+      batch: Any batch, over all processes, or anything with its shapes.
       num_microbatches: Parts of a batch whose gradients are taken in turn.
       random_seed: Seed of initialization and dropout.
       rules: Mesh axis of each logical axis, see `sharding.rules`.
@@ -42,11 +41,10 @@ class Program:
     Raises:
       UserError: If the batch cannot be divided evenly.
     """
-    shapes = {
-        name: (x.shape[0] * jax.process_count(), *x.shape[1:])
-        for name, x in batch.items()
-    }
-    check_batch_size(next(iter(shapes.values()))[0], mesh, num_microbatches)
+    shapes = {name: x.shape for name, x in batch.items()}
+    sharding.check_batch_size(
+        next(iter(shapes.values()))[0], mesh, num_microbatches
+    )
     self._mesh = mesh
     self._init_rng, self._step_rng = jax.random.split(
         jax.random.key(random_seed)
@@ -105,26 +103,32 @@ class Program:
   def train_step(
       self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
   ) -> tuple[steps.TrainState, model_lib.Metrics, jax.Array]:
-    """Takes a step, see `steps.make_train_step`; consumes `state`."""
+    """Takes a step, see `steps.make_train_step`; consumes `state`.
+
+    Args:
+      state: The state before it.
+      batch: This process's rows, see `sharding.put_batch`.
+    """
     placed = sharding.put_batch(self._mesh, batch)
     return self._train_step(state, placed, self._step_rng)
 
   def eval_step(
       self, state: steps.TrainState, batch: Mapping[str, np.ndarray]
   ) -> model_lib.Metrics:
-    """Returns the metrics of a batch."""
+    """Returns the metrics of a batch, given this process's rows."""
     placed = sharding.put_batch(self._mesh, batch)
     return self._eval_step(state.params, state.mutables, placed)
 
+  def gather(self, tree: Any) -> Any:
+    """Returns whole arrays that one process can compute with.
 
-def check_batch_size(
-    batch_size: int, mesh: Mesh | AbstractMesh, num_microbatches: int
-) -> None:
-  """Raises UserError unless a batch can be divided over mesh and parts."""
-  divisor = mesh.shape['data'] * num_microbatches
-  if batch_size % divisor:
-    raise errors.UserError(
-        f'BATCH_SIZE must be a multiple of {divisor} ({mesh.shape["data"]} on'
-        f' the data axis of the mesh × {num_microbatches} microbatches), but'
-        f' is {batch_size}.'
-    )
+    Every process must call it.
+
+    Args:
+      tree: Arrays that lie on the mesh.
+    """
+    if jax.process_count() == 1:
+      return tree
+    whole = sharding.replicated(self._mesh)
+    copy = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), copy)

@@ -83,6 +83,9 @@ class Reporter:
 
   A failure that `health` finds is reported once, when it appears. An error in a
   report does not end the run.
+
+  Attributes:
+    shows_audio: Whether evaluations write audio.
   """
 
   def __init__(
@@ -113,6 +116,8 @@ class Reporter:
     self._sample_rate = model.sample_rate
     self._model_dir = model_dir
     self._speaks = jax.process_index() == 0
+    # Equal in all processes, which must take part.
+    self.shows_audio = tensorboard and model.writes_audio
     self._train_steps = train_steps
     self._step, self._time = first_step, time.monotonic()
     self._waited = 0.0
@@ -190,10 +195,6 @@ class Reporter:
       # A closed terminal is no reason to stop.
       with contextlib.suppress(OSError):
         self._bar.write(line, file=sys.stderr)
-
-  @property
-  def shows_audio(self) -> bool:
-    return self._writer is not None
 
   def audio(self, step: int, clips: Mapping[str, np.ndarray]) -> None:
     """Writes [samples] clips at the model's rate, and their spectrograms."""

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import jax
-from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import devices
@@ -149,13 +148,12 @@ class Run:
       )
     self.interrupts.has_unsaved = False
 
-  def stop(self, step: int, position: int) -> errors.Interrupted:
-    """Saves if there are unsaved steps; returns the error that ends the run."""
+  def stop(self, step: int, position: int) -> None:
+    """Saves if there are unsaved steps, and waits until it is written."""
     if self.interrupts.has_unsaved:
       self.save(step, position)
     with progress.telling('writing the checkpoint'):
       self.saved.wait()
-    return errors.Interrupted(self.interrupts.signum or 0, self.describe())
 
   def evaluate(self, step: int, batches: Any, most_batches: int) -> None:
     """Reports metrics of held-out batches; a failure does not end the run.
@@ -176,12 +174,17 @@ class Run:
       for batch in itertools.islice(batches, most_batches):
         self.interrupts.check()
         if not metrics and self.reporter.shows_audio:
-          with reports.diagnosing('writing audio'):
-            clips = self._model.summaries(self.state.variables, batch)
-            self.reporter.audio(step, clips)
+          self._write_audio(step, batch)
         outputs = self._program.eval_step(self.state, batch)
         metrics.append(jax.device_get(outputs))
       self.reporter.evaluation(step, steps.merge(metrics))
+
+
+  def _write_audio(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
+    variables = self._program.gather(self.state.variables)
+    if jax.process_index() == 0:
+      with reports.diagnosing('writing audio'):
+        self.reporter.audio(step, self._model.summaries(variables, batch))
 
 
 def _counts(state: steps.TrainState) -> tuple[Any, Any, Any]:

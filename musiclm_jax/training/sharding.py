@@ -1,7 +1,9 @@
 """Sharding: a (data, model) mesh, and rules from logical axes to its axes."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import functools
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -12,6 +14,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from musiclm_jax import errors
 import numpy as np
 
+AXES = ('data', 'model')
 # Mesh axis of each logical axis; an axis that is not listed is not split.
 RULES = (
     ('batch', 'data'),
@@ -46,45 +49,90 @@ def make_mesh(num_model_partitions: int = 1) -> Mesh:
   Raises:
     UserError: If the devices cannot be divided evenly.
   """
-  num_devices = jax.device_count()
-  check_partitions(num_model_partitions, num_devices)
-  shape = (num_devices // num_model_partitions, num_model_partitions)
-  devices = mesh_utils.create_device_mesh(shape)
-  check_processes(devices)
-  return Mesh(devices, ('data', 'model'))
+  return Mesh(arrange(jax.devices(), num_model_partitions), AXES)
 
 
-def check_processes(devices: np.ndarray) -> None:
-  """Raises UserError unless each process holds the rows that it makes.
+def arrange(devices: Sequence[Any], num_model_partitions: int) -> np.ndarray:
+  """Arranges devices so that those which talk most are closest.
 
-  It does not matter which device has which rows, as they are interchangeable.
+  Slices of TPUs are connected by a slower network: a row of the data axis, and
+  so the model axis, stays in a slice if it fits.
 
   Args:
-    devices: [data, model], of all processes.
+    devices: Devices of all processes.
+    num_model_partitions: Devices on the model axis.
+
+  Returns:
+    [data, model] devices.
+
+  Raises:
+    UserError: If they cannot be divided evenly.
   """
-  processes = [{d.process_index for d in replica} for replica in devices]
-  if any(len(of_replica) > 1 for of_replica in processes):
-    least = min(_counts(devices))
+  check_partitions(num_model_partitions, len(devices))
+  slices = collections.Counter(getattr(d, 'slice_index', 0) for d in devices)
+  if len(slices) == 1:
+    shape = (len(devices) // num_model_partitions, num_model_partitions)
+    return mesh_utils.create_device_mesh(shape, devices)
+  if len(set(slices.values())) > 1:
     raise errors.UserError(
-        'num_model_partitions must leave each copy of the parameters to the'
-        f' devices of one process, {least} at most, but'
-        f' {devices.shape[1]} devices of several processes would share one, and'
-        ' read different rows. Set it to a divisor of the devices of a process;'
-        ' where memory is short, set FSDP = True.'
+        'every slice must have as many devices as any other, but they have'
+        f' {sorted(slices.values())}. Start slices of equal size.'
     )
-  rows = collections.Counter(next(iter(found)) for found in processes)
-  if len(set(rows.values())) > 1:
+  per_slice = len(devices) // len(slices)
+  inside = math.gcd(num_model_partitions, per_slice)
+  across = num_model_partitions // inside
+  if len(slices) % across:
     raise errors.UserError(
-        'every process must have as many devices as any other, as it makes as'
-        f' many rows of a batch, but they have {sorted(_counts(devices))}.'
-        ' Start the same number of devices on every host.'
+        f'num_model_partitions must divide the {per_slice} devices of a slice,'
+        f' or be the devices of several, but is {num_model_partitions}. Set it'
+        ' to a divisor.'
     )
+  return mesh_utils.create_hybrid_device_mesh(
+      (per_slice // inside, inside), (len(slices) // across, across), devices
+  )
 
 
-def _counts(devices: np.ndarray) -> list[int]:
-  """Returns the devices of each process."""
-  owners = [device.process_index for device in devices.flat]
-  return list(collections.Counter(owners).values())
+@functools.cache
+def data_positions(mesh: Mesh) -> list[tuple[int, ...]]:
+  """Returns the positions on the data axis of each process's devices.
+
+  Several processes share a position if a model axis spans them.
+  """
+  found: list[set[int]] = [set() for _ in range(jax.process_count())]
+  for (position, _), device in np.ndenumerate(mesh.devices):
+    found[device.process_index].add(position)
+  return [tuple(sorted(positions)) for positions in found]
+
+
+def rows_of_processes(mesh: Mesh, batch_size: int) -> list[tuple[int, ...]]:
+  """Returns the rows of a batch that each process holds, and so must make.
+
+  Args:
+    mesh: Mesh of all processes.
+    batch_size: Rows over all processes.
+
+  Raises:
+    UserError: If they cannot be divided evenly.
+  """
+  check_batch_size(batch_size, mesh)
+  size = batch_size // mesh.shape['data']
+  return [
+      tuple(p * size + row for p in positions for row in range(size))
+      for positions in data_positions(mesh)
+  ]
+
+
+def check_batch_size(
+    batch_size: int, mesh: AnyMesh, num_microbatches: int = 1
+) -> None:
+  """Raises UserError unless a batch can be divided over mesh and parts."""
+  divisor = mesh.shape['data'] * num_microbatches
+  if batch_size < 1 or batch_size % divisor:
+    raise errors.UserError(
+        f'BATCH_SIZE must be a multiple of {divisor} ({mesh.shape["data"]} on'
+        f' the data axis of the mesh × {num_microbatches} microbatches), but'
+        f' is {batch_size}.'
+    )
 
 
 def check_partitions(num_model_partitions: int, num_devices: int) -> None:
@@ -197,10 +245,24 @@ def shard_optimizer(
 
 
 def put_batch(
-    mesh: AnyMesh, batch: Mapping[str, np.ndarray]
+    mesh: Mesh, batch: Mapping[str, np.ndarray]
 ) -> dict[str, jax.Array]:
-  """Returns the global batch of which this process holds the rows `batch`."""
-  return {
-      name: jax.make_array_from_process_local_data(by_row(mesh), rows)
-      for name, rows in batch.items()
-  }
+  """Returns the global batch of which this process holds the rows `batch`.
+
+  Args:
+    mesh: Mesh of all processes.
+    batch: Arrays of the rows that `rows_of_processes` names, in that order.
+  """
+  mine = data_positions(mesh)[jax.process_index()]
+
+  def put(rows):
+    size = len(rows) // len(mine)  # Rows per position.
+
+    def shard(index):
+      start = mine.index((index[0].start or 0) // size) * size
+      return rows[start : start + size]
+
+    shape = (size * mesh.shape['data'], *rows.shape[1:])
+    return jax.make_array_from_callback(shape, by_row(mesh), shard)
+
+  return {name: put(rows) for name, rows in batch.items()}

@@ -1,10 +1,11 @@
 """Trains a model: sharded steps, checkpoints, evaluation, reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import inspect
 import os
+import signal
 from typing import Any, Protocol, runtime_checkable
 
 from flax import errors as flax_errors
@@ -15,6 +16,7 @@ from musiclm_jax import progress
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
+from musiclm_jax.training import jobs
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import profiling
 from musiclm_jax.training import programs
@@ -100,7 +102,11 @@ WHOLE = Partitioning()  # Every device processes all its rows at once.
 class Batches(Protocol):
   """Batches with a position, as `data.batches` makes them."""
 
+  batch_size: int
   position: int
+
+  def place(self, rows_of_processes: Sequence[Sequence[int]]) -> None:
+    """Sets the rows of a batch that each process makes, in that order."""
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     """Returns itself."""
@@ -166,14 +172,12 @@ def _check_free(model_dir, first_step, schedule) -> None:
 
 
 def _is_evaluated(model_dir, step) -> bool:
-  """Returns whether a checkpoint has been evaluated.
-
-  All processes of a job must come to the same answer, but may see files of
-  different ages: they take it for granted.
-  """
-  return jax.process_count() > 1 or any(
-      record['step'] == step and record['split'] == 'eval'
-      for record in reports.read_metrics(model_dir)
+  """Returns whether a checkpoint has been evaluated."""
+  return jobs.decided(
+      lambda: any(
+          record['step'] == step and record['split'] == 'eval'
+          for record in reports.read_metrics(model_dir)
+      )
   )
 
 
@@ -188,16 +192,52 @@ def _finished(model_dir, step, describe_config) -> dict[str, float]:
   return reports.final_metrics(model_dir)
 
 
-def _make_program(model, train_batches, partitioning, random_seed):
+def _first_step(model_dir, schedule, stack) -> int:
+  """Locks the folder of a run; returns the step of its last checkpoint.
+
+  Raises:
+    UserError: If another run has it, files of others are in the way, or the
+      processes of a job see different folders.
+  """
+
+  def find() -> int:
+    stack.enter_context(files.lock(model_dir, 'musiclm train'))
+    step = max(checkpoints.complete_steps(model_dir), default=0)
+    _check_free(model_dir, step, schedule)
+    return step
+
+  step = jobs.decided(find)
+  jobs.check(
+      not step or step in checkpoints.complete_steps(model_dir),
+      f"MODEL_DIR must be a folder that all hosts share, but '{model_dir}' has"
+      f' no checkpoint of step {step} in processes {{}}, as it has in the first.',
+  )
+  return step
+
+
+def _make_program(
+    model, train_batches, eval_batches, partitioning, random_seed
+):
   mesh = sharding.make_mesh(partitioning.num_model_partitions)
+  size = train_batches.batch_size
+  sharding.check_batch_size(size, mesh, partitioning.num_microbatches)
+  rows = sharding.rows_of_processes(mesh, size)
+  train_batches.place(rows)
+  if eval_batches is not None:
+    eval_rows = sharding.rows_of_processes(mesh, eval_batches.batch_size)
+    eval_batches.place(eval_rows)
   train_batches.position = 0
   with progress.telling('reading the first batch'):
     batch = next(train_batches)
+  jobs.check_rows(rows[jax.process_index()], batch, size)
   with progress.telling('making the model'), _made_of_config():
     return programs.Program(
         model,
         mesh,
-        batch,
+        {
+            name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+            for name, x in batch.items()
+        },
         partitioning.num_microbatches,
         random_seed,
         sharding.rules(partitioning.fsdp),
@@ -254,6 +294,8 @@ def _take_steps(
     if step and evaluates() and not _is_evaluated(run.model_dir, step):
       evaluate()
     while step < schedule.train_steps:
+      if jobs.is_preempted(step):
+        raise errors.Preempted(signal.SIGTERM)
       batch = _next(run, train_batches, step)
       step += 1
       with profiler.step(step):
@@ -271,9 +313,8 @@ def _take_steps(
     with run.interrupts.raising():
       pass
   except errors.Interrupted as e:
-    if run.interrupts.signum is None:  # In a job of several processes.
-      raise
-    raise run.stop(step, train_batches.position) from e
+    run.stop(step, train_batches.position)
+    raise type(e)(e.signum, run.describe()) from e
 
 
 def train(
@@ -323,21 +364,26 @@ def train(
   run = run_lib.Run(model_dir)
   with contextlib.ExitStack() as stack:
     closing = lambda x: stack.enter_context(contextlib.closing(x))
-    if jax.process_index() == 0:
-      stack.enter_context(files.lock(model_dir, 'musiclm train'))
-    first_step = max(checkpoints.complete_steps(model_dir), default=0)
+    first_step = _first_step(model_dir, schedule, stack)
     _check(model, partitioning, last_step, first_step)
     if first_step == last_step and (
         eval_batches is None or _is_evaluated(model_dir, last_step)
     ):
       return _finished(model_dir, last_step, describe_config)
-    _check_free(model_dir, first_step, schedule)
     stack.enter_context(run.interrupts.listening())
     closing(train_batches)
-    program = _make_program(model, train_batches, partitioning, random_seed)
+    program = _make_program(
+        model, train_batches, eval_batches, partitioning, random_seed
+    )
     config = describe_config() if describe_config else ''
-    batch_size = next(iter(program.specs.values())).shape[0]
-    origin = resuming.origin(train_batches, batch_size, random_seed)
+    origin = resuming.origin(
+        train_batches, train_batches.batch_size, random_seed
+    )
+    jobs.check_same(
+        origin,
+        'all hosts must train on the same data with the same RANDOM_SEED, but'
+        ' those of processes {} differ from those of the first.',
+    )
     run.open(model, program, config, origin)
     closing(run.saved)
     train_batches.position = run.restore(first_step) if first_step else 0

@@ -83,24 +83,23 @@ class BatchesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'music_semantic.*music_semantik'):
       batches.task_batches('music_semantik', {}, 'train', 1, '/nowhere')
 
-  def test_rows_are_divided_among_processes(self):
+  def test_each_process_makes_the_rows_it_holds(self):
     whole = next(make_batches())
-    parts = []
-    for index in range(2):
-      with (
-          absltest.mock.patch.object(batches.jax, 'process_count', lambda: 2),
-          absltest.mock.patch.object(
-              batches.jax, 'process_index', lambda i=index: i
-          ),
+    rows_of_processes = [(0, 3), (1, 2), (0, 3)]
+    for index, rows in enumerate(rows_of_processes):
+      part = make_batches()
+      next(part)
+      with absltest.mock.patch.object(
+          batches.jax, 'process_index', lambda i=index: i
       ):
-        parts.append(make_batches())
-        with self.assertRaisesRegex(ValueError, 'multiple of .* 2, but is 5'):
-          make_batches(batch_size=5)
-    rows = [next(part) for part in parts]
-    for name, expected in whole.items():
-      np.testing.assert_array_equal(
-          np.concatenate([r[name] for r in rows]), expected
-      )
+        part.place(rows_of_processes)
+      part.position = 0
+      for name, values in next(part).items():
+        np.testing.assert_array_equal(values, whole[name][list(rows)])
+
+  def test_rejects_a_batch_without_rows(self):
+    with self.assertRaisesRegex(ValueError, 'at least 1, but is 0'):
+      make_batches(batch_size=0)
 
 
 class SeqioBatchesTest(parameterized.TestCase):
@@ -144,6 +143,22 @@ class SeqioBatchesTest(parameterized.TestCase):
     for batch in expected[position:]:
       np.testing.assert_equal(next(resumed), batch)
     self.assertEqual(resumed.position, 8)
+
+  def test_processes_that_share_rows_read_the_same_shard(self):
+    def read(index, rows_of_processes):
+      part = self.make_batches()
+      with absltest.mock.patch.object(
+          batches.jax, 'process_index', lambda: index
+      ):
+        part.place(rows_of_processes)
+      return [b['index'][:, 0].tolist() for b in take(part, 2)]
+
+    rows_of_processes = [(0, 1), (0, 1), (2, 3)]
+    one, same, other = (read(i, rows_of_processes) for i in range(3))
+    self.assertEqual(one, same)
+    self.assertEmpty({*sum(one, [])} & {*sum(other, [])})
+    with self.assertRaisesRegex(ValueError, 'share a part'):
+      read(0, [(0, 1, 2), (2, 3, 0)])
 
   def test_without_shuffling_ends_after_one_full_epoch(self):
     rows = [b['index'][:, 0].tolist() for b in self.make_batches(shuffle=False)]

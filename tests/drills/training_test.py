@@ -9,6 +9,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import gin
+from jax.sharding import Mesh
 from musiclm_jax import cli
 from musiclm_jax import errors
 from musiclm_jax import files
@@ -200,20 +201,42 @@ class ChangedSettingsTest(training_drill.Drill):
 
 class PlacesTest(training_drill.Drill):
 
-  def test_a_model_axis_over_processes(self):
-    device = lambda process: mock.Mock(process_index=process)
-    mesh = lambda *rows: np.array([[device(p) for p in row] for row in rows])
-    sharding.check_processes(mesh([0, 0], [1, 1]))
-    # Rows may lie anywhere, as long as their process holds them.
-    sharding.check_processes(mesh([0], [1], [0], [1]))
-    with self.assertRaisesRegex(
-        errors.UserError, 'num_model_partitions must .*2 at most, but 4 devices'
-    ):
-      sharding.check_processes(mesh([0, 0, 1, 1]))
-    with self.assertRaisesRegex(errors.UserError, 'num_model_partitions must'):
-      sharding.check_processes(mesh([0, 1], [0, 1]))
-    with self.assertRaisesRegex(errors.UserError, r'as many.*\[1, 2\]'):
-      sharding.check_processes(mesh([0], [1], [1]))
+  def test_rows_follow_the_mesh(self):
+    device = lambda process: mock.Mock(process_index=process, slice_index=0)
+
+    def rows(*owners):
+      devices = np.array([[device(p) for p in row] for row in owners])
+      mesh = Mesh(devices, sharding.AXES)
+      with mock.patch.object(sharding.jax, 'process_count', lambda: 2):
+        return sharding.rows_of_processes(mesh, 4)
+
+    self.assertEqual(rows([0, 0], [1, 1]), [(0, 1), (2, 3)])
+    # A model axis over both.
+    self.assertEqual(rows([0, 0, 1, 1]), [(0, 1, 2, 3)] * 2)
+    self.assertEqual(rows([0, 1], [0, 1]), [(0, 1, 2, 3)] * 2)
+    # Rows may lie anywhere, and hosts be of different sizes.
+    self.assertEqual(rows([0], [1], [0], [1]), [(0, 2), (1, 3)])
+    self.assertEqual(rows([0], [1], [1], [1]), [(0,), (1, 2, 3)])
+    with self.assertRaisesRegex(errors.UserError, 'multiple of 3 .* is 4'):
+      rows([0], [1], [1])
+
+  def test_slices(self):
+    def arrange(num_slices, per_slice, num_model_partitions):
+      devices = [
+          mock.Mock(slice_index=i // per_slice, id=i, platform='cpu')
+          for i in range(num_slices * per_slice)
+      ]
+      arranged = sharding.arrange(devices, num_model_partitions)
+      return [[d.id for d in row] for row in arranged]
+
+    self.assertEqual(arrange(2, 2, 1), [[0], [1], [2], [3]])
+    self.assertEqual(arrange(2, 2, 2), [[0, 1], [2, 3]])
+    self.assertEqual(arrange(2, 2, 4), [[0, 1, 2, 3]])
+    with self.assertRaisesRegex(errors.UserError, 'the 4 devices of a slice'):
+      arrange(3, 4, 6)
+    with self.assertRaisesRegex(errors.UserError, r'every slice .*\[1, 2\]'):
+      devices = [mock.Mock(slice_index=i) for i in (0, 0, 1)]
+      sharding.arrange(devices, 1)
 
   @parameterized.parameters(
       'gs://bucket/run', 's3://bucket', 'http://host/run', 'gs:/bucket/run'

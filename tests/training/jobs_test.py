@@ -1,0 +1,133 @@
+"""Tests for jobs, and of training in jobs of several processes."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+from musiclm_jax.training import checkpoints
+from musiclm_jax.training import jobs
+from musiclm_jax.training import reports
+from musiclm_jax.training import sharding
+import numpy as np
+
+from tests.training import job
+
+ROOT = pathlib.Path(jobs.__file__).parents[2]
+
+
+def start(num_processes, num_devices, *arguments):
+  """Starts the processes of a job, as Open MPI does."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  return [
+      subprocess.Popen(
+          [sys.executable, '-m', 'tests.training.job', *map(str, arguments)],
+          cwd=ROOT,
+          env={
+              'PATH': os.environ['PATH'],
+              'PYTHONPATH': str(ROOT),
+              'XLA_FLAGS': (
+                  f'--xla_force_host_platform_device_count={num_devices}'
+              ),
+              'JAX_PLATFORMS': 'cpu',
+              'JAX_COORDINATOR_ADDRESS': address,
+              'OMPI_MCA_orte_hnp_uri': '1.0;tcp://127.0.0.1:1',
+              'OMPI_COMM_WORLD_SIZE': str(num_processes),
+              'OMPI_COMM_WORLD_RANK': str(index),
+              'OMPI_COMM_WORLD_LOCAL_RANK': str(index),
+          },
+          stdout=subprocess.PIPE,
+          stderr=subprocess.PIPE,
+      )
+      for index in range(num_processes)
+  ]
+
+
+def finish(process):
+  """Returns what a process wrote to stdout."""
+  out, err = process.communicate()
+  assert process.returncode == 0, err.decode()
+  return out.decode()
+
+
+class MeshesTest(parameterized.TestCase):
+
+  @parameterized.parameters((2, 4), (4, 2))
+  def test_every_mesh_trains_as_one_process(self, num_processes, num_devices):
+    expected = job.two_steps(sharding.make_mesh())
+    outputs = [finish(p) for p in start(num_processes, num_devices, 'meshes')]
+    for index, output in enumerate(outputs):
+      found = json.loads(output.splitlines()[-1])
+      for name in job.MESHES:
+        np.testing.assert_allclose(
+            found[name], expected, atol=1e-5, rtol=0, err_msg=name
+        )
+      others = list(range(1, num_processes))
+      self.assertEqual(found['decided'], 0)
+      self.assertIsNone(found['same'])
+      self.assertEqual(found['not_same'], f'not {others}')
+      self.assertIsNone(found['rows'], index)
+      self.assertRegex(found['other_rows'], 'must make the same row')
+
+
+class EndsTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.model_dir = self.enterContext(tempfile.TemporaryDirectory())
+    self.running = []
+    self.addCleanup(self.end_all)
+
+  def end_all(self):
+    for process in self.running:
+      with contextlib.suppress(OSError):
+        process.kill()
+      process.communicate()
+
+  def train(self, step):
+    """Starts a job, and returns its processes once it took some steps."""
+    self.running = start(2, 1, 'train', self.model_dir, 10_000)
+    while all(p.poll() is None for p in self.running):
+      metrics = reports.read_metrics(self.model_dir)
+      if metrics and metrics[-1]['step'] >= step:
+        return self.running
+      time.sleep(0.05)
+    self.fail([p.communicate()[1].decode() for p in self.running])
+
+  def test_preempted_then_a_peer_dies_then_it_goes_on(self):
+    # Each copy of the parameters lies on both hosts.
+    processes = self.train(5)
+    processes[1].send_signal(signal.SIGTERM)
+    told = [finish(p) for p in processes]
+    [saved] = checkpoints.complete_steps(self.model_dir)
+    for line in told:
+      self.assertIn(f'saved step {saved} in {self.model_dir}; run', line)
+
+    processes = self.train(saved + 5)
+    processes[1].kill()
+    killed = time.monotonic()
+    processes[0].communicate()
+    self.assertLess(time.monotonic() - killed, 30)
+    self.assertNotEqual(processes[0].returncode, 0)
+    self.assertEqual(checkpoints.complete_steps(self.model_dir), [saved])
+
+    steps = [r['step'] for r in reports.read_metrics(self.model_dir)]
+    processes = self.train(steps[-1] + 1)
+    processes[0].send_signal(signal.SIGINT)
+    for process in processes:
+      finish(process)
+    self.assertGreater(max(checkpoints.complete_steps(self.model_dir)), saved)
+
+
+if __name__ == '__main__':
+  absltest.main()
