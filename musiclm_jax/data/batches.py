@@ -115,10 +115,12 @@ class Batches(Iterator[Batch]):
 
   @functools.cached_property
   def identity(self) -> str:
-    count = len(self._source)
+    # However they are read, they are the same.
+    source = getattr(self._source, 'records', self._source)
+    count = len(source)
     digest = hashlib.sha256()
     for index in np.unique(np.linspace(0, count - 1, NUM_HASHED, dtype=int)):
-      digest.update(_as_bytes(self._source[int(index)]))
+      digest.update(_as_bytes(source[int(index)]))
     return f'{count} records, sha256 {digest.hexdigest()[:12]}'
 
   def batch_at(self, position: int) -> Batch:
@@ -206,8 +208,10 @@ def task_batches(
         f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
     )
   make = examples.TASKS[task]
-  source = datasets.open_dataset(make.dataset, data_dir, split)
   context = make.context(data_dir, **(options or {}))
+  source = datasets.open_dataset(
+      make.dataset, data_dir, split, make.reads(**context)
+  )
   return Batches(
       source,
       lambda record, rng: make(record, feature_lengths, rng, **context),

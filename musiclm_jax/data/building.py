@@ -137,7 +137,7 @@ def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
   (path / INFO).unlink(missing_ok=True)
   old = re.compile(
       f'{path.parent.name}-({"|".join(map(re.escape, splits))})'
-      r'\.array_record-\d{5}-of-\d{5}'
+      r'\.(array_record|audio|audio_index)-\d{5}-of-\d{5}'
   )
   for file in path.iterdir():
     if old.fullmatch(file.name):

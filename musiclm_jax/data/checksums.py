@@ -14,9 +14,9 @@ from musiclm_jax import files
 NAME = 'checksums.json'
 _KIND = "a file of a dataset that is as 'musiclm' wrote it"
 _ADVICE = 'Copy it again, or make the dataset anew with --overwrite.'
-# Records contain hashes that are checked on every read; hashing large files
-# first would take minutes.
-_RECORDS = re.compile(r'.*\.array_record-\d{5}-of-\d{5}')
+# Records and audio have hashes that are checked on every read; hashing large
+# files first would take minutes.
+_RECORDS = re.compile(r'.*\.(array_record|audio)-\d{5}-of-\d{5}')
 
 
 def reading(

@@ -213,7 +213,7 @@ def write_corpus(
     data_dir: Folder of the datasets.
     sample_rate: Sample rate of the clips, which the metadata of the dataset
       records.
-    **options: Options of `write_works`, except metadata.
+    **options: Options of `write_works`, except metadata and is_cropped.
 
   Returns:
     Whether it was written: False if it exists.
@@ -229,6 +229,7 @@ def write_corpus(
       functools.partial(_read_clips, read=read, sample_rate=sample_rate),
       data_dir,
       metadata={'sample_rate': sample_rate},
+      is_cropped=True,
       **options,
   )
 
@@ -258,7 +259,8 @@ def write_works(
       num_workers (processes without Beam; by default one per CPU), skip_bad
       (whether a work that raises a UserError is left out and reported, rather
       than ends the build), overwrite (whether to replace a dataset that
-      exists), and card (a `builder.Card`).
+      exists), card (a `builder.Card`), and is_cropped (see
+      `datasets.write_dataset`).
 
   Returns:
     Whether it was written: False if it exists.
@@ -296,6 +298,7 @@ def _write(
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
     card: builder.Card = builder.UNTITLED,
+    is_cropped: bool = False,
 ) -> bool:
   """Writes a dataset as `write_works`, and keeps the account."""
   if num_workers is not None and num_workers < 1:
@@ -321,6 +324,7 @@ def _write(
         pipeline_options=pipeline_options,
         overwrite=overwrite,
         card=card,
+        is_cropped=is_cropped,
     )
   if written:
     account.say(with_read=runner is None)
@@ -348,7 +352,7 @@ def build_corpus(
     data_dir: Folder of the datasets.
     left_out: See `write_works`.
     sample_rate: See `write_corpus`.
-    **options: Options of `write_works`, except metadata.
+    **options: Options of `write_works`, except metadata and is_cropped.
 
   Returns:
     Whether it was written: False if it exists.
@@ -375,6 +379,7 @@ def build_corpus(
             data_dir,
             account,
             metadata={'sample_rate': sample_rate},
+            is_cropped=True,
             **options,
         )
       except datasets.TooLittleError as e:

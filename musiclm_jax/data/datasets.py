@@ -17,6 +17,7 @@ from etils import epath
 from musiclm_jax import errors
 from musiclm_jax import muting
 from musiclm_jax import progress
+from musiclm_jax.data import audio_files
 from musiclm_jax.data import builder as builder_lib
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
@@ -112,14 +113,19 @@ def splits(name: str, data_dir: str | os.PathLike[str]) -> list[str]:
 
 
 def open_dataset(
-    name: str, data_dir: str | os.PathLike[str], split: str
-) -> Dataset:
+    name: str,
+    data_dir: str | os.PathLike[str],
+    split: str,
+    reads: Sequence[str] | None = None,
+) -> Sequence[Any]:
   """Opens a split of a dataset.
 
   Args:
     name: Name of the dataset, e.g. 'music' or 'music_tokens'.
     data_dir: Folder of the datasets.
     split: 'train', 'validation' or 'test'.
+    reads: Features that will be read; all by default. Audio alone is an
+      `audio_files.Audio`, if the dataset keeps it beside its records.
 
   Returns:
     Its examples: arrays, str, and list[str].
@@ -141,7 +147,28 @@ def open_dataset(
   with checksums.reading(path / building.INFO):
     instructions = splits[split].file_instructions
     shards = {i.filename: i.take for i in instructions}
-    return Dataset(builder.as_data_source(split), shards)
+    whole = Dataset(builder.as_data_source(split), shards)
+  if reads is None or tuple(reads) != (audio_files.FEATURE,):
+    return whole
+  if not all(map(audio_files.exists, shards)):
+    progress.say(
+        f'{path} is of an older version: each crop of audio reads a whole clip.'
+        ' Make it anew with --overwrite to read faster.'
+    )
+    return whole
+  rows = [range(i.skip, i.skip + i.take) for i in instructions]
+  return audio_files.AudioOnly([*zip(shards, rows, strict=True)], whole)
+
+
+def _write_audio(path: epath.Path) -> None:
+  """Writes the audio of a dataset beside its records."""
+  builder = tfds.builder_from_directory(path)
+  for split, info in builder.info.splits.items():
+    source, start = builder.as_data_source(split), 0
+    for instruction in info.file_instructions:
+      rows = range(start, start + instruction.take)
+      audio_files.write(instruction.filename, map(source.__getitem__, rows))
+      start = rows.stop
 
 
 def read_metadata(
@@ -245,6 +272,7 @@ def write_dataset(
     overwrite: bool = False,
     verb: str = 'data',
     card: builder_lib.Card = builder_lib.UNTITLED,
+    is_cropped: bool = False,
 ) -> bool:
   """Writes a dataset completely or not at all.
 
@@ -264,6 +292,8 @@ def write_dataset(
     overwrite: Whether to replace a dataset that exists.
     verb: Verb of the command, to name in messages about the lock.
     card: Description of the dataset.
+    is_cropped: Whether short crops of 'audio' are read in training; it is then
+      also kept beside the records, see `audio_files`.
 
   Returns:
     Whether it was written: False if it exists.
@@ -305,10 +335,12 @@ def write_dataset(
             card,
         )
         _prepare(builder, unfinished / 'downloads', runner, options)
-        counts.keep(unfinished / name / builder_lib.VERSION)
-        building.publish(
-            unfinished / name / builder_lib.VERSION, path, list(splits)
-        )
+        built = unfinished / name / builder_lib.VERSION
+        counts.keep(built)
+        if is_cropped:
+          with progress.telling(f"writing the audio of '{name}' for crops"):
+            _write_audio(built)
+        building.publish(built, path, list(splits))
     finally:
       building.remove(unfinished)
   return True

@@ -8,6 +8,7 @@ import os
 
 from musiclm_jax import errors
 from musiclm_jax.audio import io
+from musiclm_jax.data import audio_files
 from musiclm_jax.data import clips
 from musiclm_jax.data import renditions
 from musiclm_jax.data import stage_examples
@@ -112,7 +113,7 @@ class MelodyExamples(example_base.Examples):
 
 
 def crop_audio(
-    audio: np.ndarray,
+    audio: np.ndarray | audio_files.Audio,
     length: int,
     rates: tuple[int, int],
     rng: np.random.Generator,

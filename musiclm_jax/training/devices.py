@@ -18,6 +18,7 @@ class Device:
     memory: Memory in bytes.
     flops: Peak operations per second in bfloat16, without sparsity.
     bandwidth: Bandwidth of the memory, in bytes per second.
+    per_host: Devices of a host, in jobs of several.
     source: Address of the data sheet.
   """
 
@@ -25,6 +26,7 @@ class Device:
   memory: int
   flops: float
   bandwidth: float
+  per_host: int
   source: str
 
 
@@ -34,6 +36,7 @@ def _tpu(kind, gibibytes, teraflops, gigabytes_per_second, page):
       gibibytes * 2**30,
       teraflops * 1e12,
       gigabytes_per_second * 1e9,
+      4,
       TPU_DOCS + page,
   )
 
@@ -44,6 +47,7 @@ def _gpu(kind, gigabytes, teraflops, gigabytes_per_second, page):
       gigabytes * 10**9,
       teraflops * 1e12,
       gigabytes_per_second * 1e9,
+      8,
       NVIDIA_DOCS + page,
   )
 

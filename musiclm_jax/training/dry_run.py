@@ -245,7 +245,7 @@ def describe(
   elif compiled is not None:
     rows['as compiled'] = compiled
   if device is not None:
-    rows |= _against(device, found, compiled, math.prod(mesh_shape), run)
+    rows |= _against(device, found, compiled, mesh_shape, run)
   width = max(map(len, rows))
   return '\n'.join(f'{name:{width}}  {value}' for name, value in rows.items())
 
@@ -254,13 +254,13 @@ def _against(
     device: devices.Device,
     found: Estimate,
     compiled: int | str | None,
-    num_devices: int,
+    mesh_shape: tuple[int, int],
     run: Run,
 ) -> dict[str, str]:
   """Returns rows about the memory and the speed of a kind of device."""
   needed = compiled if isinstance(compiled, int) else found.total_bytes
   fits = needed <= device.memory and not isinstance(compiled, str)
-  seconds = found.flops / (num_devices * device.flops)
+  seconds = found.flops / (math.prod(mesh_shape) * device.flops)
   days = seconds / USUAL_MFU * run.train_steps / 86400
   return {
       'device': (
@@ -275,7 +275,26 @@ def _against(
       'days': (
           f'{days:.3g} for {run.train_steps:,} steps at {USUAL_MFU:.0%} of it'
       ),
+      'input': _input(device, seconds / USUAL_MFU, mesh_shape, run),
   }
+
+
+def _input(
+    device: devices.Device,
+    seconds: float,
+    mesh_shape: tuple[int, int],
+    run: Run,
+) -> str:
+  """Describes what hosts must read if a step takes so many seconds."""
+  examples_per_second = next(iter(run.specs.values())).shape[0] / seconds
+  num_rows, num_columns = mesh_shape
+  # Hosts that share a row of the mesh all make its examples.
+  rows_of_host = min(num_rows, max(1, device.per_host // num_columns))
+  return (
+      f'{examples_per_second:,.1f} examples per second at {USUAL_MFU:.0%} of'
+      f' it, {examples_per_second * rows_of_host / num_rows:,.1f} of them on'
+      f' each host of {device.per_host} devices'
+  )
 
 
 def _bytes(count: int) -> str:

@@ -314,7 +314,7 @@ def _take_steps(
       pass
   except errors.Interrupted as e:
     run.stop(step, train_batches.position)
-    raise type(e)(e.signum, run.describe()) from e
+    raise type(e)(e.signum, jobs.decided(run.describe)) from e
 
 
 def train(

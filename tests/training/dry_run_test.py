@@ -86,12 +86,26 @@ class EstimateTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'a multiple of 3 .* is 8'):
       dry_run.estimate(fake_run(), (3, 1))
 
+  @parameterized.parameters(
+      # Two devices to a host: a row of the mesh, two rows, a fourth of one.
+      ((4, 2), '4.0 examples .* 1.0 of them on each host of 2 devices'),
+      ((8, 1), '4.0 examples .* 1.0 of them'),
+      ((1, 8), '4.0 examples .* 4.0 of them'),
+      ((1, 1), '0.5 examples .* 0.5 of them'),
+  )
+  def test_says_what_hosts_must_read(self, mesh_shape, expected):
+    run = fake_run()  # Eight examples; all devices take a second for them.
+    flops = dry_run.estimate(run, (1, 1)).flops / 8
+    device = devices.Device('X', 2**40, flops, 1.0, 2, 'source')
+    table = dry_run.describe(run, mesh_shape, device)
+    self.assertRegex(table, rf'input +{expected}')
+
   def test_says_whether_it_fits(self):
     run = fake_run()
     needed = dry_run.estimate(run, (1, 1)).total_bytes
     flops = dry_run.estimate(run, (1, 1)).flops
     for memory, expected in ((needed, 'fits: 100%'), (needed - 1, 'does not')):
-      device = devices.Device('X', memory, 4.0 * flops, 1.0, 'source')
+      device = devices.Device('X', memory, 4.0 * flops, 1.0, 4, 'source')
       table = dry_run.describe(run, (1, 1), device)
       self.assertRegex(table, rf'memory +{expected}')
       self.assertRegex(table, r'seconds per step +0.25 at the peak')
