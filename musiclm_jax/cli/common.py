@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import sys
 from typing import Any
 
 from musiclm_jax import errors
@@ -60,16 +61,23 @@ def join_job() -> None:
   import jax
 
   try:
-    jax.distributed.initialize(
-        heartbeat_timeout_seconds=DEAD_AFTER,
-        shutdown_timeout_seconds=DEAD_AFTER,
-    )
+    jax.distributed.initialize(heartbeat_timeout_seconds=DEAD_AFTER)
   except ValueError as e:
     raise errors.UserError(
         '--distributed must be given in a job that JAX finds (TPU pod, Slurm,'
         f' Open MPI, Kubernetes), but it finds none: {e} Leave it out to run'
         ' in one process.'
     ) from e
+
+
+def in_job() -> bool:
+  """Returns whether this process is one of several of a job."""
+  jax = sys.modules.get('jax')
+  return (
+      jax is not None
+      and jax.distributed.is_initialized()
+      and jax.process_count() > 1
+  )
 
 
 def add_writing(parser: argparse.ArgumentParser) -> None:

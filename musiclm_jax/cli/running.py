@@ -21,6 +21,7 @@ from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.cli import auditing
 from musiclm_jax.cli import batch
+from musiclm_jax.cli import common
 from musiclm_jax.cli import data
 from musiclm_jax.cli import evaluate
 from musiclm_jax.cli import generate
@@ -132,8 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def script() -> None:
   """Runs `main` as a program, which an interrupt ends at once."""
   _mute()  # Not undone, as libraries also log while they shut down.
-  status = main()
-  if status <= 128:
+  try:
+    status = main()
+  except Exception:
+    if not common.in_job():
+      raise
+    traceback.print_exc()
+    status = 1
+  # In a job, JAX would wait for the others, which wait for this process.
+  if status <= 128 and not (status and common.in_job()):
     sys.exit(status)
   # Running threads and processes would delay the exit.
   for child in multiprocessing.active_children():

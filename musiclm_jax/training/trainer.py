@@ -210,7 +210,7 @@ def _first_step(model_dir, schedule, stack) -> int:
   jobs.check(
       not step or step in checkpoints.complete_steps(model_dir),
       f"MODEL_DIR must be a folder that all hosts share, but '{model_dir}' has"
-      f' no checkpoint of step {step} in processes {{}}, as it has in the first.',
+      f' no checkpoint of step {step} in processes {{}}, and one in the first.',
   )
   return step
 

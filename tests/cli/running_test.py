@@ -3,12 +3,14 @@
 import contextlib
 import io
 import pathlib
+import signal
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import cli
+from musiclm_jax import errors
 import numpy as np
 import soundfile
 from tests import random_model
@@ -164,6 +166,12 @@ class CliTest(parameterized.TestCase):
           '--distributed must be given in a job .*defined. Leave it out',
           'train', '--distributed', '--gin_file=sizes/tiny.gin',
       )  # fmt: skip
+
+  def test_a_preempted_job_is_to_be_started_again(self):
+    end = errors.Preempted(signal.SIGTERM, 'saved step 3')
+    with mock.patch('jax.distributed.initialize', side_effect=end):
+      status, stderr = run('train', '--distributed')
+    self.assertEqual((status, stderr), (0, 'musiclm: saved step 3\n'))
 
   def test_vocab_needs_a_corpus(self):
     self.assert_fails(

@@ -3,10 +3,13 @@
 import json
 import sys
 import time
+from unittest import mock
 
 import jax
 from jax.sharding import Mesh
+from musiclm_jax import errors
 from musiclm_jax.cli import common
+from musiclm_jax.cli import running
 from musiclm_jax.data import batches
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import programs
@@ -122,14 +125,21 @@ def train(model_dir, train_steps):
   )
 
 
-if __name__ == '__main__':
+def work(verb, *arguments):
+  """Does what the command line says; returns the exit status."""
   common.join_job()
-  if sys.argv[1] == 'meshes':
-    print(json.dumps(on_meshes(sys.argv[2:])))
+  if verb == 'meshes':
+    print(json.dumps(on_meshes(arguments)))
   else:
-    from musiclm_jax import errors
-
+    model_dir, train_steps = arguments
     try:
-      train(sys.argv[2], int(sys.argv[3]))
+      train(model_dir, int(train_steps))
     except errors.Preempted as e:
       print(e)
+  return 0
+
+
+if __name__ == '__main__':
+  # As the command ends a process of a job.
+  with mock.patch.object(running, 'main', lambda: work(*sys.argv[1:])):
+    running.script()
