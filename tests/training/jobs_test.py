@@ -113,15 +113,22 @@ class EndsTest(absltest.TestCase):
       time.sleep(0.05)
     self.fail([p.communicate()[1].decode() for p in self.running])
 
-  def test_is_preempted_goes_on_and_ends_when_a_peer_dies(self):
-    processes = self.train(5)
+  def preempt(self, processes):
+    """Ends a job; returns the step that it saved."""
     # As SIGTERM, which it becomes.
     processes[1].send_signal(signal.SIGINT)
     told = [finish(p) for p in processes]
-    [saved] = checkpoints.complete_steps(self.model_dir)
+    saved = max(checkpoints.complete_steps(self.model_dir))
     for line in told:
       self.assertIn(f'saved step {saved} in {self.model_dir}; run', line)
+    return saved
 
+  def test_a_signal_to_one_process_saves_and_ends_all(self):
+    self.assertGreaterEqual(self.preempt(self.train(5)), 5)
+
+  @pytest.mark.slow
+  def test_goes_on_until_a_peer_dies_and_then_again(self):
+    saved = self.preempt(self.train(5))
     processes = self.train(saved + 5)
     processes[1].kill()
     killed = time.monotonic()
@@ -129,6 +136,8 @@ class EndsTest(absltest.TestCase):
     self.assertLess(time.monotonic() - killed, 30)
     self.assertNotEqual(processes[0].returncode, 0)
     self.assertEqual(checkpoints.complete_steps(self.model_dir), [saved])
+    last = reports.read_metrics(self.model_dir)[-1]['step']
+    self.assertGreater(self.preempt(self.train(last + 1)), last)
 
 
 if __name__ == '__main__':
