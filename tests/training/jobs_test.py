@@ -83,8 +83,8 @@ class MeshesTest(parameterized.TestCase):
   def test_meshes_train_as_one_process(self):
     self.assert_trains_as_one_process(2, ['model_over_all', 'hybrid_fsdp'])
 
-  @pytest.mark.slow
   @parameterized.parameters(2, 4)
+  @pytest.mark.slow
   def test_every_mesh_trains_as_one_process(self, num_processes):
     self.assert_trains_as_one_process(num_processes, [*job.MESHES])
 
