@@ -169,6 +169,9 @@ class BitsTest(corpora_test.Case):
         source = datasets.open_dataset(dataset, self.data, split)
         found += [sorted(example.items()) for example in source]
     array = datasets.read_array('music_tokens', self.data, 'mulan_codebooks')
+    for split in ('train', 'validation', 'test'):
+      crops = datasets.open_dataset('music', self.data, split, ['audio'])
+      found += [example['audio'][:].tobytes() for example in crops]
     return repr(found), array.tobytes()
 
   def damages(self, content, rng):
@@ -185,7 +188,7 @@ class BitsTest(corpora_test.Case):
   def test_damage_is_refused_or_harmless(self):
     rng = random.Random(0)
     paths = [p for p in self.data.rglob('*') if p.is_file()]
-    self.assertLen(paths, 15)
+    self.assertLen(paths, 21)
     num_refused = 0
     for path in paths:
       content = path.read_bytes()
