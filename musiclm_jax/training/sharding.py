@@ -81,12 +81,6 @@ def arrange(devices: Sequence[Any], num_model_partitions: int) -> np.ndarray:
   per_slice = len(devices) // len(slices)
   inside = math.gcd(num_model_partitions, per_slice)
   across = num_model_partitions // inside
-  if len(slices) % across:
-    raise errors.UserError(
-        f'num_model_partitions must divide the {per_slice} devices of a slice,'
-        f' or be the devices of several, but is {num_model_partitions}. Set it'
-        ' to a divisor.'
-    )
   return mesh_utils.create_hybrid_device_mesh(
       (per_slice // inside, inside), (len(slices) // across, across), devices
   )
