@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import os
-import pathlib
 import sys
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax import streams
 from musiclm_jax.metrics import oracle
 from musiclm_jax.stages import base as stages
@@ -55,8 +56,10 @@ class Doctor:
       data_dir: str | os.PathLike[str] | None = None,
   ):
     """Finds the runs; see `examine`."""
-    folder = pathlib.Path(run_dir)
+    folder = paths.to_path(run_dir)
     self._model_dir = folder / 'model'
+    if paths.is_remote(folder) and self._model_dir.exists():
+      self._model_dir = caching.local(self._model_dir)
     self._data_dir = data_dir
     self._replacements: dict[str, Any] = {}
     self.verdicts: dict[str, Verdict] = {}
@@ -68,11 +71,11 @@ class Doctor:
         self._replacements['VOCAB'] = str(folder / 'vocab.txt')
     if self._data_dir is not None:
       self._replacements['DATA_DIR'] = str(self._data_dir)
-    self.runs = {folder.resolve().name: folder}
+    self.runs = {paths.absolute(folder).name: folder}
     if is_recipe:
       self.runs = self._find_runs(folder)
 
-  def _find_runs(self, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  def _find_runs(self, folder: paths.Path) -> dict[str, paths.Path]:
     """Finds the runs of a recipe, in the order in which they are trained."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     found = {path.name: path for path in paths if _is_run(path)}
@@ -97,7 +100,7 @@ class Doctor:
     rest = [name for name in others if name not in self.stages]
     return {name: found[name] for name in (*tokenizers, *trained, *rest)}
 
-  def _find_stage(self, run_dir: pathlib.Path) -> streams.Stage | None:
+  def _find_stage(self, run_dir: paths.Path) -> streams.Stage | None:
     """Returns the stage of a run, as its config or its exported part says."""
     with contextlib.suppress(Exception):  # Told when the run is examined.
       gin_flags.parse_run(run_dir, self._replacements)
@@ -119,7 +122,7 @@ class Doctor:
         self._swap(name, verdict)
         self._look_upstream(name, verdict)
 
-  def _read_records(self, folder: pathlib.Path, verdict: Verdict) -> None:
+  def _read_records(self, folder: paths.Path, verdict: Verdict) -> None:
     with _noting(verdict, 'reading of the records'):
       records = reports.read_metrics(folder)
       if not records:
@@ -130,7 +133,7 @@ class Doctor:
       verdict.found += health.examine(records)
 
   def _try_one_batch(
-      self, name: str, folder: pathlib.Path, verdict: Verdict
+      self, name: str, folder: paths.Path, verdict: Verdict
   ) -> None:
     bar = tqdm.tqdm(
         desc=f'{name}: one batch', total=overfit.MAX_STEPS, leave=False
@@ -201,7 +204,7 @@ class Doctor:
     return '\n'.join(lines)
 
 
-def _is_run(folder: pathlib.Path) -> bool:
+def _is_run(folder: paths.Path) -> bool:
   names = (reports.METRICS, 'config.gin')
   return any((folder / name).exists() for name in names)
 

@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all, by one process at a time."""
+"""Files that are written whole or not at all, by one process at a time.
+
+In a bucket, where an object appears once it is whole, a file is written on this
+machine first and then copied; and a lease stands for a lock.
+"""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -9,11 +13,15 @@ import pathlib
 import re
 import socket
 import stat
+import tempfile
 import time
 from typing import Any
 
+from etils import epath
 import filelock
 from musiclm_jax import errors
+from musiclm_jax import leases
+from musiclm_jax import paths
 
 LOCK = '.musiclm.lock'
 MAX_JSON = 1 << 26  # Bytes.
@@ -44,11 +52,14 @@ def is_leftover(
   return found is not None and found[1] == _digest(pathlib.Path(of).name)
 
 
-def _refusal(path: pathlib.Path, error: Exception) -> errors.WriteError:
+def _refusal(path: paths.Path, error: Exception) -> errors.WriteError:
   reason = getattr(error, 'strerror', None) or errors.one_line(error)
+  advice = 'Free space or get permission, or choose another place.'
+  if paths.is_remote(path):
+    advice = 'Check the name of the bucket, and whether you may write to it.'
   return errors.WriteError(
       f"'{path}' must be a file that can be written, but the system says:"
-      f' {reason}. Free space or get permission, or choose another place.'
+      f' {reason:.500}. {advice}'
   )
 
 
@@ -63,7 +74,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     WriteError: If the system refuses, or the disk is full. No half-written
       file is left, and one that was there stays as it was.
   """
-  path = pathlib.Path(path)
+  path = paths.to_path(path)
+  if not isinstance(path, pathlib.Path):
+    with _uploading(path) as unfinished:
+      yield unfinished
+    return
   unfinished = temporary(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +96,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       unfinished.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _uploading(path: epath.Path) -> Iterator[pathlib.Path]:
+  """Yields a path to write, which is copied to a bucket when the body ends."""
+  with tempfile.TemporaryDirectory(prefix='musiclm-') as folder:
+    unfinished = pathlib.Path(folder) / f'unfinished{path.suffix}'
+    try:
+      yield unfinished
+    except OSError as e:
+      raise _refusal(unfinished, e) from e
+    with _in_bucket(path):
+      paths.upload(unfinished, path)
+
+
+@contextlib.contextmanager
+def _in_bucket(path: epath.Path) -> Iterator[None]:
+  """Turns the errors of clients of buckets into a WriteError."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except Exception as e:  # There is no class that all of them share.
+    raise _refusal(path, e) from e
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file whole or not at all; see `replacing`."""
   with replacing(path) as unfinished:
@@ -93,7 +132,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
   Args:
     path: Path of the file; its folder must exist.
   """
-  path = pathlib.Path(path)
+  path = paths.to_path(path)
+  if not isinstance(path, pathlib.Path):
+    with _in_bucket(path):
+      probe = path.with_name(f'{temporary(path.name).name}.probe')
+      probe.write_bytes(b'')
+      probe.unlink()
+    return
   folder = path.absolute().parent
   if not os.path.isdir(folder):
     raise errors.WriteError(
@@ -122,16 +167,22 @@ def check_plain(path: str | os.PathLike[str], kind: str, most: int) -> None:
     kind: What it must be, e.g. 'a list of prompts'.
     most: Bytes that it may have.
   """
+  path = paths.to_path(path)
   with errors.reading(path, kind):
-    status = os.stat(path)
-  if not stat.S_ISREG(status.st_mode):
-    what = 'a folder' if stat.S_ISDIR(status.st_mode) else 'no plain file'
-    raise errors.UserError(f"'{path}' must be {kind}, but is {what}.")
-  if status.st_size > most:
+    if isinstance(path, pathlib.Path):
+      _check_mode(path, kind)
+    size = paths.size(path)
+  if size > most:
     raise errors.UserError(
-        f"'{path}' must be {kind} of at most {most} bytes, but has"
-        f' {status.st_size}.'
+        f"'{path}' must be {kind} of at most {most} bytes, but has {size}."
     )
+
+
+def _check_mode(path: pathlib.Path, kind: str) -> None:
+  mode = path.stat().st_mode
+  if not stat.S_ISREG(mode):
+    what = 'a folder' if stat.S_ISDIR(mode) else 'no plain file'
+    raise errors.UserError(f"'{path}' must be {kind}, but is {what}.")
 
 
 def read_bytes(
@@ -144,7 +195,7 @@ def read_bytes(
   """
   check_plain(path, kind, most)
   with errors.reading(path, kind):
-    return pathlib.Path(path).read_bytes()
+    return paths.to_path(path).read_bytes()
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -219,32 +270,26 @@ def lock(
   Raises:
     UserError: If another process holds the lock; names it.
   """
-  folder = pathlib.Path(folder)
+  folder = paths.to_path(folder)
   path = folder / (f'.musiclm-{name}.lock' if name else LOCK)
+  if not isinstance(path, pathlib.Path):
+    with _leasing(path, what):
+      yield
+    return
   holder = path.with_suffix('.holder')
   try:
     folder.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(path, timeout=0).acquire()
   except filelock.Timeout as e:
-    raise errors.UserError(
-        f"'{folder}' must be worked on by one process at a time, but"
-        f' {_describe_holder(holder)} is at work in it. Wait until it ends, or'
-        ' choose another folder.'
-    ) from e
+    raise _taken(folder, _describe_holder(holder)) from e
   except NotImplementedError:  # A file system without locks.
     yield
     return
   except OSError as e:
     raise _refusal(path, e) from e
   with held:
-    value = {
-        'what': what,
-        'pid': os.getpid(),
-        'host': socket.gethostname(),
-        'since': time.strftime('%Y-%m-%d %H:%M:%S'),
-    }
     with contextlib.suppress(OSError):  # It only makes a message better.
-      holder.write_text(json.dumps(value))
+      holder.write_text(json.dumps(_about(what)))
     try:
       yield
     finally:
@@ -253,12 +298,37 @@ def lock(
         path.unlink(missing_ok=True)  # Who waits for it, makes another.
 
 
+@contextlib.contextmanager
+def _leasing(path: epath.Path, what: str) -> Iterator[None]:
+  """Holds the lease of a folder in a bucket."""
+  with contextlib.ExitStack() as stack:
+    try:
+      with _in_bucket(path):
+        stack.enter_context(leases.holding(path, _about(what)))
+    except leases.HeldError as e:
+      raise _taken(path.parent, leases.describe(e.holder)) from e
+    yield
+
+
+def _about(what: str) -> dict[str, Any]:
+  """Returns what this process says about itself to others."""
+  return {
+      'what': what,
+      'pid': os.getpid(),
+      'host': socket.gethostname(),
+      'since': time.strftime('%Y-%m-%d %H:%M:%S'),
+  }
+
+
+def _taken(folder: paths.Path, holder: str) -> errors.UserError:
+  return errors.UserError(
+      f"'{folder}' must be worked on by one process at a time, but {holder} is"
+      ' at work in it. Wait until it ends, or choose another folder.'
+  )
+
+
 def _describe_holder(path: pathlib.Path) -> str:
   try:
-    holder = json.loads(path.read_text())
-    return (
-        f"`{holder['what']}` (process {holder['pid']} on {holder['host']},"
-        f" since {holder['since']})"
-    )
-  except (OSError, ValueError, KeyError, TypeError):
-    return 'another process'
+    return leases.describe(json.loads(path.read_text()))
+  except (OSError, ValueError, TypeError):
+    return leases.describe({})

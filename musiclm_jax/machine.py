@@ -6,6 +6,16 @@ import pathlib
 _CGROUP_LIMIT = pathlib.Path('/sys/fs/cgroup/cpu.max')
 
 
+def cache_dir() -> pathlib.Path | None:
+  """Returns the user's folder for caches; None on a machine without one."""
+  if cache := os.environ.get('XDG_CACHE_HOME'):
+    return pathlib.Path(cache)
+  try:
+    return pathlib.Path.home() / '.cache'
+  except RuntimeError:  # Containers may have neither HOME nor a user entry.
+    return None
+
+
 def num_cpus() -> int:
   """Returns the CPUs that this process may use.
 

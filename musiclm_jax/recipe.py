@@ -12,8 +12,10 @@ import pathlib
 import time
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax import recipe_steps as steps
 from musiclm_jax.tokenizers import base
@@ -50,7 +52,8 @@ class Recipe:
       skip_bad: bool = False,
       listen: bool = False,
   ):
-    self.data = pathlib.Path(data)
+    paths.check_local(output, '--output')
+    self.data = caching.local(data)
     self.output = pathlib.Path(output)
     self.gin_flags = list(gin_flags)
     self.soundfont = soundfont

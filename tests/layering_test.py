@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent / 'musiclm_jax'
 
 # What every layer may import: errors, files, the machine, and the version.
 GROUND = {'errors', 'files', 'machine', 'muting', 'progress', 'streams'}
-GROUND |= {'__version__'}
+GROUND |= {'__version__', 'caching', 'paths'}
 # Each layer may import itself, the ground and what is listed, and nothing else
 # of ours.
 LAYERS = {

@@ -9,8 +9,10 @@ import pathlib
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.audio import containers
 from musiclm_jax.audio import decoding
@@ -120,7 +122,7 @@ def read_audio(
     NotFoundError: If there is no such file.
     UserError: If the file is empty, damaged, cut off, silent or not audio.
   """
-  path = pathlib.Path(path)
+  path = caching.local(path)
   resampled = []
   for recording in _read_mono(path):
     audio, mended = mixing.fit(recording.audio)
@@ -234,7 +236,7 @@ def write_audio(
       long.
     WriteError: If the system refuses, e.g. as the disk is full.
   """
-  path = pathlib.Path(path)
+  path = paths.to_path(path)
   if path.suffix.lower() not in SUFFIXES:
     raise errors.UserError(f'{path} must end in one of {", ".join(SUFFIXES)}.')
   if audio.ndim != 1 or not len(audio):
@@ -259,7 +261,7 @@ def write_audio(
 
 
 def _encode(
-    path: pathlib.Path, audio: np.ndarray, sample_rate: int, comment: str
+    path: paths.Path, audio: np.ndarray, sample_rate: int, comment: str
 ) -> bytes:
   """Returns the bytes of a file.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.cli import common
 from musiclm_jax.cli import planning
@@ -50,7 +51,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
   for option, path in outputs.items():
     if path is None:
       continue
-    _check_folder(option, path)
+    paths.check(path, option)
+    if not paths.is_remote(path):
+      _check_folder(option, path)
     files.check_writable(path)
     others = inputs | {o: p for o, p in outputs.items() if o != option}
     for other, there in others.items():

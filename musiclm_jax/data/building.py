@@ -6,11 +6,14 @@ Only files that this program wrote are ever removed; others in the folder stay.
 from collections.abc import Iterator, Sequence
 import contextlib
 import os
+import pathlib
 import re
+import tempfile
 
 from etils import epath
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax.data import checksums
 
 INFO = 'dataset_info.json'  # A dataset exists if this file does.
@@ -20,6 +23,8 @@ _TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
 
 def check_folders(path: epath.Path) -> None:
   """Raises WriteError if a file is in the way of a folder."""
+  if paths.is_remote(path):
+    return
   there = next(p for p in (path, *path.parents) if p.exists())
   if not there.is_dir():
     raise errors.WriteError(
@@ -58,17 +63,39 @@ def locked(data_dir: str | os.PathLike[str], verb: str) -> Iterator[None]:
     WriteError: If it can't be written.
   """
   with contextlib.ExitStack() as stack:
-    if '://' not in os.fspath(data_dir):  # Other storage has no locks.
-      try:
-        stack.enter_context(files.lock(data_dir, f'musiclm {verb}'))
-      except errors.WriteError as e:
-        raise _refusal(data_dir, e.__cause__ or e) from e
+    try:
+      stack.enter_context(files.lock(data_dir, f'musiclm {verb}'))
+    except errors.WriteError as e:
+      raise _refusal(data_dir, e.__cause__ or e) from e
     yield
 
 
 def unfinished_path(path: epath.Path) -> epath.Path:
   """Returns the folder in which a dataset is written until it is complete."""
   return path.with_name(files.temporary(path.name).name)
+
+
+@contextlib.contextmanager
+def workplace(path: epath.Path) -> Iterator[epath.Path]:
+  """Makes the folder in which a dataset is written until it is complete.
+
+  Args:
+    path: Folder of the dataset.
+
+  Yields:
+    A folder beside that of the dataset; on this machine, if it is in a bucket,
+    as records can only be written there.
+  """
+  if paths.is_remote(path):
+    with tempfile.TemporaryDirectory(prefix='musiclm-') as folder:
+      yield epath.Path(folder)
+    return
+  remove_leftovers(path)
+  unfinished = unfinished_path(path)
+  try:
+    yield unfinished
+  finally:
+    remove(unfinished)
 
 
 def remove_leftovers(path: epath.Path) -> None:
@@ -126,21 +153,24 @@ def publish(built: epath.Path, path: epath.Path, splits: Sequence[str]) -> None:
   """
   checksums.write(built)
   written = sorted(built.iterdir(), key=lambda file: file.name == INFO)
-  if '://' not in os.fspath(path):
+  if not paths.is_remote(path):
     for file in written:
       with open(file, 'rb+') as opened:
         os.fsync(opened.fileno())  # Some disks report errors only now.
-  if not path.exists():
-    built.rename(path)
-    return
+    if not path.exists():
+      built.rename(path)
+      return
   # There is no dataset from here on, until INFO, its last file, is moved.
   (path / INFO).unlink(missing_ok=True)
   old = re.compile(
       f'{path.parent.name}-({"|".join(map(re.escape, splits))})'
       r'\.(array_record|audio|audio_index)-\d{5}-of-\d{5}'
   )
-  for file in path.iterdir():
+  for file in path.iterdir() if path.exists() else ():
     if old.fullmatch(file.name):
       file.unlink()
   for file in written:
-    file.replace(path / file.name)
+    if paths.is_remote(path):
+      paths.upload(pathlib.Path(file), path / file.name)
+    else:
+      file.replace(path / file.name)

@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 
 NAME = 'checksums.json'
 _KIND = "a file of a dataset that is as 'musiclm' wrote it"
@@ -27,8 +28,8 @@ def reading(
 
 
 def _size(path: epath.Path) -> int:
-  if '://' in os.fspath(path):
-    return path.stat().length
+  if paths.is_remote(path):
+    return paths.size(path)
   # `stat` looks up the owner's name, which may fail in containers.
   return os.path.getsize(path)
 

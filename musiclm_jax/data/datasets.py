@@ -14,8 +14,10 @@ import os
 from typing import Any, SupportsIndex
 
 from etils import epath
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import muting
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.data import audio_files
 from musiclm_jax.data import builder as builder_lib
@@ -29,6 +31,7 @@ import tensorflow_datasets as tfds
 
 # Most bytes of arrays in a split; for a little more, tfds uses TensorFlow.
 _IN_MEMORY = 900 << 20
+_RUNNERS_HERE = ('FnApiRunner', 'DirectRunner')  # Work on this machine.
 
 Example = Mapping[str, Any]
 
@@ -81,7 +84,8 @@ def _decode(value: Any) -> Any:
 
 def dataset_dir(name: str, data_dir: str | os.PathLike[str]) -> epath.Path:
   """Returns the folder of a dataset, which may not exist yet."""
-  return epath.Path(data_dir) / name / builder_lib.VERSION
+  folder = epath.Path(paths.to_path(data_dir, 'the data directory'))
+  return folder / name / builder_lib.VERSION
 
 
 def dataset_exists(name: str, data_dir: str | os.PathLike[str]) -> bool:
@@ -134,6 +138,9 @@ def open_dataset(
     NotFoundError: If the dataset has not been built.
     UserError: If it has no such split, or a file of it is damaged.
   """
+  if paths.is_remote(data_dir) and dataset_exists(name, data_dir):
+    # Random access to records in a bucket would take a request for each.
+    data_dir = caching.local(dataset_dir(name, data_dir).parent).parent
   _check_whole(name, data_dir)
   path = dataset_dir(name, data_dir)
   with checksums.reading(path / building.INFO):
@@ -306,14 +313,13 @@ def write_dataset(
   path = dataset_dir(name, data_dir)
   if _is_done(path, overwrite):
     return False
+  _check_runner(runner, data_dir)
   building.check_folders(path)
   options = _pipeline_options(runner, pipeline_options)
   with building.locked(data_dir, verb):
     if _is_done(path, overwrite):  # Another process had the lock, and did it.
       return False
-    building.remove_leftovers(path)
-    unfinished = building.unfinished_path(path)
-    try:
+    with building.workplace(path) as unfinished:
       with building.writing(path) as failures, contextlib.ExitStack() as doing:
         counts = tally.Tally(rate_of(name, metadata or {}))
         if runner is None:
@@ -341,9 +347,17 @@ def write_dataset(
           with progress.telling(f"writing the audio of '{name}' for crops"):
             _write_audio(built)
         building.publish(built, path, list(splits))
-    finally:
-      building.remove(unfinished)
   return True
+
+
+def _check_runner(runner: str | None, data_dir: str | os.PathLike[str]) -> None:
+  """Raises UserError if a runner's workers could not write a dataset."""
+  if paths.is_remote(data_dir) and runner not in (None, *_RUNNERS_HERE):
+    raise errors.UserError(
+        f'--runner must be one of {_RUNNERS_HERE} where the data directory is'
+        f" in a bucket, but is '{runner}': array_records are written to a"
+        ' folder that all workers see. Mount the bucket, and give its folder.'
+    )
 
 
 def _is_done(path: epath.Path, overwrite: bool) -> bool:

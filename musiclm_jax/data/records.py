@@ -10,6 +10,7 @@ import os
 from typing import Any
 import zlib
 
+from musiclm_jax import caching
 from musiclm_jax import progress
 from musiclm_jax import streams
 from musiclm_jax.audio import io
@@ -41,7 +42,7 @@ def load_tokenizers(model_dir: str) -> table.Tokenizers:
     NotFoundError: If the model lacks a part that every model needs.
   """
   with progress.telling('loading the tokenizers'):
-    tokenizers = table.whole(model_dir)
+    tokenizers = table.whole(caching.local(model_dir))
     _ = [*tokenizers.values()]  # Loads all, before threads ask for them.
     return tokenizers
 

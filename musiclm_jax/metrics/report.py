@@ -7,6 +7,7 @@ import math
 import os
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax import streams
@@ -164,7 +165,7 @@ def evaluate(
   Raises:
     NotFoundError: If the dataset or a part is missing.
   """
-  directory = parts.embedded_model() if model_dir is None else model_dir
+  directory = caching.local(model_dir or parts.embedded_model())
   tokenizers = records.load_tokenizers(os.fspath(directory))
   tokenized = _tokenize(data_dir, tokenizers, split, max_clips)
   measures: dict[str, Callable[[], list[Row]]] = {}
@@ -205,7 +206,7 @@ def evaluate_part(
   Raises:
     NotFoundError: If there is no report of such a part.
   """
-  directory = parts.embedded_model() if model_dir is None else model_dir
+  directory = caching.local(model_dir or parts.embedded_model())
   kinds = {kind.name: kind for kind in table.PARTS if kind.report}
   if part == 'codec':
     part = table.codec_in(directory).name

@@ -1,20 +1,10 @@
 """A cache of compiled programs on disk."""
 
 import os
-import pathlib
 
 import jax
+from musiclm_jax import machine
 from musiclm_jax import progress
-
-
-def _cache_dir() -> pathlib.Path | None:
-  """Returns the user's folder for caches; None on a machine without one."""
-  if cache := os.environ.get('XDG_CACHE_HOME'):
-    return pathlib.Path(cache)
-  try:
-    return pathlib.Path.home() / '.cache'
-  except RuntimeError:  # Containers may have neither HOME nor a user entry.
-    return None
 
 
 def keep() -> None:
@@ -27,7 +17,7 @@ def keep() -> None:
       or jax.config.values['jax_compilation_cache_dir']
   ):
     return
-  cache = _cache_dir()
+  cache = machine.cache_dir()
   folder = cache and cache / 'musiclm_jax' / 'compiled'
   try:
     if folder is None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from flax import traverse_util
 import ml_dtypes
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax.models import bert
@@ -190,7 +191,7 @@ def load_hf_bert(
     NotFoundError: If the folder lacks a file.
     UserError: If the checkpoint has another architecture than `bert.Bert`.
   """
-  path = pathlib.Path(path)
+  path = caching.local(path)
   for name in ('config.json', 'model.safetensors'):
     if not (path / name).exists():
       raise errors.NotFoundError(

@@ -20,6 +20,7 @@ from flax import traverse_util
 import ml_dtypes
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
@@ -153,7 +154,7 @@ def save(
   """
   if dtype not in DTYPES:
     raise errors.UserError(f"dtype must be one of {DTYPES}, but is '{dtype}'.")
-  directory = pathlib.Path(directory)
+  directory = paths.to_path(directory)
   tensors = {}
   for key, value in traverse_util.flatten_dict(variables, sep='/').items():
     array = np.ascontiguousarray(value)
@@ -185,7 +186,7 @@ def read_description(
     NotFoundError: If the model has no such part.
     UserError: If the file is damaged, or of another format.
   """
-  path = pathlib.Path(directory) / f'{name}.json'
+  path = paths.to_path(directory) / f'{name}.json'
   if not path.exists():
     raise errors.NotFoundError(
         f"model '{directory}' must hold {name}.json and {name}.safetensors, but"
@@ -227,7 +228,7 @@ def load(directory: str | os.PathLike[str], name: str) -> Part:
     UserError: If the variables are not those that the JSON describes.
   """
   description = read_description(directory, name)
-  path = pathlib.Path(directory) / f'{name}.safetensors'
+  path = paths.to_path(directory) / f'{name}.safetensors'
   if not path.exists():
     raise errors.NotFoundError(f'{path} must exist beside {name}.json.')
   data = files.read_bytes(path, 'the variables of a part', MAX_BYTES)
@@ -262,7 +263,7 @@ def building(directory: str | os.PathLike[str], name: str) -> Iterator[None]:
   Raises:
     UserError: If the body raises any error.
   """
-  path = pathlib.Path(directory) / f'{name}.json'
+  path = paths.to_path(directory) / f'{name}.json'
   try:
     with errors.reading(path, 'the description of a part', 'Export it again.'):
       yield

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 import hashlib
 import os
-import pathlib
 import string
 import unicodedata
 
 from jaxtyping import Int
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 import numpy as np
 import tokenizers
 
@@ -58,7 +58,7 @@ class WordPiece:
   @classmethod
   def from_file(cls, path: str | os.PathLike[str]) -> 'WordPiece':
     """Reads a vocabulary of one piece per line, as BERT's vocab.txt."""
-    path = pathlib.Path(path)
+    path = paths.to_path(path, 'VOCAB')
     if not path.exists():
       raise errors.NotFoundError(
           f"vocabulary '{path}' must exist. Make one of the corpus's captions"
@@ -142,9 +142,9 @@ class WordPiece:
     return rows
 
 
-def _checksum(path: str | os.PathLike[str]) -> pathlib.Path:
+def _checksum(path: str | os.PathLike[str]) -> paths.Path:
   """Returns the path of the checksum file beside a vocabulary."""
-  return pathlib.Path(f'{os.fspath(path)}.sha256')
+  return paths.to_path(f'{os.fspath(path)}.sha256')
 
 
 def _is_mark(character: str) -> bool:

@@ -9,6 +9,7 @@ number of rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 import contextlib
 import dataclasses
 import json
@@ -21,6 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress as progress_lib
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
@@ -34,6 +36,7 @@ import tqdm
 FORMATS = ('.wav', '.flac', '.mp3')  # No .ogg: it has a random serial number.
 
 MAX_BATCH_SIZE, MAX_SHARDS = 4096, 99_999
+_NUM_READERS = 8  # Files that are checked at once.
 
 # Names of unfinished files that older versions left.
 _OLD_LEFTOVER = re.compile(r'\.\d+\.(?P<file>.+)', re.DOTALL)
@@ -68,7 +71,7 @@ class Summary:
   made: int
   skipped: int
   failed: int
-  failures: pathlib.Path
+  failures: paths.Path
   audio_seconds: float
   seconds: float
 
@@ -136,7 +139,7 @@ class Shard:
       raise errors.UserError(
           f"format must be one of {FORMATS}, but is '{audio_format}'."
       )
-    self._dir = pathlib.Path(output_dir)
+    self._dir = paths.to_path(output_dir, 'output_dir')
     self._settings = {**settings, 'batch_size': batch_size}
     self._batch_size = batch_size
     self._format = audio_format
@@ -216,7 +219,7 @@ class Shard:
     return f'batch-{self._name}'
 
   @property
-  def _failures(self) -> pathlib.Path:
+  def _failures(self) -> paths.Path:
     return self._dir / f'failed-{self._name}.jsonl'
 
   def _check_others(self) -> None:
@@ -227,13 +230,15 @@ class Shard:
         with files.lock(self._dir, 'musiclm batch', name):
           pass  # Left by a process that was killed.
 
-  def _file(self, line: prompt_list.Line) -> pathlib.Path:
+  def _file(self, line: prompt_list.Line) -> paths.Path:
     return self._dir / f'{line.id}{self._format}'
 
   def _tidy(self) -> None:
     """Removes unfinished files of this shard, and its list of failures."""
     ids = {line.id for lines in self._lines.values() for line in lines}
-    for path in [path for path in self._dir.iterdir() if path.is_file()]:
+    for path in list(self._dir.iterdir()):
+      if isinstance(path, pathlib.Path) and not path.is_file():
+        continue
       if path.name.startswith('.musiclm-'):
         suffixes = self._format, '.json'
         own = [f'{id_}{suffix}' for id_ in ids for suffix in suffixes]
@@ -257,7 +262,7 @@ class Shard:
   def _missing(self) -> set[str]:
     """Returns the ids of files to make; UserError if a file does not match."""
     there = {path.name for path in self._dir.iterdir()}
-    missing, wrong = set(), []
+    missing, wrong, made = set(), [], {}
     for request, lines in self._lines.items():
       expected = provenance.comment(request, self._settings)
       for line in lines:
@@ -267,7 +272,13 @@ class Shard:
           wrong.append(f'{self._dir / beside[0]} is not {self._format}')
         elif file.name not in there:
           missing.add(line.id)
-        elif difference := provenance.difference(file, expected):
+        else:
+          made[file] = expected
+    # Each file of a bucket takes a while to come.
+    with futures.ThreadPoolExecutor(_NUM_READERS) as pool:
+      found = pool.map(provenance.difference, made.keys(), made.values())
+      for file, difference in zip(made, found, strict=True):
+        if difference:
           wrong.append(f'{file} {difference}')
     if wrong:
       raise errors.UserError(

@@ -4,7 +4,9 @@ import contextlib
 import os
 import pathlib
 
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import decode
@@ -21,6 +23,9 @@ def find(name_or_dir: str | os.PathLike[str] | None) -> pathlib.Path:
   """
   if name_or_dir is None:
     return parts.embedded_model()
+  paths.check(name_or_dir, 'model')
+  if paths.is_remote(name_or_dir):
+    return caching.local(name_or_dir)
   if pathlib.Path(name_or_dir).is_dir():
     return pathlib.Path(name_or_dir)
   name = os.fspath(name_or_dir)

@@ -5,12 +5,12 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import re
 from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import plan
@@ -243,7 +243,7 @@ def read(
     UserError: If the list as a whole is invalid: it can't be read, has another
       suffix, no prompts or too many, or a default is invalid.
   """
-  path = pathlib.Path(path)
+  path = paths.to_path(path, 'list of prompts')
   if path.suffix.lower() not in SUFFIXES:
     raise errors.UserError(
         f"list of prompts must end in one of {SUFFIXES}, but is '{path}'."

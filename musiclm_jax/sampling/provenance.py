@@ -12,11 +12,13 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 from typing import Any
 
 from musiclm_jax import __version__
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax.audio import io
 from musiclm_jax.audio import ogg
 from musiclm_jax.models import ledgers
@@ -168,12 +170,12 @@ def _with_seal(data: bytes, sha256: str) -> bytes:
   return _SEALED.sub(rb'\g<1>' + sha256.encode(), data, count=1)
 
 
-def _is_whole(path: str | os.PathLike[str]) -> bool:
+def _is_whole(path: pathlib.Path) -> bool:
   """Returns whether a file is bit for bit as it was written."""
-  data = pathlib.Path(path).read_bytes()
+  data = path.read_bytes()
   if data.startswith(_OGG):
     try:
-      ogg.find_links(pathlib.Path(path), data)
+      ogg.find_links(path, data)
       return True
     except errors.UserError:
       return False
@@ -191,6 +193,16 @@ def difference(path: str | os.PathLike[str], expected: str) -> str | None:
     path: Path of an audio file.
     expected: The `comment` that it should have.
   """
+  there = paths.to_path(path)
+  if isinstance(there, pathlib.Path):
+    return _difference(there, expected)
+  with tempfile.TemporaryDirectory(prefix='musiclm-') as folder:
+    here = pathlib.Path(folder) / there.name
+    here.write_bytes(there.read_bytes())
+    return _difference(here, expected)
+
+
+def _difference(path: pathlib.Path, expected: str) -> str | None:
   try:
     found = _read(path)
   except errors.UserError:

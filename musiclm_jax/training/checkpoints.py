@@ -10,12 +10,12 @@ import logging
 import os
 import pathlib
 import re
-import shutil
 from typing import Any
 
 from etils import epath
 import jax
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax.training import step_folders
 import numpy as np
 import orbax.checkpoint as ocp
@@ -36,7 +36,7 @@ def _describe(tree: Any) -> dict[str, tuple[int, ...]]:
   return {jax.tree_util.keystr(k): tuple(x.shape) for k, x in leaves}
 
 
-def _check_shapes(path: pathlib.Path, saved: Any, expected: Any) -> None:
+def _check_shapes(path: paths.Path, saved: Any, expected: Any) -> None:
   held, wanted = _describe(saved), _describe(expected)
   for name in sorted(held.keys() | wanted.keys()):
     if held.get(name) != wanted.get(name):
@@ -64,7 +64,7 @@ class Checkpoints:
 
   def __init__(self, model_dir: str | os.PathLike[str]):
     """Removes half-written checkpoints of a killed run."""
-    self.model_dir = pathlib.Path(model_dir).resolve()
+    self.model_dir = paths.absolute(model_dir)
     if jax.process_index() == 0:
       step_folders.directory(model_dir).mkdir(parents=True, exist_ok=True)
       step_folders.remove_unfinished(model_dir)
@@ -99,7 +99,7 @@ class Checkpoints:
     """
     self.wait()
     folder = step_folders.directory(self.model_dir) / str(step)
-    if os.path.lexists(folder):
+    if paths.is_there(folder):
       raise errors.WriteError(
           f'{folder} must be free for the checkpoint of step {step}, but'
           f' exists. Move it. {self._what_is_safe()}'
@@ -131,7 +131,8 @@ class Checkpoints:
     if jax.process_index() == 0:
       folder = step_folders.directory(self.model_dir)
       for path in (*folder.glob(f'{step}.orbax-*'), folder / str(step)):
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(Exception):  # That of the save is told.
+          paths.remove_tree(path)
     return errors.WriteError(
         f'the checkpoint of step {step} must be written to {self.model_dir},'
         f' but the system says: {_reason(error)}. {self._what_is_safe()}'

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.audio import io
 from musiclm_jax.data import clips
@@ -72,8 +73,10 @@ def export(
   sources = sources_of(model, data_dir, initial_model)
   if release:
     ledger.check_release(model.name, sources)
-  pathlib.Path(output).mkdir(parents=True, exist_ok=True)
-  files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
+  folder = paths.to_path(output, '--output')
+  if isinstance(folder, pathlib.Path):
+    folder.mkdir(parents=True, exist_ok=True)
+  files.check_writable(folder / f'{model.name}.safetensors')
   with progress.telling('reading the last checkpoint'):
     variables = checkpoints.restore_variables(model_dir)
   rate = model.sample_rate
@@ -114,7 +117,7 @@ def export_main(
     argv: Sequence[str], output: str, dtype: str, release: bool = False
 ) -> str:
   """Exports the run of the gin flags of a `musiclm train` command."""
-  run_files.check_local('--output', output)
+  run_files.check_place('--output', output)
   gin_flags.parse(argv)
   model, model_dir, data_dir, initial_model = map(
       gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')

@@ -8,6 +8,7 @@ from typing import Any
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax.models import parts
 from musiclm_jax.training import model as model_lib
@@ -41,7 +42,7 @@ def begin(
   """
   if directory is None:
     return state
-  part = parts.load(directory, model.name)
+  part = parts.load(caching.local(directory), model.name)
   parts.check_lineage(part.name, part.lineage, model.lineage(data_dir))
   adopted = _flatten(jax.device_get(model.adopt(part)))
   variables = _flatten(state.variables)

@@ -20,7 +20,9 @@ import tokenize
 from typing import Any
 
 import gin
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax.models import compiled
 from musiclm_jax.training import gin_values
 from musiclm_jax.training import run_files
@@ -80,6 +82,8 @@ def parse_flags(argv: Sequence[str]) -> Flags:
 
 
 def _find(name: str, folders: Sequence[pathlib.Path]) -> pathlib.Path:
+  if paths.is_remote(name):
+    return caching.local(name)
   for folder in folders:
     if (folder / name).is_file():
       return (folder / name).resolve()
@@ -251,9 +255,9 @@ def parse(argv: Sequence[str], run_file: str = RUN_FILE) -> None:
     _parse_binding(name, value)
   _check_required()
   gin_values.check()
-  run_files.check_local('MODEL_DIR', value_of('MODEL_DIR'))
+  run_files.check_place('MODEL_DIR', value_of('MODEL_DIR'))
   if 'batches.task_batches' in gin_values.used():  # Others may read buckets.
-    run_files.check_local('DATA_DIR', value_of('DATA_DIR'))
+    run_files.check_place('DATA_DIR', value_of('DATA_DIR'))
 
 
 def parse_run(
@@ -271,9 +275,9 @@ def parse_run(
     NotFoundError: If the run has no config.gin.
     UserError: If it needs a module that is missing.
   """
-  run_files.check_local('the folder of a run', model_dir)
+  run_files.check_place('the folder of a run', model_dir)
   run_files.check_config(model_dir)
-  path = pathlib.Path(model_dir).resolve() / run_files.CONFIG
+  path = caching.local(paths.absolute(model_dir) / run_files.CONFIG)
   parse([], run_file=str(path))
   for name in gin_values.bindings():
     for end, value in replacements.items():

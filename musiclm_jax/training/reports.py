@@ -12,13 +12,14 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from musiclm_jax import errors
-from musiclm_jax import muting
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.audio import dsp
 from musiclm_jax.training import costs
 from musiclm_jax.training import health
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
+from musiclm_jax.training import tensorboard as tensorboard_lib
 import numpy as np
 import tqdm
 
@@ -61,21 +62,6 @@ def spectrogram_image(audio: np.ndarray, sample_rate: int) -> np.ndarray:
   low, high = np.max(log_mel) - 10, np.max(log_mel)
   scaled = np.clip((log_mel - low) / (high - low), 0, 1) * 255
   return scaled.T[np.newaxis, ::-1, :, np.newaxis].astype(np.uint8)
-
-
-def _tensorboard_writer(model_dir: str | os.PathLike[str]) -> Any:
-  try:
-    # Takes seconds, as it imports TensorFlow.
-    with muting.importing_tensorflow():
-      from clu import metric_writers  # pylint: disable=g-import-not-at-top
-  except ModuleNotFoundError as e:
-    raise errors.UserError(
-        f'TensorBoard files need {e.name}, which is not installed. Run pip'
-        " install 'musiclm_jax[train]', or set TENSORBOARD = False."
-    ) from e
-  return metric_writers.AsyncMultiWriter(
-      [metric_writers.SummaryWriter(os.fspath(model_dir))]
-  )
 
 
 class Reporter:
@@ -133,7 +119,7 @@ class Reporter:
       run_files.write_config(model_dir, config)
     if tensorboard:
       with progress.telling('importing TensorFlow for TensorBoard files'):
-        self._writer = _tensorboard_writer(model_dir)
+        self._writer = tensorboard_lib.Writer(model_dir)
       self._writer.write_texts(first_step, {'config': f'```\n{config}\n```'})
     self._bar = tqdm.tqdm(
         desc=model.name, total=train_steps, initial=first_step, disable=None
@@ -225,7 +211,10 @@ class Reporter:
     record = {'step': step, 'split': split, **metrics}
     self._records.append(record)
     with self._diagnosing(f'writing {METRICS}'):
-      run_files.append_metrics(self._model_dir, record)
+      if paths.is_remote(self._model_dir):  # Where nothing can be appended.
+        run_files.write_metrics(self._model_dir, self._records)
+      else:
+        run_files.append_metrics(self._model_dir, record)
     values = ' '.join(
         f'{name} {value:.4g}'
         for name, value in metrics.items()
@@ -237,6 +226,7 @@ class Reporter:
         self._writer.write_scalars(
             step, {f'{split}/{name}': value for name, value in metrics.items()}
         )
+        self._writer.copy_if_due()
     with self._diagnosing('looking for what is wrong'):
       self._warn(step)
 

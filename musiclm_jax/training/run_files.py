@@ -15,6 +15,7 @@ import zlib
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 
 METRICS = 'metrics.jsonl'
@@ -56,7 +57,7 @@ def read_metrics(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   Raises:
     UserError: If the file can't be read.
   """
-  path = pathlib.Path(model_dir) / METRICS
+  path = paths.to_path(model_dir) / METRICS
   if not path.exists():
     return []
   with errors.reading(path, 'the metrics of a run'):
@@ -79,7 +80,7 @@ def write_metrics(
 ) -> None:
   """Rewrites the file with the given records."""
   text = ''.join(_line(record) for record in records)
-  files.write_text(pathlib.Path(model_dir) / METRICS, text)
+  files.write_text(paths.to_path(model_dir) / METRICS, text)
 
 
 def append_metrics(model_dir: str | os.PathLike[str], record: Record) -> None:
@@ -102,7 +103,7 @@ def write_config(model_dir: str | os.PathLike[str], config: str) -> None:
   config = config if config.endswith('\n') else f'{config}\n'
   sha256 = hashlib.sha256(config.encode()).hexdigest()
   text = f'{config}# sha256 of the above: {sha256}\n'
-  files.write_text(pathlib.Path(model_dir) / CONFIG, text)
+  files.write_text(paths.to_path(model_dir) / CONFIG, text)
 
 
 def _is_whole(text: str) -> bool:
@@ -114,7 +115,7 @@ def _is_whole(text: str) -> bool:
 
 def check_config(model_dir: str | os.PathLike[str]) -> None:
   """Raises UserError unless config.gin is as `write_config` wrote it."""
-  path = pathlib.Path(model_dir).resolve() / CONFIG
+  path = paths.absolute(model_dir) / CONFIG
   if not path.exists():
     raise errors.NotFoundError(
         f'{path} must exist to rebuild the model of the run, but does not.'
@@ -131,13 +132,13 @@ def check_config(model_dir: str | os.PathLike[str]) -> None:
 
 def check_unused(model_dir: str | os.PathLike[str]) -> None:
   """Raises UserError if a new run would replace files that are not a run's."""
-  path = pathlib.Path(model_dir) / METRICS
-  if os.path.lexists(path):
-    if path.is_file() and (read_metrics(model_dir) or not path.stat().st_size):
+  path = paths.to_path(model_dir) / METRICS
+  if paths.is_there(path):
+    if path.is_file() and (read_metrics(model_dir) or not paths.size(path)):
       return  # Left by a run that ended before its first checkpoint.
   else:
-    path = pathlib.Path(model_dir) / CONFIG
-    if not os.path.lexists(path):
+    path = paths.to_path(model_dir) / CONFIG
+    if not paths.is_there(path):
       return
     with errors.reading(path, 'a plain file'):
       if _is_whole(files.read_bytes(path, 'the config').decode()):
@@ -148,8 +149,8 @@ def check_unused(model_dir: str | os.PathLike[str]) -> None:
   )
 
 
-def check_local(name: str, path: str | os.PathLike[str]) -> None:
-  """Raises UserError if a path is in a bucket or on a server.
+def check_place(name: str, path: str | os.PathLike[str]) -> None:
+  """Raises UserError unless a path is that of a folder or of a bucket.
 
   Args:
     name: Name of the setting, for the message.
@@ -159,12 +160,7 @@ def check_local(name: str, path: str | os.PathLike[str]) -> None:
     raise errors.UserError(
         f'{name} must be the name of a folder, but is empty.'
     )
-  # pathlib merges two slashes into one. Windows drives have a single letter.
-  if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', os.fspath(path)):
-    raise errors.UserError(
-        f"{name} must be a folder of this machine, but is '{path}'. Mount the"
-        ' bucket or server, and give the folder where it is.'
-    )
+  paths.check(path, name)
 
 
 def final_metrics(model_dir: str | os.PathLike[str]) -> dict[str, float]:

@@ -1,23 +1,24 @@
 """The folders of checkpoints: which are complete, and which were cut off.
 
 <model_dir>/checkpoints/<step>/ holds the files of orbax, and `checksums.json`.
-That is written last, once every file is on disk: a folder without it was cut
-off, and is no checkpoint. All other files belong to the user.
+That is written last, once every file is on disk or in the bucket: a folder
+without it was cut off, and is no checkpoint. All other files belong to the
+user.
 """
 
 from collections.abc import Iterator
 import hashlib
 import json
 import os
-import pathlib
 import re
-import shutil
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 
 CHECKSUMS = 'checksums.json'
+_BLOCK = 1 << 24  # Bytes that are hashed at once.
 ITEMS = ('variables', 'optimizer', 'data')
 # Files that orbax writes beside the items.
 _TRACE = '_CHECKPOINT_METADATA'
@@ -26,40 +27,43 @@ _STEP = re.compile(r'0|[1-9][0-9]*')
 _UNFINISHED = re.compile(r'(?:0|[1-9][0-9]*)\.orbax-checkpoint-tmp.*')
 
 
-def directory(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+def directory(model_dir: str | os.PathLike[str]) -> paths.Path:
   """Returns the folder of the checkpoints of a run."""
-  return pathlib.Path(model_dir).resolve() / 'checkpoints'
+  return paths.absolute(model_dir) / 'checkpoints'
 
 
 def complete_steps(model_dir: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of all complete checkpoints, in order."""
-  paths = directory(model_dir).glob(f'*/{CHECKSUMS}')
-  names = [path.parent.name for path in paths]
+  found = directory(model_dir).glob(f'*/{CHECKSUMS}')
+  names = [path.parent.name for path in found]
   return sorted(int(name) for name in names if _STEP.fullmatch(name))
 
 
-def _sha256(path: pathlib.Path) -> str:
-  with open(path, 'rb') as f:
-    return hashlib.file_digest(f, 'sha256').hexdigest()
+def _sha256(path: paths.Path) -> str:
+  digest = hashlib.sha256()
+  with path.open('rb') as f:
+    while block := f.read(_BLOCK):
+      digest.update(block)
+  return digest.hexdigest()
 
 
-def _names(folder: pathlib.Path) -> list[str]:
+def _names(folder: paths.Path) -> list[str]:
   """Returns the paths of the files in a folder, except the checksums."""
   return [
       path.relative_to(folder).as_posix()
-      for path in sorted(folder.rglob('*'))
-      if not path.is_dir() and path != folder / CHECKSUMS
+      for path in paths.files_in(folder)
+      if path != folder / CHECKSUMS
   ]
 
 
-def seal(folder: pathlib.Path) -> None:
+def seal(folder: paths.Path) -> None:
   """Completes a checkpoint by writing the hash of each of its files."""
   checksums = {name: _sha256(folder / name) for name in _names(folder)}
   text = json.dumps(files.sealed({'files': checksums}), indent=2)
   files.write_text(folder / CHECKSUMS, text)
 
 
-def _read_checksums(folder: pathlib.Path) -> dict[str, str]:
+def _read_checksums(folder: paths.Path) -> dict[str, str]:
   kind = 'the checksums of a checkpoint'
   value = files.read_json(folder / CHECKSUMS, kind, needs_seal=False)
   # Older versions wrote only the hashes.
@@ -110,15 +114,15 @@ def foreign_steps(model_dir: str | os.PathLike[str]) -> list[int]:
   return sorted(found)
 
 
-def _entries(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def _entries(folder: paths.Path) -> Iterator[paths.Path]:
   return iter(sorted(folder.iterdir())) if folder.is_dir() else iter(())
 
 
-def _is_real_folder(path: pathlib.Path) -> bool:
-  return path.is_dir() and not path.is_symlink()
+def _is_real_folder(path: paths.Path) -> bool:
+  return path.is_dir() and not os.path.islink(path)
 
 
-def _is_cut_off(path: pathlib.Path) -> bool:
+def _is_cut_off(path: paths.Path) -> bool:
   """Returns whether `path` was left by a run killed before it was complete."""
   if not _is_real_folder(path) or (path / CHECKSUMS).exists():
     return False
@@ -142,7 +146,7 @@ def remove_unfinished(model_dir: str | os.PathLike[str]) -> None:
   """Removes unfinished checkpoints of killed runs, and nothing else."""
   for path in _entries(directory(model_dir)):
     if _is_cut_off(path):
-      shutil.rmtree(path)
+      paths.remove_tree(path)
 
 
 def remove_old(model_dir: str | os.PathLike[str], num_kept: int) -> None:
@@ -159,7 +163,7 @@ def remove_old(model_dir: str | os.PathLike[str], num_kept: int) -> None:
       continue
     # Without its checksums it is no checkpoint, even if this is cut off.
     (folder / CHECKSUMS).unlink()
-    shutil.rmtree(folder)
+    paths.remove_tree(folder)
 
 
 def say_what_is_left_alone(model_dir: str | os.PathLike[str]) -> None:

@@ -359,7 +359,7 @@ def train(
       checkpoint, or if the checkpoint is damaged.
     DivergenceError: If too many consecutive steps were not finite.
   """
-  run_files.check_local('MODEL_DIR', model_dir)
+  run_files.check_place('MODEL_DIR', model_dir)
   last_step = schedule.train_steps
   run = run_lib.Run(model_dir)
   with contextlib.ExitStack() as stack:

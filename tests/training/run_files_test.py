@@ -101,14 +101,16 @@ class ConfigTest(parameterized.TestCase):
     run_files.write_metrics(self.folder, [])
     run_files.check_unused(self.folder)
 
-  @parameterized.parameters('gs://a/b', 's3://a', 'gs:/a/b', '')
+  @parameterized.parameters('s3://a', 'http://a/b', 'gs:/a/b', 'gs://', '')
   def test_places_that_are_no_folders(self, path):
-    with self.assertRaisesRegex(errors.UserError, 'MODEL_DIR must be'):
-      run_files.check_local('MODEL_DIR', path)
+    with self.assertRaisesRegex(errors.UserError, 'MODEL_DIR must'):
+      run_files.check_place('MODEL_DIR', path)
 
-  @parameterized.parameters('a/b', '/a', 'C:/a', pathlib.Path('a:b'))
-  def test_folders(self, path):
-    run_files.check_local('MODEL_DIR', path)
+  @parameterized.parameters(
+      'a/b', '/a', 'C:/a', pathlib.Path('a:b'), 'gs://a/b'
+  )
+  def test_places(self, path):
+    run_files.check_place('MODEL_DIR', path)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ import pathlib
 import re
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io
@@ -311,7 +312,9 @@ def build_folder(
   if listen:
     listening.check()
   with progress.telling('listing the files'):
-    found, left_out = survey(audio_dir, captions)
+    found, left_out = survey(
+        caching.local(audio_dir), captions and caching.local(captions)
+    )
   return corpora.build_corpus(
       found,
       functools.partial(

@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 from jaxtyping import Float
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
@@ -77,6 +78,7 @@ def build_melody_pairs(
         f' phrase_seconds at least {MIN_SECONDS:g}, but are {variations},'
         f' {phrases_per_score} and {phrase_seconds:g}.'
     )
+  soundfont = caching.local(soundfont)
   synthesis.check_renderer(soundfont)
   files, left_out = score_files.gather_scores(source)
   read = functools.partial(

@@ -13,7 +13,9 @@ import pathlib
 import re
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import mixing
@@ -190,16 +192,16 @@ def build_musiccaps(
     NotFoundError: If the table or the folder is not there.
     UserError: If there is too little audio for each split, or some is bad.
   """
-  rows = read_table(table)
+  rows = read_table(caching.local(table))
   with progress.telling('listing the files'):
-    paths, left_out = survey(audio_dir)
+    recordings, left_out = survey(caching.local(audio_dir))
   found = [
-      dataclasses.replace(row, path=paths[row.ytid])
+      dataclasses.replace(row, path=recordings[row.ytid])
       for row in rows
-      if row.ytid in paths
+      if row.ytid in recordings
   ]
-  missing = [row for row in rows if row.ytid not in paths]
-  path = pathlib.Path(data_dir) / 'missing.csv'
+  missing = [row for row in rows if row.ytid not in recordings]
+  path = paths.to_path(data_dir) / 'missing.csv'
   tables.write_missing(
       path,
       ('ytid', 'start_s', 'end_s'),
@@ -211,7 +213,7 @@ def build_musiccaps(
   known = {row.ytid for row in rows}
   left_out += [
       (path, 'not in the table')
-      for ytid, path in paths.items()
+      for ytid, path in recordings.items()
       if ytid not in known
   ]
   test = [row for row in found if row.is_eval]

@@ -18,9 +18,11 @@ import tempfile
 import zipfile
 
 import mido
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import machine
+from musiclm_jax import paths
 from musiclm_jax import progress
 import tqdm
 
@@ -135,12 +137,13 @@ def prepare_mutopia(
           f"the program '{program}' must be on PATH, but is not; install it"
           " with 'apt install lilypond'."
       )
+  paths.check_local(output_dir, '--output')
   output_dir = pathlib.Path(output_dir)
   with (
       files.lock(output_dir, 'musiclm data mutopia'),
       tempfile.TemporaryDirectory() as scratch,
   ):
-    root = _unpack(pathlib.Path(source), pathlib.Path(scratch))
+    root = _unpack(caching.local(source), pathlib.Path(scratch))
     pieces = _select(read_pieces(root))[:limit]
     if not pieces:
       raise errors.UserError(

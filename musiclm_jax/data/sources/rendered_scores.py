@@ -16,6 +16,7 @@ import os
 import pathlib
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
@@ -81,9 +82,9 @@ def build_scores(
         'variations must be at least 1 and clip_seconds at least'
         f' {clips.MIN_SECONDS:g}, but are {variations} and {clip_seconds:g}.'
     )
-  fonts = (
-      [soundfont] if isinstance(soundfont, (str, os.PathLike)) else soundfont
-  )
+  if isinstance(soundfont, (str, os.PathLike)):
+    soundfont = [soundfont]
+  fonts = [caching.local(font) for font in soundfont]
   for font in fonts:
     synthesis.check_renderer(font)
   files, left_out = score_files.gather_scores(source)

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 import zipfile
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.data.scores import analysis
@@ -145,7 +146,7 @@ def list_files(source: str | os.PathLike[str]) -> dict[str, str]:
     NotFoundError: If the source is neither.
     UserError: If the zip file is damaged.
   """
-  source = pathlib.Path(source)
+  source = caching.local(source)
   if source.is_dir():
     return dict(_walk(source))
   if source.suffix.lower() != '.zip' or not source.is_file():
