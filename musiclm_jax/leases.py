@@ -8,7 +8,6 @@ not change any more, and which another process may take over.
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import json
 import os
 import pathlib
 import threading
@@ -54,10 +53,10 @@ class _Object:
   def __init__(self, path: epath.Path):
     import google.cloud.storage as storage
 
-    bucket, _, name = os.fspath(path).removeprefix('gs://').partition('/')
-    self._blob = storage.Client(project='none').bucket(bucket).blob(name)
+    bucket, _, self._name = os.fspath(path).partition('://')[2].partition('/')
+    self._bucket = storage.Client(project='none').bucket(bucket)
 
-  def write(self, value: Mapping[str, Any], generation: int) -> int | None:
+  def write(self, value: Mapping[str, str], generation: int) -> int | None:
     """Replaces a generation; 0 stands for none.
 
     Returns:
@@ -65,30 +64,26 @@ class _Object:
     """
     from google.api_core import exceptions
 
+    blob = self._bucket.blob(self._name)
+    blob.metadata = dict(value)  # Is read together with the generation.
     try:
-      self._blob.upload_from_string(
-          json.dumps(value), if_generation_match=generation
-      )
+      blob.upload_from_string('', if_generation_match=generation)
     except exceptions.PreconditionFailed:
       # The answer to an earlier attempt may have been lost on the way.
       there, now = self.read()
       return now if there == value else None
-    return self._blob.generation
+    return int(blob.generation)
 
-  def read(self) -> tuple[dict[str, Any], int]:
-    """Returns the content and its generation, 0 if there is none."""
-    from google.api_core import exceptions
-
-    try:
-      text = self._blob.download_as_bytes()
-      return json.loads(text), int(self._blob.generation or 0)
-    except exceptions.NotFound:
+  def read(self) -> tuple[dict[str, str], int]:
+    """Returns what was written and its generation, 0 if there is none."""
+    blob = self._bucket.get_blob(self._name)
+    if blob is None:
       return {}, 0
-    except ValueError:
-      return {}, int(self._blob.generation or 0)
+    return dict(blob.metadata or {}), int(blob.generation)
 
   def delete(self, generation: int) -> None:
-    self._blob.delete(if_generation_match=generation)
+    """Deletes a generation; raises an error if it is another."""
+    self._bucket.blob(self._name).delete(if_generation_match=generation)
 
 
 def _is_dead(holder: Mapping[str, Any]) -> bool:
@@ -151,20 +146,21 @@ def holding(path: epath.Path, about: Mapping[str, Any]) -> Iterator[None]:
 
   Args:
     path: Path of its object.
-    about: What this process says about itself, see `describe`; JSON values.
+    about: What this process says about itself, see `describe`.
 
   Raises:
     HeldError: If another process holds it.
   """
   there = _Object(path)
-  value = {**about, 'machine': _this_machine(), 'token': uuid.uuid4().hex}
+  value = {name: str(said) for name, said in about.items()}
+  value |= {'machine': _this_machine(), 'token': uuid.uuid4().hex}
   held = [_take(there, value)]
   ended = threading.Event()
 
   def renew() -> None:
     while not ended.wait(RENEWAL):
       with contextlib.suppress(Exception):  # Tried again in some seconds.
-        renewed = there.write({**value, 'at': time.time()}, held[0])
+        renewed = there.write({**value, 'at': str(time.time())}, held[0])
         if renewed is None:
           progress.say(f'stopped at once: another process took over {path}')
           os._exit(1)

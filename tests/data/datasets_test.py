@@ -7,12 +7,17 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax.data import datasets
 import numpy as np
 import tensorflow_datasets as tfds
+
+from tests import bucket
 
 FEATURES = {
     'tokens': tfds.features.Tensor(
@@ -155,6 +160,69 @@ print(sorted(heavy & set(sys.modules)))
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     self.assertEqual(output.stdout.strip(), '[]')
+
+
+class BucketTest(absltest.TestCase):
+  """Datasets in a bucket, where nothing can be renamed or read at random."""
+
+  def setUp(self):
+    super().setUp()
+    self.dir = bucket.start(self) + '/data'
+    cache = self.enterContext(tempfile.TemporaryDirectory())
+    self.enterContext(mock.patch.dict(os.environ, {'XDG_CACHE_HOME': cache}))
+
+  def write(self, indices, **options):
+    splits = {'train': examples(indices), 'test': examples([7])}
+    return datasets.write_dataset(
+        'pairs',
+        self.dir,
+        splits,
+        FEATURES,
+        metadata={'sample_rate': 8000},
+        arrays={'codes': np.arange(3)},
+        **options,
+    )
+
+  def test_reads_what_it_wrote(self):
+    self.assertFalse(datasets.dataset_exists('pairs', self.dir))
+    self.assertTrue(self.write(range(5)))
+    self.assertFalse(self.write(range(5)))
+    train = datasets.open_dataset('pairs', self.dir, 'train')
+    self.assertCountEqual([e['id'] for e in train], list('01234'))
+    self.assertEqual(datasets.sample_rate(self.dir, 'pairs'), 8000)
+    np.testing.assert_array_equal(
+        datasets.read_array('pairs', self.dir, 'codes'), np.arange(3)
+    )
+    others = [p.name for p in paths.files_in(paths.to_path(self.dir))]
+    self.assertNotIn('.musiclm.lock', others)
+    self.assertTrue(self.write([1], overwrite=True))
+    train = datasets.open_dataset('pairs', self.dir, 'train')
+    self.assertEqual([e['id'] for e in train], ['1'])
+
+  def test_is_whole_or_not_there(self):
+    upload = paths.upload
+
+    def fail(file, path):
+      if path.name == 'dataset_info.json':
+        raise OSError('the network is down')
+      upload(file, path)
+
+    with mock.patch.object(paths, 'upload', fail):
+      with self.assertRaisesRegex(errors.WriteError, 'the network is down'):
+        self.write([1])
+    self.assertFalse(datasets.dataset_exists('pairs', self.dir))
+    self.assertTrue(self.write([2]))
+
+  def test_damage(self):
+    self.write([1])
+    file = datasets.dataset_dir('pairs', self.dir) / 'codes.npy'
+    file.write_bytes(file.read_bytes()[:-1] + b'x')
+    with self.assertRaisesRegex(errors.UserError, 'codes.npy'):
+      datasets.open_dataset('pairs', self.dir, 'train')
+
+  def test_runners_elsewhere(self):
+    with self.assertRaisesRegex(errors.UserError, 'FnApiRunner.*Dataflow'):
+      self.write([1], runner='DataflowRunner')
 
 
 if __name__ == '__main__':
