@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import functools
 from http import HTTPStatus
+import operator
 import os
 import socket
 from typing import Any
@@ -28,25 +29,31 @@ def _object_name(request: Any) -> str:
   return request.data['meta']['name']
 
 
-def _with_preconditions(handle: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns a handler that minds ifGenerationMatch, as Google's do."""
+def _with_generations(handle: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a handler that minds and tells generations, as Google's do."""
 
   @functools.wraps(handle)
   def checked(request, response, storage, *args, **options):
-    wanted = request.query.get('ifGenerationMatch')
-    if wanted is not None:
-      name = _object_name(request)
-      there = _generation(storage, request.params['bucket_name'], name)
-      if int(wanted[0]) != there:
-        response.status = HTTPStatus.PRECONDITION_FAILED
-        return None
-    return handle(request, response, storage, *args, **options)
+    bucket = request.params.get('bucket_name', '')
+    for condition, status, is_met in (
+        ('ifGenerationMatch', HTTPStatus.PRECONDITION_FAILED, operator.eq),
+        ('ifGenerationNotMatch', HTTPStatus.NOT_MODIFIED, operator.ne),
+    ):
+      for wanted in request.query.get(condition, ()):
+        there = _generation(storage, bucket, _object_name(request))
+        if not is_met(int(wanted), there):
+          response.status = status
+          return
+    handle(request, response, storage, *args, **options)
+    if 'object_id' in request.params:
+      generation = _generation(storage, bucket, request.params['object_id'])
+      response['x-goog-generation'] = str(generation)
 
   return checked
 
 
 _HANDLERS = tuple(
-    (route, {verb: _with_preconditions(f) for verb, f in handlers.items()})
+    (route, {verb: _with_generations(f) for verb, f in handlers.items()})
     for route, handlers in emulator.HANDLERS
 )
 

@@ -70,7 +70,7 @@ class ContentTest(absltest.TestCase):
       for name in ('a/b.txt', 'c.txt'):
         file = folder / name
         if isinstance(file, pathlib.Path):
-          file.parent.mkdir(parents=True)
+          file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text('three')
       self.assertTrue(paths.is_there(folder))
       self.assertEqual(
