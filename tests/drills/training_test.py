@@ -19,6 +19,7 @@ from musiclm_jax.training import health
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import reports
 from musiclm_jax.training import sharding
+from musiclm_jax.training import tensorboard
 from musiclm_jax.training import trainer
 import numpy as np
 
@@ -98,7 +99,7 @@ class DiagnosisTest(training_drill.Drill):
     writer = mock.Mock()
     writer.write_scalars.side_effect = OSError('No space left on device')
     writer.close.side_effect = OSError('No space left on device')
-    with mock.patch.object(reports, '_tensorboard_writer', return_value=writer):
+    with mock.patch.object(tensorboard, 'Writer', return_value=writer):
       metrics, stderr = training_drill.train(
           self.model_dir, train_steps=10, model=model, tensorboard=True
       )
