@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import functools
 import hashlib
-import importlib
 import json
 import re
 from typing import Any
@@ -22,7 +21,7 @@ from musiclm_jax import machine
 from musiclm_jax import muting
 from musiclm_jax import progress
 from musiclm_jax.data import datasets
-from musiclm_jax.data import examples
+from musiclm_jax.data import mixtures
 import numpy as np
 
 # Threads: reading and resampling release the interpreter's lock.
@@ -94,7 +93,7 @@ class Batches(Iterator[Batch]):
     self._rows: Sequence[int] = range(batch_size)
     self._seed = seed
     self._shuffle = shuffle
-    self._order: tuple[int, np.ndarray] = (-1, np.arange(len(source)))
+    self._order: tuple[int, np.ndarray | range] = (-1, range(len(source)))
     self._position = 0
     self._pending: deque[futures.Future[Batch]] = deque()
     self._workers: futures.ThreadPoolExecutor | None = None
@@ -159,7 +158,7 @@ class Batches(Iterator[Batch]):
         position * self.batch_size >= len(self._source)
     )
 
-  def _order_of(self, epoch: int) -> np.ndarray:
+  def _order_of(self, epoch: int) -> np.ndarray | range:
     if not self._shuffle:
       return self._order[1]
     known_epoch, order = self._order  # Read once, as threads replace it.
@@ -185,39 +184,61 @@ def task_batches(
     seed: int = 0,
     shuffle: bool = True,
     options: Mapping[str, Any] | None = None,
+    module: str | None = None,
 ) -> Batches:
-  """Returns the batches of a task, read without TensorFlow.
+  """Returns the batches of a task or mixture, read without TensorFlow.
 
   Args:
-    task: One of `examples.TASKS`.
+    task: Name in `mixtures`.
     feature_lengths: Length of each feature of an example.
     split: Split of the task's dataset, e.g. 'train'.
     batch_size: Rows of a batch over all processes.
-    data_dir: Folder of the datasets.
+    data_dir: Folder of the datasets, except those of further corpora.
     seed: Seed of the order and the crops.
     shuffle: See `Batches`.
     options: Options of the task; see the `context` of each of `examples.TASKS`.
+    module: Module that adds corpora and mixtures.
 
   Raises:
-    UserError: If there is no such task or split.
+    UserError: If there is no such task or split, or if the tokens of corpora
+      are of different tokenizers.
     NotFoundError: If there is no such dataset.
   """
-  if task not in examples.TASKS:
-    raise errors.UserError(
-        f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)}, but is'
-        f" '{task}'. Tasks of your own need gin/runs/seqio.gin."
-    )
-  make = examples.TASKS[task]
-  context = make.context(data_dir, **(options or {}))
-  source = datasets.open_dataset(
-      make.dataset, data_dir, split, make.reads(**context)
+  # It is made of batches itself.
+  from musiclm_jax.data import mixing  # pylint: disable=g-import-not-at-top
+
+  mixtures.import_module(module)
+  rates = mixtures.get_rates(task)
+  mixtures.check_lineage(task, data_dir)
+  opened = {
+      name: _open(name, feature_lengths, split, data_dir, options or {})
+      for name in sorted(rates)  # As seqio does.
+  }
+  if len(opened) == 1:
+    return Batches(*opened.popitem()[1], batch_size, seed, shuffle)
+  sources, make_examples = zip(*opened.values())
+  shares = [rates[name] for name in opened]
+  return mixing.MixtureBatches(
+      sources, make_examples, shares, batch_size, seed, shuffle
   )
-  return Batches(
-      source,
+
+
+def _open(
+    name: str,
+    feature_lengths: Mapping[str, int],
+    split: str,
+    data_dir: str,
+    options: Mapping[str, Any],
+) -> tuple[Sequence[Any], Callable[[Any, np.random.Generator], Any]]:
+  """Returns the records of a task, and what makes an example of one."""
+  task = mixtures.get_task(name)
+  make, folder = task.make, task.data_dir or data_dir
+  context = make.context(folder, **options)
+  return (
+      datasets.open_dataset(
+          make.dataset, folder, split, make.reads(**context)
+      ),
       lambda record, rng: make(record, feature_lengths, rng, **context),
-      batch_size,
-      seed,
-      shuffle,
   )
 
 
@@ -256,7 +277,7 @@ class SeqioBatches(Iterator[Batch]):
       with muting.importing_tensorflow():
         import seqio  # pylint: disable=g-import-not-at-top
 
-        importlib.import_module(module)
+        mixtures.import_module(module)
     self.batch_size = batch_size
     self._make_dataset = functools.partial(
         seqio.get_mixture_or_task(mixture_or_task_name).get_dataset,
