@@ -59,7 +59,11 @@ def _export(args: argparse.Namespace, rest: Sequence[str]) -> None:
     from musiclm_jax.training import export
 
   export.export_main(
-      rest, output=args.output, dtype=args.dtype, release=args.release
+      rest,
+      output=args.output,
+      dtype=args.dtype,
+      release=args.release,
+      to_t5x=args.t5x,
   )
 
 
@@ -137,6 +141,11 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       action='store_true',
       help='refuse if a licence of the music forbids to give the weights to'
       ' others: non-commercial, no derivatives, all rights reserved, unknown',
+  )
+  export.add_argument(
+      '--t5x',
+      action='store_true',
+      help='write a checkpoint that training under t5x can begin from',
   )
   export.set_defaults(run=_export)
 

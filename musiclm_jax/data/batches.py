@@ -259,7 +259,7 @@ class SeqioBatches(Iterator[Batch]):
       seed: int = 0,
       shuffle: bool = True,
       use_cached: bool = False,
-      module: str = 'musiclm_jax.tasks.music',
+      module: str | None = None,
   ):
     """Initializes at position 0.
 
@@ -271,13 +271,15 @@ class SeqioBatches(Iterator[Batch]):
       seed: Seed of the order and the crops.
       shuffle: Whether to continue forever, shuffled, or to end after one epoch.
       use_cached: Whether to read the cache of `seqio.cache_tasks_main`.
-      module: Module that registers the task.
+      module: Module that registers the task, unless it is in
+        `musiclm_jax.tasks.music`.
     """
     with progress.telling('importing TensorFlow and seqio'):
       with muting.importing_tensorflow():
         import seqio  # pylint: disable=g-import-not-at-top
 
-        mixtures.import_module(module)
+        for name in ('musiclm_jax.tasks.music', module):
+          mixtures.import_module(name)
     self.batch_size = batch_size
     self._make_dataset = functools.partial(
         seqio.get_mixture_or_task(mixture_or_task_name).get_dataset,

@@ -127,7 +127,7 @@ def open_dataset(
   Args:
     name: Name of the dataset, e.g. 'music' or 'music_tokens'.
     data_dir: Folder of the datasets.
-    split: 'train', 'validation' or 'test'.
+    split: 'train', 'validation' or 'test', or a slice, e.g. 'train[:10]'.
     reads: Features that will be read; all by default. Audio alone is an
       `audio_files.Audio`, if the dataset keeps it beside its records.
 
@@ -146,11 +146,12 @@ def open_dataset(
   with checksums.reading(path / building.INFO):
     builder = tfds.builder_from_directory(path)
     splits = builder.info.splits
-  if split not in splits:
+  if split_of(split) not in splits:
     raise errors.UserError(
         f"split of the dataset '{name}' must be one of {sorted(splits)}, but is"
         f" '{split}'."
     )
+  _check_slice(splits, split)
   with checksums.reading(path / building.INFO):
     instructions = splits[split].file_instructions
     shards = {i.filename: i.take for i in instructions}
@@ -176,6 +177,27 @@ def _write_audio(path: epath.Path) -> None:
       rows = range(start, start + instruction.take)
       audio_files.write(instruction.filename, map(source.__getitem__, rows))
       start = rows.stop
+
+
+def split_of(split: str) -> str:
+  """Returns the whole split of a slice, e.g. 'train' of 'train[:10]'."""
+  return split.partition('[')[0]
+
+
+def _check_slice(splits: Mapping[str, Any], split: str) -> None:
+  """Raises UserError unless a split, or a slice of one, holds examples."""
+  try:
+    count = splits[split].num_examples
+  except (ValueError, AssertionError) as e:
+    raise errors.UserError(
+        "a slice of a split must be as 'train[:10]' or 'train[10%:]', but is"
+        f" '{split}': {errors.one_line(e):.200}"
+    ) from e
+  if not count:
+    raise errors.UserError(
+        f"a slice of a split must hold examples, but '{split}' has none of the"
+        f' {splits[split_of(split)].num_examples} there are.'
+    )
 
 
 def read_metadata(

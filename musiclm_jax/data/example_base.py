@@ -42,6 +42,15 @@ class Examples(abc.ABC):
     return {'source_rate': datasets.sample_rate(data_dir, self.dataset)}
 
   @abc.abstractmethod
+  def whole(self, record: Record, **context: Any) -> dict[str, int]:
+    """Returns the feature lengths of an example that holds all of a record.
+
+    Args:
+      record: An example of `dataset`.
+      **context: Result of `context`.
+    """
+
+  @abc.abstractmethod
   def __call__(
       self,
       record: Record,

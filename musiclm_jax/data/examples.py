@@ -41,6 +41,9 @@ class AudioExamples(example_base.Examples):
     wanted = sample_rate or self._sample_rate or clips.SAMPLE_RATE
     return {**super().context(data_dir), 'sample_rate': wanted}
 
+  def whole(self, record, source_rate, sample_rate):
+    return {'audio': len(record['audio']) * sample_rate // source_rate}
+
   def __call__(self, record, feature_lengths, rng, source_rate, sample_rate):
     length = feature_lengths['audio']
     rates = source_rate, sample_rate
@@ -76,6 +79,13 @@ class CaptionedAudioExamples(example_base.Examples):
     pieces = wordpiece.WordPiece.from_file(vocab)
     return {**super().context(data_dir), 'vocab': pieces}
 
+  def whole(self, record, source_rate, vocab):
+    longest = max(len(vocab.pieces(text)) for text in record['captions'])
+    return {
+        'audio': len(record['audio']) * self.sample_rate // source_rate,
+        'text_ids': longest + 2,  # A start and an end.
+    }
+
   def __call__(self, record, feature_lengths, rng, source_rate, vocab):
     length = feature_lengths['audio']
     rates = source_rate, self.sample_rate
@@ -104,6 +114,11 @@ class MelodyExamples(example_base.Examples):
 
   def context(self, data_dir):
     return {}
+
+  def whole(self, record):
+    """See the base class; excerpts are as long as the shortest rendition."""
+    shortest = int(np.min(record['lengths']))
+    return {'anchor': shortest, 'positive': shortest, 'work_id': 1}
 
   def __call__(self, record, feature_lengths, rng):
     length = feature_lengths['anchor']

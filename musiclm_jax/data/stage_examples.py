@@ -112,6 +112,12 @@ class StageExamples(example_base.Examples):
         'probabilities': given,
     }
 
+  def whole(self, record, stage, **context):
+    frames = len(record[stage.targets.name])
+    seconds = frames / cast(float, stage.targets.frame_rate)
+    whole = dataclasses.replace(stage, crop_seconds=seconds)
+    return whole.feature_lengths
+
   def _default(self, known: Mapping[str, streams.Stream]) -> streams.Stage:
     if self._name is None:
       raise errors.UserError(

@@ -9,6 +9,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 from musiclm_jax import errors
 from musiclm_jax.audio import distances
 from musiclm_jax.models import discriminators
@@ -146,6 +147,57 @@ class CodecModel(model.TrainableModel):
     """Returns loss and metrics of audio quantized with every quantizer."""
     loss, (metrics, _) = self.loss_fn(params, batch, None, flax_mutables)
     return loss, metrics
+
+  def score_batch_with_aux(
+      self,
+      params: model.Variables,
+      batch: model.Batch,
+      flax_mutables: model.Variables | None = None,
+  ) -> tuple[Float[Array, ' batch'], dict[str, Float[Array, ' batch']]]:
+    """Returns the SI-SDR of each reconstruction, in dB, and further scores.
+
+    These are [batch]: 'si_sdr'; 'log_mel', the distance of
+    `losses.spectral_losses`; and 'count', which is 1.
+    """
+    audio = self._audio(batch)
+    reconstruction, _ = self.module.apply(
+        {'params': params['generator'], **(flax_mutables or {})}, audio
+    )
+    log_mel = lambda *pair: losses.spectral_losses(
+        *(x[jnp.newaxis] for x in pair), self.sample_rate
+    )[0]
+    si_sdr = distances.si_sdr(audio, reconstruction)
+    return si_sdr, {
+        'si_sdr': si_sdr,
+        'log_mel': jax.vmap(log_mel)(audio, reconstruction),
+        'count': jnp.ones_like(si_sdr),
+    }
+
+  def predict_batch(
+      self,
+      params: model.Variables,
+      batch: model.Batch,
+      flax_mutables: model.Variables | None = None,
+  ) -> Int[Array, 'batch frames quantizers']:
+    """Returns the tokens of the audio."""
+    return self.module.apply(
+        {'params': params['generator'], **(flax_mutables or {})},
+        self._audio(batch),
+        method='encode',
+    )
+
+  def predict_batch_with_aux(
+      self,
+      params: model.Variables,
+      batch: model.Batch,
+      flax_mutables: model.Variables | None = None,
+  ) -> tuple[
+      Int[Array, 'batch frames quantizers'], dict[str, Float[Array, ' batch']]
+  ]:
+    """Returns `predict_batch`, and the SI-SDR of each example as 'scores'."""
+    tokens = self.predict_batch(params, batch, flax_mutables)
+    scores, _ = self.score_batch_with_aux(params, batch, flax_mutables)
+    return tokens, {'scores': scores}
 
   def summaries(
       self, variables: model.Variables, batch: Mapping[str, np.ndarray]

@@ -17,7 +17,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 from musiclm_jax import errors
-from musiclm_jax.data import examples
+from musiclm_jax.data import mixtures
 from musiclm_jax.models import products
 from musiclm_jax.training import costs
 from musiclm_jax.training import devices
@@ -310,13 +310,10 @@ def run_of_flags(argv: Sequence[str]) -> Run:
   # Gin files require both; neither is read.
   unused = ('--gin.MODEL_DIR="unused"', '--gin.DATA_DIR="unused"')
   gin_flags.parse([*unused, *argv])
-  task = gin_flags.value_of('MIXTURE_OR_TASK_NAME')
-  if task not in examples.TASKS:
-    raise errors.UserError(
-        f'MIXTURE_OR_TASK_NAME must be one of {sorted(examples.TASKS)} for a'
-        f" dry run, but is '{task}'."
-    )
-  features: Mapping[str, Any] = examples.TASKS[task].output_features
+  mixtures.import_module(gin_flags.value_of('MIXTURE_OR_TASK_MODULE'))
+  # All tasks of a mixture make the same features.
+  task, *_ = mixtures.get_rates(gin_flags.value_of('MIXTURE_OR_TASK_NAME'))
+  features: Mapping[str, Any] = mixtures.get_task(task).make.output_features
   lengths = gin_flags.value_of('TASK_FEATURE_LENGTHS')
   batch_size = gin_flags.value_of('BATCH_SIZE')
   return Run(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 import os
 import pathlib
+from typing import Any
 
 from musiclm_jax import files
 from musiclm_jax import paths
@@ -19,6 +20,7 @@ from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
+from musiclm_jax.training import t5x_checkpoints
 import numpy as np
 
 MAX_CLIPS = 1000  # Clips that quantizers are fitted to.
@@ -41,6 +43,14 @@ def read_audio(
     yield io.resample(audio, rate, sample_rate)
 
 
+def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads the last checkpoint of a run, of `musiclm train` or of t5x."""
+  if not checkpoints.complete_steps(model_dir):
+    if t5x_checkpoints.complete_steps(model_dir):
+      return t5x_checkpoints.restore_variables(model_dir)
+  return checkpoints.restore_variables(model_dir)
+
+
 def export(
     model: model_lib.TrainableModel,
     model_dir: str | os.PathLike[str],
@@ -54,7 +64,7 @@ def export(
 
   Args:
     model: The model that was trained.
-    model_dir: Folder of the run.
+    model_dir: Folder of the run, of `musiclm train` or of t5x.
     data_dir: Folder of the datasets; quantizers are fitted to its music.
     output: Model directory.
     dtype: Type of the stored matrices, see `models.parts.save`.
@@ -78,7 +88,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
   files.check_writable(folder / f'{model.name}.safetensors')
   with progress.telling('reading the last checkpoint'):
-    variables = checkpoints.restore_variables(model_dir)
+    variables = restore_variables(model_dir)
   rate = model.sample_rate
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
@@ -114,14 +124,31 @@ def sources_of(
 
 
 def export_main(
-    argv: Sequence[str], output: str, dtype: str, release: bool = False
+    argv: Sequence[str],
+    output: str,
+    dtype: str,
+    release: bool = False,
+    to_t5x: bool = False,
 ) -> str:
-  """Exports the run of the gin flags of a `musiclm train` command."""
+  """Exports the run of the gin flags of a `musiclm train` command.
+
+  Args:
+    argv: Gin flags.
+    output: Model directory; with `to_t5x`, a folder for a checkpoint.
+    dtype: Type of the stored matrices, see `models.parts.save`.
+    release: See `export`.
+    to_t5x: Whether to write a checkpoint for t5x, not a part.
+
+  Returns:
+    The sha256 of the stored variables, or the folder of the checkpoint.
+  """
   run_files.check_place('--output', output)
   gin_flags.parse(argv)
   model, model_dir, data_dir, initial_model = map(
       gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')
   )
+  if to_t5x:
+    return os.fspath(t5x_checkpoints.write(output, restore_variables(model_dir)))
   return export(
       model, model_dir, data_dir, output, dtype, release, initial_model
   )

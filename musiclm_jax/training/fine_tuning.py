@@ -1,4 +1,4 @@
-"""Starts training from a part of a trained model."""
+"""Starts training from a part of a trained model, or from a run of t5x."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -13,6 +13,7 @@ from musiclm_jax import errors
 from musiclm_jax.models import parts
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import steps
+from musiclm_jax.training import t5x_checkpoints
 import numpy as np
 
 
@@ -27,8 +28,8 @@ def begin(
   Args:
     model: The model that is trained.
     state: Its randomly initialized state.
-    directory: Directory of the model with the part to start from; None returns
-      the state unchanged.
+    directory: Directory of the model with the part to start from, or of a run
+      of t5x; None returns the state unchanged.
     data_dir: Folder of the datasets to train on.
 
   Returns:
@@ -37,16 +38,19 @@ def begin(
 
   Raises:
     NotFoundError: If the model has no such part.
-    UserError: If the part is not a stage, has other sizes, or was trained on
-      other tokens.
+    UserError: If the part is not a stage, or it has other sizes or was trained
+      on other tokens. Of a run of t5x, it is not known on which.
   """
   if directory is None:
     return state
-  part = parts.load(caching.local(directory), model.name)
-  parts.check_lineage(part.name, part.lineage, model.lineage(data_dir))
-  adopted = _flatten(jax.device_get(model.adopt(part)))
+  if t5x_checkpoints.complete_steps(directory):
+    adopted = _flatten(t5x_checkpoints.restore_variables(directory))
+  else:
+    part = parts.load(caching.local(directory), model.name)
+    parts.check_lineage(part.name, part.lineage, model.lineage(data_dir))
+    adopted = _flatten(jax.device_get(model.adopt(part)))
   variables = _flatten(state.variables)
-  _check(part.name, adopted, variables)
+  _check(model.name, adopted, variables)
   merged = {
       name: _fill(value, adopted[name]) if name in adopted else value
       for name, value in variables.items()
@@ -57,7 +61,7 @@ def begin(
       if name not in adopted or np.isnan(adopted[name]).any()
   ]
   names = ', '.join(new) or 'nothing'
-  print(f'begins from {part.name} of {directory}; new: {names}')
+  print(f'begins from {model.name} of {directory}; new: {names}')
   collections = traverse_util.unflatten_dict(merged)
   params = collections.pop('params')
   return dataclasses.replace(state, params=params, mutables=collections)

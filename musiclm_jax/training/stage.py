@@ -172,10 +172,33 @@ class StageModel(model_lib.TrainableModel):
       flax_mutables: model_lib.Variables | None = None,
   ) -> Float[Array, ' batch']:
     """Returns the log likelihood of each example's targets, in nats."""
+    return self.score_batch_with_aux(params, batch, flax_mutables)[0]
+
+  def score_batch_with_aux(
+      self,
+      params: model_lib.Variables,
+      batch: model_lib.Batch,
+      flax_mutables: model_lib.Variables | None = None,
+  ) -> tuple[Float[Array, ' batch'], dict[str, Float[Array, 'batch q']]]:
+    """Returns `score_batch`, and sums over the targets of each quantizer.
+
+    These are [batch, quantizers]: 'nats', 'accuracy', which is how many targets
+    are the likeliest, and 'count', how many there are.
+    """
     del flax_mutables
     logits = self._logits(params, batch)
     nats, seen = likelihood.nats(self.stage, logits, batch['targets'])
-    return -jnp.sum(nats, axis=-1, where=seen)
+    codes = likelihood.codes(self.stage, batch['targets'])
+    hits = jnp.argmax(logits, axis=-1) == codes
+
+    def total(values):
+      by_frame = jnp.where(seen, values, 0.0).reshape(
+          len(seen), -1, self.stage.targets.num_quantizers
+      )
+      return jnp.sum(by_frame, axis=1)
+
+    sums = {'nats': total(nats), 'accuracy': total(hits), 'count': total(1.0)}
+    return -jnp.sum(sums['nats'], axis=-1), sums
 
   def predict_batch(
       self,

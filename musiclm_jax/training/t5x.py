@@ -1,5 +1,7 @@
 """Adapters for t5x; the only module that imports it."""
 
+from collections.abc import Iterable
+
 from flax import core
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import optimizers
@@ -8,7 +10,7 @@ from t5x import optimizers as t5x_optimizers
 
 
 def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
-  """Returns `model` with optimizer and mutables in the types of t5x."""
+  """Returns `model` with optimizer, mutables and scores as t5x has them."""
   loss_fn = model.loss_fn
 
   def frozen_loss_fn(params, batch, dropout_rng, flax_mutables=None):
@@ -19,6 +21,8 @@ def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
     return loss, outputs
 
   model.loss_fn = frozen_loss_fn  # type: ignore[method-assign]
+  if hasattr(model, 'score_batch_with_aux'):  # What metrics of tasks read.
+    model.score_batch = model.score_batch_with_aux  # type: ignore[attr-defined]
   model.optimizer_def = t5x_optimizers.OptaxWrapper(model.optimizer_def)
   return model
 
@@ -26,3 +30,9 @@ def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
 def learning_rate(optimizer: optimizers.Optimizer) -> optax.Schedule:
   """Returns the learning rate of each step, which t5x logs."""
   return optimizer.learning_rate
+
+
+def output_feature(names: Iterable[str]) -> str:
+  """Returns the feature that tokens are predicted for, e.g. 'targets'."""
+  names = list(names)
+  return 'targets' if 'targets' in names else names[0]

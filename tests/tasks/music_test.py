@@ -12,12 +12,14 @@ from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data import datasets
 from musiclm_jax.data import examples
+from musiclm_jax.data import mixtures
 from musiclm_jax.data import token_dataset
 from musiclm_jax.data import renditions
 from musiclm_jax.models import wordpiece
 from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
 from musiclm_jax.tasks import music
+from musiclm_jax.tasks import source as record_source
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -237,7 +239,7 @@ class MusicTest(parameterized.TestCase):
     self.assertLen({tuple(row['text_ids']) for row in rows}, 2)
 
   def test_a_cache_that_lacks_what_is_read_is_rejected(self):
-    make = examples.TASKS['music_mulan']
+    task = mixtures.get_task('music_mulan')
     record = {'audio': np.zeros((1, 9), np.int32), 'captions': [[b'piano']]}
     gin.bind_parameter('settings.options', self.options('music_mulan'))
     with self.assertRaisesRegex(
@@ -245,7 +247,7 @@ class MusicTest(parameterized.TestCase):
     ):
       music._make_examples(
           tf.data.Dataset.from_tensor_slices(record),
-          make,
+          task,
           LENGTHS['music_mulan'],
       )
 
@@ -260,6 +262,104 @@ class MusicTest(parameterized.TestCase):
     features = seqio.get_mixture_or_task('music_fine').output_features
     # 0 and 1, then 4 + 8 quantizers of 1024 codes.
     self.assertEqual(features['targets'].vocabulary.vocab_size, 2 + 12 * 1024)
+
+  @parameterized.parameters(
+      ('music_codec', {'audio': 24000}),
+      ('music_w2v_bert', {'audio': 16000}),
+      ('music_melody', {'anchor': 4000, 'positive': 4000, 'work_id': 1}),
+      ('music_fine', {'inputs': 4 * 200, 'targets': 8 * 200}),
+  )
+  def test_without_lengths_examples_are_whole_records(self, name, expected):
+    gin.bind_parameter('settings.options', self.options(name))
+    dataset = seqio.get_mixture_or_task(name).get_dataset(
+        None, 'train', shuffle=False, seed=0
+    )
+    example = next(dataset.as_numpy_iterator())
+    self.assertEqual({k: len(x) for k, x in example.items()}, expected)
+
+  def test_without_lengths_no_caption_is_cut(self):
+    gin.bind_parameter('settings.options', self.options('music_mulan'))
+    dataset = seqio.get_mixture_or_task('music_mulan').get_dataset(
+        None, 'train', shuffle=False, seed=0
+    )
+    pieces = wordpiece.WordPiece.from_file(self.vocab)
+    longest = max(len(pieces.pieces(t)) for t in ('slow piano', 'a fast drum'))
+    example = next(dataset.as_numpy_iterator())
+    self.assertLen(example['text_ids'], longest + 2)
+
+  @parameterized.parameters(('train[:2]', 2), ('train[1:]', 2), ('test', 3))
+  def test_slices(self, split, count):
+    task = seqio.get_mixture_or_task('music_fine')
+    self.assertEqual(task.num_input_examples(split), count)
+    self.assertLen(self.get_dataset('music_fine', split=split), count)
+    self.assertIn(split, task.splits)
+    self.assertNotIn('other', task.splits)
+
+  @parameterized.parameters('train[5:]', 'train[x]', 'else[:1]')
+  def test_rejects_bad_slices(self, split):
+    with self.assertRaisesRegex(ValueError, r'split.*must'):
+      self.get_dataset('music_fine', split=split)
+
+  def test_a_shard_reads_its_own_records_only(self):
+    read = []
+
+    class Records(list):
+
+      def __getitem__(self, index):
+        read.append(index)
+        return super().__getitem__(index)
+
+    records = Records({'x': np.full(1, i)} for i in range(501))
+    source = record_source.RecordSource(lambda split: records, list)
+    shard = source.get_dataset(
+        'train', shuffle=False, shard_info=seqio.ShardInfo(3, 8)
+    )
+    read.clear()  # One tells the types of the features.
+    found = [int(r['x'][0]) for r in shard.as_numpy_iterator()]
+    self.assertEqual(found, list(range(3, 501, 8)))
+    self.assertCountEqual(read, found)
+
+  def test_a_shuffled_order_is_new_each_epoch_and_the_same_after_a_restart(
+      self,
+  ):
+    records = [{'x': np.full(1, i)} for i in range(50)]
+    source = record_source.RecordSource(lambda split: records, list)
+
+    def epochs():
+      dataset = source.get_dataset('train', shuffle=True, seed=3).repeat(2)
+      rows = [int(r['x'][0]) for r in dataset.as_numpy_iterator()]
+      return rows[:50], rows[50:]
+
+    first, second = epochs()
+    self.assertCountEqual(first, second)
+    self.assertNotEqual(first, second)
+    self.assertEqual(epochs(), (first, second))
+
+  def test_workers_that_cache_share_out_the_records(self):
+    records = [{'x': np.full(1, i)} for i in range(600)]
+    source = record_source.RecordSource(lambda split: records, list)
+    self.assertLen(source.list_shards('train'), 3)
+
+  def test_a_cache_of_any_stage_holds_all_streams(self):
+    task = seqio.get_mixture_or_task('music_stage')
+    record = next(
+        task.source.get_dataset('train', shuffle=False).as_numpy_iterator()
+    )
+    self.assertContainsSubset(
+        ['semantic', 'coarse', 'fine', 'melody_hum', 'mulan_text', 'captions'],
+        record,
+    )
+
+  def test_gin_names_the_cache(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    found = pathlib.Path(folder, 'music_fine')
+    found.mkdir()
+    (found / 'COMPLETED').touch()
+    self.addCleanup(seqio.set_global_cache_dirs, seqio.get_global_cache_dirs())
+    gin.bind_parameter('cache.directory', folder)
+    task = seqio.get_mixture_or_task('music_fine')
+    self.addCleanup(setattr, task, '_cache_dir', None)
+    self.assertEqual(task.cache_dir, str(found))
 
   def test_rejects_a_missing_data_dir(self):
     gin.clear_config()

@@ -55,6 +55,22 @@ class SpectralCodecModelTest(parameterized.TestCase):
     self.assertGreater(np.mean(found[-10:]), np.mean(found[:10]) + 3)
     self.assertGreater(np.mean(found[-10:]), 0)
 
+  def test_scores_of_each_example(self):
+    model, batch = make_model(), make_batch()
+    params, mutables = initial(model)
+    scores, aux = jax.jit(model.score_batch_with_aux)(params, batch, mutables)
+    metrics = jax.jit(model.eval_fn)(params, batch, mutables)[1]
+    self.assertEqual(scores.shape, (4,))
+    for score, metric in (('si_sdr', 'si_sdr'), ('log_mel', 'log_mel_loss')):
+      self.assertAlmostEqual(
+          float(aux[score].mean()), float(metrics[metric].compute()), places=3
+      )
+    tokens, predicted = jax.jit(model.predict_batch_with_aux)(
+        params, batch, mutables
+    )
+    np.testing.assert_allclose(predicted['scores'], scores, rtol=1e-5)
+    self.assertEqual(tokens.ndim, 3)
+
   def test_loss_is_the_weighted_sum(self):
     model, batch = make_model(si_sdr=0.2), make_batch()
     params, mutables = initial(model)

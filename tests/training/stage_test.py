@@ -96,6 +96,23 @@ class StageModelTest(parameterized.TestCase):
     )
     self.assertLessEqual(compute(metrics)['accuracy'], 1)
 
+  def test_scores_of_each_quantizer(self):
+    model, params = make_model()
+    batch, _ = make_batch()
+    batch['targets'] = batch['targets'].at[1, 4:].set(0)
+    scores, sums = jax.jit(model.score_batch_with_aux)(params, batch)
+    np.testing.assert_array_equal(sums['count'], [[4] * 4, [1] * 4])
+    np.testing.assert_allclose(scores, -sums['nats'].sum(axis=1), rtol=1e-6)
+    metrics = compute(jax.jit(model.eval_fn)(params, batch)[1])
+    mean = lambda name: sums[name].sum(axis=0) / sums['count'].sum(axis=0)
+    for q in range(4):
+      self.assertAlmostEqual(
+          metrics[f'loss_q{q + 1}'], mean('nats')[q], places=4
+      )
+    self.assertAlmostEqual(
+        metrics['accuracy'], mean('accuracy').mean(), places=6
+    )
+
   def test_gradient_goes_to_legal_codes_only(self):
     model, params = make_model()
     batch, codes = make_batch()

@@ -1,6 +1,7 @@
 """Tests that the gin files of a part run under t5x, where t5x is at hand."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -14,11 +15,16 @@ from absl.testing import parameterized
 from flax import core
 import jax
 import jax.numpy as jnp
+from musiclm_jax.data import batches
 from musiclm_jax.data import datasets
 from musiclm_jax.data import token_dataset
+from musiclm_jax.models import transformer
+from musiclm_jax.stages import base as stages
 from musiclm_jax.tokenizers import base as tokenizers
+from musiclm_jax.training import export
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import optimizers
+from musiclm_jax.training import stage as stage_lib
 import numpy as np
 
 from tests.training import fake
@@ -62,6 +68,40 @@ def write_tokens(data_dir):
 @unittest.skipIf(T5X is None, 't5x is not installed')
 class T5xTest(parameterized.TestCase):
 
+  def run_program(self, program, folder, *flags):
+    """Runs a program of t5x on a small semantic stage; returns its log."""
+    names = {'train': 'pretrain'}
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(pathlib.Path(T5X.origin).parent / f'{program}.py'),
+            f'--gin_search_paths={gin_flags.gin_dir()}',
+            f'--gin_file=t5x/{names.get(program, program)}.gin',
+            '--gin_file=stages/semantic.gin',
+            '--gin_file=sizes/tiny/stages.gin',
+            f'--gin.DATA_DIR={folder!r}',
+            '--gin.BATCH_SIZE=4',
+            '--gin.semantic/stages.get_stage.crop_seconds=2.0',
+            *flags,
+        ],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+    )
+    log = done.stderr.decode()
+    self.assertEqual(done.returncode, 0, log[-3000:])
+    return log
+
+  def train(self, folder, *flags):
+    return self.run_program(
+        'train',
+        folder,
+        f'--gin.MODEL_DIR={folder + "/model"!r}',
+        '--gin.TRAIN_STEPS=20',
+        '--gin.EVAL_PERIOD=20',
+        '--gin.CHECKPOINT_PERIOD=20',
+        *flags,
+    )
+
   @parameterized.parameters(
       ([],),
       (
@@ -75,33 +115,55 @@ class T5xTest(parameterized.TestCase):
   def test_a_stage_trains(self, flags):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     write_tokens(folder)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(pathlib.Path(T5X.origin).parent / 'train.py'),
-            f'--gin_search_paths={gin_flags.gin_dir()}',
-            '--gin_file=t5x/pretrain.gin',
-            '--gin_file=stages/semantic.gin',
-            '--gin_file=sizes/tiny/stages.gin',
-            f'--gin.DATA_DIR={folder!r}',
-            f'--gin.MODEL_DIR={folder + "/model"!r}',
-            '--gin.TRAIN_STEPS=20',
-            '--gin.EVAL_PERIOD=20',
-            '--gin.CHECKPOINT_PERIOD=20',
-            '--gin.BATCH_SIZE=4',
-            '--gin.semantic/stages.get_stage.crop_seconds=2.0',
-            *flags,
-        ],
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-        stderr=subprocess.PIPE,
-    )
-    log = done.stderr.decode()
-    self.assertEqual(done.returncode, 0, log[-3000:])
+    log = self.train(folder, *flags)
     loss = re.search(r'\[20\] collection=train .*\bloss=([0-9.]+)', log)
     self.assertIsNotNone(loss, log[-3000:])
     # ln 1024 at the start; four examples are soon half learnt by heart.
     self.assertLess(float(loss[1]), 6.9)
     self.assertTrue(pathlib.Path(folder, 'model', 'checkpoint_20').exists())
+
+  def test_scores_are_those_of_the_exported_variables(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    write_tokens(folder)
+    self.train(folder)
+    checkpoint = f'--gin.CHECKPOINT_PATH={folder + "/model/checkpoint_20"!r}'
+    self.run_program(
+        'eval', folder, checkpoint, f'--gin.EVAL_OUTPUT_DIR={folder + "/e"!r}'
+    )
+    self.run_program(
+        'infer', folder, checkpoint, f'--gin.INFER_OUTPUT_DIR={folder + "/i"!r}'
+    )
+    lines = lambda name: [
+        json.loads(line)
+        for line in pathlib.Path(folder, name).read_text().splitlines()
+    ]
+    (evaluated,) = lines('e/inference_eval/music_stage-metrics.jsonl')
+    inferred = lines('i/music_stage-score.jsonl-00000-of-00001')
+    self.assertEqual(evaluated['step'], 20)
+    self.assertLen(inferred, 4)
+    nats = -np.mean([line['score'] for line in inferred]) / 50
+    self.assertAlmostEqual(evaluated['nats'], nats, places=3)
+    stage = stages.get_stage('semantic', 2.0)
+    model = stage_lib.StageModel(
+        stage,
+        transformer.TransformerConfig(3, 4, 24, 96, 256, dropout=0.0),
+        optimizers.adamw(0.1, 2, 10),
+    )
+    variables = export.restore_variables(folder + '/model')
+    rows = list(
+        batches.task_batches(
+            'music_stage',
+            stage.feature_lengths,
+            'validation',
+            4,
+            folder,
+            shuffle=False,
+            options={'stage': stage},
+        )
+    )
+    # Crops differ, and so do scores, a little.
+    scores = model.score_batch(variables['params'], rows[0])
+    self.assertAlmostEqual(-scores.mean() / 50, nats, delta=0.2)
 
   def test_mutables_and_optimizer_are_of_its_types(self):
     from musiclm_jax.training import t5x as adapter
