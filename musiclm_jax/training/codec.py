@@ -179,10 +179,11 @@ class CodecModel(model.TrainableModel):
       batch: model.Batch,
       flax_mutables: model.Variables | None = None,
   ) -> Int[Array, 'batch frames quantizers']:
-    """Returns the tokens of the audio."""
+    """Returns the tokens of the audio, as if silence followed it."""
+    ahead = self.config.lookahead
     return self.module.apply(
         {'params': params['generator'], **(flax_mutables or {})},
-        self._audio(batch),
+        jnp.pad(self._audio(batch), ((0, 0), (0, ahead))),
         method='encode',
     )
 

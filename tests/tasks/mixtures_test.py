@@ -126,7 +126,8 @@ class MixturesTest(parameterized.TestCase):
     )
     self.assertContainsSubset(self.names, seqio.TaskRegistry.names())
     rows = self.numpy_rows('other_codec', shuffle=False)
-    self.assertEqual(levels(itertools.islice(rows, 8)), list(range(1000, 1008)))
+    found = levels(itertools.islice(rows, 8))
+    self.assertCountEqual(found, range(1000, 1008))
 
   def test_adding_again_changes_nothing(self):
     self.assertEqual(
