@@ -21,7 +21,8 @@ class ReadmeTest(parameterized.TestCase):
     exec(compile(code, 'README.md', 'exec'), {})  # pylint: disable=exec-used
 
   def test_gin_files_exist(self):
-    names = re.findall(r'--gin_file=(\S+)', README)
+    t5x = (ROOT / 'gin' / 't5x' / 'README.md').read_text()
+    names = re.findall(r'--gin_file=([^\s`]+)', README + t5x)
     self.assertNotEmpty(names)
     for name in names:
       self.assertTrue((ROOT / 'gin' / name).exists(), name)
