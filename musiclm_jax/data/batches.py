@@ -235,9 +235,7 @@ def _open(
   make, folder = task.make, task.data_dir or data_dir
   context = make.context(folder, **options)
   return (
-      datasets.open_dataset(
-          make.dataset, folder, split, make.reads(**context)
-      ),
+      datasets.open_dataset(make.dataset, folder, split, make.reads(**context)),
       lambda record, rng: make(record, feature_lengths, rng, **context),
   )
 

@@ -148,7 +148,9 @@ def export_main(
       gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')
   )
   if to_t5x:
-    return os.fspath(t5x_checkpoints.write(output, restore_variables(model_dir)))
+    return os.fspath(
+        t5x_checkpoints.write(output, restore_variables(model_dir))
+    )
   return export(
       model, model_dir, data_dir, output, dtype, release, initial_model
   )

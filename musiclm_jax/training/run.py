@@ -179,7 +179,6 @@ class Run:
         metrics.append(jax.device_get(outputs))
       self.reporter.evaluation(step, steps.merge(metrics))
 
-
   def _write_audio(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
     variables = self._program.gather(self.state.variables)
     if jax.process_index() == 0:

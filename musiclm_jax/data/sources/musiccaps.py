@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import os
-import pathlib
 import re
 from typing import Any
 
