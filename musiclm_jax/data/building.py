@@ -21,6 +21,10 @@ INFO = 'dataset_info.json'  # A dataset exists if this file does.
 _TFDS_LEFTOVER = r'incomplete\.[A-Z0-9]{6}_'
 
 
+class TooLittleError(errors.UserError):
+  """Raised if a corpus has too little for each split."""
+
+
 def check_folders(path: epath.Path) -> None:
   """Raises WriteError if a file is in the way of a folder."""
   if paths.is_remote(path):

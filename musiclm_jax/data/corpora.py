@@ -12,6 +12,7 @@ from musiclm_jax import errors
 from musiclm_jax import machine
 from musiclm_jax import progress
 from musiclm_jax.data import builder
+from musiclm_jax.data import building
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import left_out as accounts
@@ -96,7 +97,7 @@ def split_works(
       key=lambda name: hashlib.sha256(name.encode()).digest(),
   )
   if len(names) <= len(held_out):
-    raise datasets.TooLittleError(
+    raise building.TooLittleError(
         f'a corpus must have at least {len(held_out) + 1} works, a different'
         f' one for each of {["train", *held_out]}, but has {len(names)}. Add'
         ' works.'
@@ -278,7 +279,7 @@ def _reporting(account: accounts.Account) -> Iterator[None]:
   """Reports what was left out if a split has too little."""
   try:
     yield
-  except datasets.TooLittleError:
+  except building.TooLittleError:
     if account.left_out:
       account.say(with_read=account.num_read > 0)
     raise
@@ -382,7 +383,7 @@ def build_corpus(
             is_cropped=True,
             **options,
         )
-      except datasets.TooLittleError as e:
+      except building.TooLittleError as e:
         if len(account.useless) == num_useless:
           raise
         progress.say(f'{e} Splitting the others anew …')

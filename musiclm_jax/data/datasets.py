@@ -7,7 +7,6 @@ import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import importlib
-import io
 import itertools
 import json
 import os
@@ -24,6 +23,7 @@ from musiclm_jax.data import builder as builder_lib
 from musiclm_jax.data import building
 from musiclm_jax.data import checksums
 from musiclm_jax.data import clips
+from musiclm_jax.data import pipelines
 from musiclm_jax.data import renditions
 from musiclm_jax.data import tally
 import numpy as np
@@ -31,13 +31,8 @@ import tensorflow_datasets as tfds
 
 # Most bytes of arrays in a split; for a little more, tfds uses TensorFlow.
 _IN_MEMORY = 900 << 20
-_RUNNERS_HERE = ('FnApiRunner', 'DirectRunner')  # Work on this machine.
 
 Example = Mapping[str, Any]
-
-
-class TooLittleError(errors.UserError):
-  """Raised if a corpus has too little for each split."""
 
 
 class Dataset(Sequence[Any]):
@@ -272,7 +267,7 @@ def _checked(
       keys.add(key)
       yield key, example
     if not keys:
-      raise TooLittleError(
+      raise building.TooLittleError(
           f"split '{split}' of the dataset '{name}' must hold examples, but is"
           ' empty. Add works, or mend those that were skipped.'
       )
@@ -335,9 +330,9 @@ def write_dataset(
   path = dataset_dir(name, data_dir)
   if _is_done(path, overwrite):
     return False
-  _check_runner(runner, data_dir)
+  pipelines.check_runner(runner, data_dir)
   building.check_folders(path)
-  options = _pipeline_options(runner, pipeline_options)
+  options = pipelines.options(runner, pipeline_options)
   with building.locked(data_dir, verb):
     if _is_done(path, overwrite):  # Another process had the lock, and did it.
       return False
@@ -362,7 +357,7 @@ def write_dataset(
             arrays or {},
             card,
         )
-        _prepare(builder, unfinished / 'downloads', runner, options)
+        pipelines.prepare(builder, unfinished / 'downloads', runner, options)
         built = unfinished / name / builder_lib.VERSION
         counts.keep(built)
         if is_cropped:
@@ -372,16 +367,6 @@ def write_dataset(
   return True
 
 
-def _check_runner(runner: str | None, data_dir: str | os.PathLike[str]) -> None:
-  """Raises UserError if a runner's workers could not write a dataset."""
-  if paths.is_remote(data_dir) and runner not in (None, *_RUNNERS_HERE):
-    raise errors.UserError(
-        f'--runner must be one of {_RUNNERS_HERE} where the data directory is'
-        f" in a bucket, but is '{runner}': array_records are written to a"
-        ' folder that all workers see. Mount the bucket, and give its folder.'
-    )
-
-
 def _is_done(path: epath.Path, overwrite: bool) -> bool:
   if overwrite or not (path / building.INFO).exists():
     return False
@@ -389,51 +374,3 @@ def _is_done(path: epath.Path, overwrite: bool) -> bool:
       f'{path} exists: nothing to do without --overwrite, which makes it anew.'
   )
   return True
-
-
-def _prepare(
-    builder: builder_lib.Builder,
-    downloads: epath.Path,
-    runner: str | None,
-    options: Any,
-) -> None:
-  config = tfds.download.DownloadConfig(
-      try_download_gcs=False, beam_runner=runner, beam_options=options
-  )
-  tfds.disable_progress_bar()
-  # tfds announces downloads, but there are none.
-  with contextlib.redirect_stdout(io.StringIO()), _told_by_beam():
-    builder.download_and_prepare(download_dir=downloads, download_config=config)
-
-
-@contextlib.contextmanager
-def _told_by_beam() -> Iterator[None]:
-  """Turns errors of a Beam pipeline into the UserErrors that they wrap."""
-  try:
-    yield
-  except (ValueError, RuntimeError) as e:
-    message, *while_running = str(e).split(' [while running', 1)
-    if while_running and isinstance(e, errors.UserError):
-      raise type(e)(message) from e
-    if while_running and 'number of generated examples is 0' in message:
-      raise TooLittleError(
-          'every split must hold examples, but one is empty. Add works, or mend'
-          f' those that were skipped: {message}'
-      ) from e
-    raise
-
-
-def _pipeline_options(runner: str | None, flags: Sequence[str]) -> Any:
-  if runner is None:
-    return None
-  # Only this path needs Beam, which is slow to import.
-  from apache_beam import runners  # pylint: disable=g-import-not-at-top
-  from apache_beam.options import pipeline_options  # pylint: disable=g-import-not-at-top
-
-  try:
-    runners.create_runner(runner)
-  except (ValueError, ImportError) as e:
-    raise errors.UserError(
-        f"--runner must be one of Beam, but is '{runner}': {e}"
-    ) from e
-  return pipeline_options.PipelineOptions(flags=list(flags))

@@ -3,29 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
-import inspect
 import os
 import signal
 from typing import Any, Protocol, runtime_checkable
 
-from flax import errors as flax_errors
 import jax
 from musiclm_jax import errors
-from musiclm_jax import files
 from musiclm_jax import progress
-from musiclm_jax.training import checkpoints
-from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import jobs
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import profiling
-from musiclm_jax.training import programs
 from musiclm_jax.training import reports
 from musiclm_jax.training import resuming
 from musiclm_jax.training import run as run_lib
 from musiclm_jax.training import run_files
-from musiclm_jax.training import sharding
-from musiclm_jax.training import step_folders
+from musiclm_jax.training import starting
 from musiclm_jax.training import steps
 import numpy as np
 
@@ -128,148 +121,6 @@ def _check_skipped(skipped: int, max_skipped_steps: int, step: int) -> None:
     )
 
 
-def _check(
-    model: model_lib.TrainableModel,
-    partitioning: Partitioning,
-    train_steps: int,
-    last_step: int,
-) -> None:
-  for name, made, method in (
-      ('MODEL', model, 'loss_fn'),
-      ('OPTIMIZER', getattr(model, 'optimizer_def', None), 'init'),
-  ):
-    if inspect.isclass(made) or not hasattr(made, method):
-      raise errors.UserError(
-          f'{name} must be an object with {method}, but is {made!r:.100}. Call'
-          f' what makes one: {name} = @maker().'
-      )
-  splits = getattr(model, 'supports_microbatches', True)
-  if partitioning.num_microbatches > 1 and not splits:
-    raise errors.UserError(
-        f"num_microbatches must be 1 for '{model.name}', whose loss compares"
-        ' the rows of a batch with each other, but is'
-        f' {partitioning.num_microbatches}.'
-    )
-  if last_step > train_steps:
-    raise errors.UserError(
-        f'TRAIN_STEPS must be at least {last_step}, the step of the last'
-        f' checkpoint, but is {train_steps}. To start again, set another'
-        ' MODEL_DIR.'
-    )
-
-
-def _check_free(model_dir, first_step, schedule) -> None:
-  """Raises UserError if files of the run would collide with another's."""
-  if not first_step:
-    run_files.check_unused(model_dir)
-  for step in step_folders.foreign_steps(model_dir):
-    if first_step < step <= schedule.train_steps and schedule.saves(step):
-      raise errors.UserError(
-          f'{step_folders.directory(model_dir) / str(step)} must be free for a'
-          ' checkpoint, but exists, and is none. Move it, or choose another'
-          ' MODEL_DIR.'
-      )
-
-
-def _is_evaluated(model_dir, step) -> bool:
-  """Returns whether a checkpoint has been evaluated."""
-  return jobs.decided(
-      lambda: any(
-          record['step'] == step and record['split'] == 'eval'
-          for record in reports.read_metrics(model_dir)
-      )
-  )
-
-
-def _finished(model_dir, step, describe_config) -> dict[str, float]:
-  """Reports that there is nothing left to do; returns the last metrics."""
-  try:
-    run_files.check_config(model_dir)
-  except errors.UserError:
-    if describe_config:
-      run_files.write_config(model_dir, describe_config())
-  print(f'{model_dir}: done at step {step}')
-  return reports.final_metrics(model_dir)
-
-
-def _first_step(model_dir, schedule, stack) -> int:
-  """Locks the folder of a run; returns the step of its last checkpoint.
-
-  Raises:
-    UserError: If another run has it, files of others are in the way, or the
-      processes of a job see different folders.
-  """
-
-  def find() -> int:
-    stack.enter_context(files.lock(model_dir, 'musiclm train'))
-    step = max(checkpoints.complete_steps(model_dir), default=0)
-    _check_free(model_dir, step, schedule)
-    return step
-
-  step = jobs.decided(find)
-  jobs.check(
-      not step or step in checkpoints.complete_steps(model_dir),
-      f"MODEL_DIR must be a folder that all hosts share, but '{model_dir}' has"
-      f' no checkpoint of step {step} in processes {{}}, and one in the first.',
-  )
-  return step
-
-
-def _make_program(
-    model, train_batches, eval_batches, partitioning, random_seed
-):
-  mesh = sharding.make_mesh(partitioning.num_model_partitions)
-  size = train_batches.batch_size
-  sharding.check_batch_size(size, mesh, partitioning.num_microbatches)
-  rows = sharding.rows_of_processes(mesh, size)
-  train_batches.place(rows)
-  if eval_batches is not None:
-    eval_rows = sharding.rows_of_processes(mesh, eval_batches.batch_size)
-    eval_batches.place(eval_rows)
-  train_batches.position = 0
-  with progress.telling('reading the first batch'):
-    batch = next(train_batches)
-  jobs.check_rows(rows[jax.process_index()], batch, size)
-  with progress.telling('making the model'), _made_of_config():
-    return programs.Program(
-        model,
-        mesh,
-        {
-            name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
-            for name, x in batch.items()
-        },
-        partitioning.num_microbatches,
-        random_seed,
-        sharding.rules(partitioning.fsdp),
-    )
-
-
-@contextlib.contextmanager
-def _made_of_config() -> Iterator[None]:
-  """Turns errors in building a model into a UserError about its config."""
-  try:
-    yield
-  except errors.UserError:
-    raise
-  except (ArithmeticError, TypeError, ValueError, flax_errors.FlaxError) as e:
-    raise errors.UserError(
-        'the values of a config must fit each other and the data, but no model'
-        f' can be made of them: {errors.one_line(e):.300}. Compare them to'
-        ' those of the packaged sizes.'
-    ) from e
-
-
-def _rates(model, program) -> costs.Rates | None:
-  with progress.telling('counting operations'):
-    try:
-      return costs.rates(model, program.specs)
-    except errors.UserError:  # The loss rejects its batches.
-      raise
-    except Exception as e:
-      progress.say(f'speed is told in steps alone: {errors.one_line(e):.300}')
-  return None
-
-
 def _next(run, train_batches, step) -> dict[str, np.ndarray]:
   """Returns the next batch; a signal or bad data ends the run."""
   try:
@@ -291,7 +142,7 @@ def _take_steps(
   evaluate = lambda: run.evaluate(step, eval_batches, schedule.eval_steps)
   try:
     # The run was killed between its checkpoint and the evaluation.
-    if step and evaluates() and not _is_evaluated(run.model_dir, step):
+    if step and evaluates() and not starting.is_evaluated(run.model_dir, step):
       evaluate()
     while step < schedule.train_steps:
       if jobs.is_preempted(step):
@@ -364,15 +215,15 @@ def train(
   run = run_lib.Run(model_dir)
   with contextlib.ExitStack() as stack:
     closing = lambda x: stack.enter_context(contextlib.closing(x))
-    first_step = _first_step(model_dir, schedule, stack)
-    _check(model, partitioning, last_step, first_step)
+    first_step = starting.first_step(model_dir, schedule, stack)
+    starting.check(model, partitioning.num_microbatches, last_step, first_step)
     if first_step == last_step and (
-        eval_batches is None or _is_evaluated(model_dir, last_step)
+        eval_batches is None or starting.is_evaluated(model_dir, last_step)
     ):
-      return _finished(model_dir, last_step, describe_config)
+      return starting.finished(model_dir, last_step, describe_config)
     stack.enter_context(run.interrupts.listening())
     closing(train_batches)
-    program = _make_program(
+    program = starting.make_program(
         model, train_batches, eval_batches, partitioning, random_seed
     )
     config = describe_config() if describe_config else ''
@@ -398,7 +249,7 @@ def train(
             last_step,
             tensorboard,
             config,
-            _rates(model, program),
+            starting.rates(model, program),
         )
     )
     profiler = closing(
@@ -407,4 +258,4 @@ def train(
     _take_steps(
         run, first_step, schedule, train_batches, eval_batches, profiler
     )
-  return reports.final_metrics(model_dir)
+  return starting.done(model_dir, last_step)
