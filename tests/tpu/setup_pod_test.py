@@ -40,7 +40,7 @@ class SetupPodTest(pods.PodTest, parameterized.TestCase):
     self.assertEqual(result.stdout, 'installed\n')
     asked = self.read('uv')
     self.assertIn('>=3.11,<3.13', asked)
-    self.assertIn('musiclm_jax[train,tpu] @ file:///tmp/a b.whl', asked)
+    self.assertIn('musiclm_jax[train,tpu,gcs] @ file:///tmp/a b.whl', asked)
     self.assertIn(f'{self.home}/musiclm/venv/bin/python', asked)
 
   def test_takes_urls(self):

@@ -9,11 +9,13 @@ import yaml
 from tests.tpu import pods
 
 FLAGS = ['--gin_file=stages/semantic.gin', '--gin.DATA_DIR="gs://a b"']
-# Ends with each of the statuses in turn.
+# Ends with each of the statuses in turn; "done" is 0 after the last step.
 MUSICLM = """
 printf '%s\\n' "$@" >> ~/arguments
 read -r status rest < ~/statuses
 echo "$rest" > ~/statuses
+echo step 5
+if [[ $status == done ]]; then echo 'gs://b/run: done at step 9'; exit 0; fi
 exit $status"""
 
 
@@ -30,14 +32,15 @@ class TrainPodTest(pods.PodTest, parameterized.TestCase):
     return self.run_on_host(command, PAUSE_SECONDS='0', **environment)
 
   def test_every_host_trains_with_the_flags_as_given(self):
-    result = self.train('0')
+    result = self.train('done')
     self.assertEqual(result.returncode, 0, result.stderr)
     self.assertEqual(self.read('arguments'), ['train', '--distributed', *FLAGS])
 
   @parameterized.named_parameters(
-      ('killed_twice', '137 134 0 9', 0, 3),
-      ('mistake_of_the_user', '1 2 0', 2, 2),
-      ('interrupted', '130 0', 130, 1),
+      ('killed_twice', '137 134 done 9', 0, 3),
+      ('preempted_twice', '0 0 done 9', 0, 3),
+      ('mistake_of_the_user', '1 2 done', 2, 2),
+      ('interrupted', '130 done', 130, 1),
   )
   def test_starts_again(self, statuses, status, times):
     result = self.train(statuses)
@@ -45,8 +48,9 @@ class TrainPodTest(pods.PodTest, parameterized.TestCase):
     self.assertEqual(self.read('arguments').count('train'), times)
 
   def test_gives_up(self):
-    result = self.train('1 1 1 1 0', MAX_RESTARTS='2')
+    result = self.train('0 1 0 done', MAX_RESTARTS='2')
     self.assertEqual(result.returncode, 1)
+    self.assertIn('was preempted: starts again', result.stderr)
     self.assertEqual(self.read('arguments').count('train'), 3)
     self.assertIn('ended with status 1: starts again', result.stderr)
 
@@ -59,7 +63,7 @@ class TrainPodTest(pods.PodTest, parameterized.TestCase):
 
   def test_skypilot_runs_the_same(self):
     task = yaml.safe_load((pods.TPU / 'sky.yaml').read_text())
-    (self.home / 'statuses').write_text('0')
+    (self.home / 'statuses').write_text('done')
     flags = """--gin_file=x --gin.DATA_DIR='"gs://a b"'"""
     result = subprocess.run(
         ['/bin/bash', '-c', task['run']],

@@ -11,7 +11,7 @@ fi
 uv=$root/uv/bin/uv
 "$uv" venv --quiet --allow-existing --python '>=3.11,<3.13' "$root/venv"
 "$uv" pip install --quiet --python "$root/venv/bin/python" \
-  --reinstall-package musiclm_jax "musiclm_jax[${EXTRAS:-train,tpu}] @ $1"
+  --reinstall-package musiclm_jax "musiclm_jax[${EXTRAS:-train,tpu,gcs}] @ $1"
 "$root/venv/bin/python" -c '
 import musiclm_jax, sys
 print(f"musiclm_jax {musiclm_jax.__version__}, Python {sys.version.split()[0]}")'
