@@ -138,6 +138,18 @@ def get_rates(name: str) -> Rates:
   return {name: 1.0}
 
 
+def folders(name: str) -> set[str] | None:
+  """Returns the folders of the further corpora of a mixture or task.
+
+  Args:
+    name: Its name; a task that only seqio knows has None.
+  """
+  if name not in _tasks and name not in _mixtures:
+    return None
+  tasks = map(get_task, get_rates(name))
+  return {task.data_dir for task in tasks if task.data_dir is not None}
+
+
 def listen(
     on_task: Callable[[str, Task], None],
     on_mixture: Callable[[str, Rates], None],

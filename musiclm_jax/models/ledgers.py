@@ -7,10 +7,10 @@ few clips. Parts that older versions wrote have none: theirs are unknown.
 from collections.abc import Mapping, Sequence
 import json
 import os
-import pathlib
 from typing import Any
 
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax.models import parts
 
 NUM_NAMED = 5  # Sources that a summary names.
@@ -30,7 +30,7 @@ def add(directory: str | os.PathLike[str], name: str, ledger: Rows) -> None:
   described = parts.read_description(directory, name)
   sealed = files.sealed({**described, parts.LEDGER: list(ledger)})
   text = json.dumps(sealed, indent=2)
-  files.write_text(pathlib.Path(directory) / f'{name}.json', text)
+  files.write_text(paths.to_path(directory) / f'{name}.json', text)
 
 
 def read(directory: str | os.PathLike[str], name: str) -> list[Row] | None:

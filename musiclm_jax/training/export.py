@@ -12,6 +12,7 @@ from musiclm_jax.audio import io
 from musiclm_jax.data import clips
 from musiclm_jax.data import datasets
 from musiclm_jax.data import ledger
+from musiclm_jax.data import mixtures
 from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
 from musiclm_jax.models import ledgers
@@ -59,6 +60,7 @@ def export(
     dtype: str,
     release: bool = False,
     initial_model: str | os.PathLike[str] | None = None,
+    task: str | None = None,
 ) -> str:
   """Writes the part that a run trained, with the sources of its music.
 
@@ -70,7 +72,9 @@ def export(
     dtype: Type of the stored matrices, see `models.parts.save`.
     release: Whether the weights are to be given to others, which licences of
       the music can forbid.
-    initial_model: Directory of the model that the run began from.
+    initial_model: Directory of the model that the run began from, or of a run
+      of t5x.
+    task: Task or mixture that it was trained on, if of other datasets, too.
 
   Returns:
     The sha256 of the stored variables.
@@ -80,7 +84,7 @@ def export(
     UserError: If a licence forbids the release.
     WriteError: If the folder can't be written to.
   """
-  sources = sources_of(model, data_dir, initial_model)
+  sources = sources_of(model, data_dir, initial_model, task)
   if release:
     ledger.check_release(model.name, sources)
   folder = paths.to_path(output, '--output')
@@ -103,24 +107,33 @@ def sources_of(
     model: model_lib.TrainableModel,
     data_dir: str | os.PathLike[str],
     initial_model: str | os.PathLike[str] | None = None,
+    task: str | None = None,
 ) -> list[tally.Row] | None:
   """Returns the ledger of a training; None if part of it is not known.
 
   Args:
     model: The model that was trained.
     data_dir: Folder of the datasets.
-    initial_model: Directory of the model that it began from.
+    initial_model: Directory of the model that it began from, or of a run of
+      t5x, which has no ledger.
+    task: Task or mixture, whose corpora may be in other folders, too.
   """
   if model.sample_rate is None:
     names = [token_dataset.NAME]
   else:
     own = [kind.dataset for kind in table.PARTS if kind.name == model.name]
     names = ['music', *filter(None, own)]
-  found = ledger.of_training(names, data_dir)
-  if initial_model is None or found is None:
-    return found
-  before = ledgers.read(initial_model, model.name)
-  return None if before is None else ledgers.merge(found, before)
+  further = mixtures.folders(task) if task is not None else set()
+  if further is None:
+    return None
+  of_each = [ledger.of_training(names, x) for x in (data_dir, *further)]
+  if initial_model is not None:
+    is_of_t5x = t5x_checkpoints.complete_steps(initial_model)
+    of_each.append(
+        None if is_of_t5x else ledgers.read(initial_model, model.name)
+    )
+  known = [rows for rows in of_each if rows is not None]
+  return ledgers.merge(*known) if len(known) == len(of_each) else None
 
 
 def export_main(
@@ -144,13 +157,25 @@ def export_main(
   """
   run_files.check_place('--output', output)
   gin_flags.parse(argv)
-  model, model_dir, data_dir, initial_model = map(
-      gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')
+  model, model_dir, data_dir, initial_model, task, module = map(
+      gin_flags.value_of,
+      (
+          'MODEL',
+          'MODEL_DIR',
+          'DATA_DIR',
+          'INITIAL_MODEL',
+          'MIXTURE_OR_TASK_NAME',
+          'MIXTURE_OR_TASK_MODULE',
+      ),
   )
+  mixtures.import_module(module)
   if to_t5x:
+    if release:
+      sources = sources_of(model, data_dir, initial_model, task)
+      ledger.check_release(model.name, sources)
     return os.fspath(
         t5x_checkpoints.write(output, restore_variables(model_dir))
     )
   return export(
-      model, model_dir, data_dir, output, dtype, release, initial_model
+      model, model_dir, data_dir, output, dtype, release, initial_model, task
   )

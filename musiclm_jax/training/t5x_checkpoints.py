@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 import jax
 from musiclm_jax import errors
+from musiclm_jax import paths
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -17,7 +18,7 @@ _ITEM = 'state'
 
 def complete_steps(model_dir: str | os.PathLike[str]) -> list[int]:
   """Returns the steps of the complete checkpoints of a run of t5x, in order."""
-  folder = epath.Path(model_dir)
+  folder = epath.Path(paths.to_path(model_dir))
   if not folder.is_dir():
     return []
   found = [_STEP.fullmatch(path.name) for path in folder.iterdir()]
@@ -47,7 +48,8 @@ def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
         f'{model_dir} must hold a checkpoint of t5x, but holds none. Train'
         ' first.'
     )
-  path = epath.Path(model_dir) / f'checkpoint_{steps[-1]}' / _ITEM
+  folder = epath.Path(paths.to_path(model_dir))
+  path = folder / f'checkpoint_{steps[-1]}' / _ITEM
   with errors.reading(path, 'a checkpoint of t5x', 'Take another step.'):
     handler = ocp.PyTreeCheckpointHandler()
     saved = dict(handler.metadata(path).tree)
@@ -84,7 +86,7 @@ def write(
   Raises:
     WriteError: If there is a checkpoint of step 0.
   """
-  path = epath.Path(os.path.abspath(model_dir)) / 'checkpoint_0'
+  path = epath.Path(paths.absolute(model_dir)) / 'checkpoint_0'
   if path.exists():
     raise errors.WriteError(
         f'{path} must be free for a checkpoint, but exists. Choose another'
