@@ -145,3 +145,9 @@ def remove_tree(folder: Path) -> None:
 def upload(file: pathlib.Path, path: Path) -> None:
   """Copies a file into a bucket, where it appears whole or not at all."""
   storage().put_file(os.fspath(file), os.fspath(path))
+
+
+def upload_tree(folder: pathlib.Path, path: Path) -> None:
+  """Copies all files in a folder, in their order, into one in a bucket."""
+  for file in files_in(folder):
+    upload(pathlib.Path(file), path / file.relative_to(folder).as_posix())

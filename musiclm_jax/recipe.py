@@ -52,11 +52,10 @@ class Recipe:
       skip_bad: bool = False,
       listen: bool = False,
   ):
-    paths.check_local(output, '--output')
     self.data = caching.local(data)
-    self.output = pathlib.Path(output)
+    self.output = paths.to_path(output, '--output')
     self.gin_flags = list(gin_flags)
-    self.soundfont = soundfont
+    self.soundfont = soundfont and os.fspath(caching.local(soundfont))
     self.dtype = dtype
     self.melody = melody
     self.skip_bad = skip_bad
@@ -65,6 +64,7 @@ class Recipe:
     self.model_dir = self.output / 'model'
     self.vocab = self.output / 'vocab.txt'
     self.source: Any = None  # What `data` is, once it is known.
+    self._data_name = os.fspath(paths.absolute(data))
 
   def run(self) -> None:
     """Runs every step that has not ended yet, and prints the table."""
@@ -184,7 +184,7 @@ class Recipe:
     """Raises UserError if the folder is of another recipe, or damaged."""
     path = self._record('recipe')
     settings = {
-        'data': str(self.data.resolve()),
+        'data': self._data_name,
         'gin_flags': self.gin_flags,
         'dtype': self.dtype,
         'melody': self.melody,
@@ -205,7 +205,7 @@ class Recipe:
             ' another folder.'
         )
     link = self.data_dir / 'music'
-    if link.is_symlink() and not link.exists():
+    if os.path.islink(link) and not link.exists():
       raise errors.NotFoundError(
           f"'{link}' must lead to a dataset, but '{os.readlink(link)}' is not"
           ' there. Put it back, or begin again in another --output.'
@@ -225,7 +225,7 @@ class Recipe:
           ' what is there now.'
       )
 
-  def _record(self, name: str) -> pathlib.Path:
+  def _record(self, name: str) -> paths.Path:
     return self.output / 'steps' / f'{name}.json'
 
   def _step(
@@ -320,7 +320,10 @@ class Recipe:
 
   def _link_corpus(self) -> None:
     link = self.data_dir / 'music'
-    self.data_dir.mkdir(parents=True, exist_ok=True)
+    if not isinstance(link, pathlib.Path):  # A bucket has no links.
+      paths.upload_tree(self.data / 'music', link)
+      return
+    link.parent.mkdir(parents=True, exist_ok=True)
     if not link.exists():
       link.symlink_to((self.data / 'music').resolve())
 

@@ -10,18 +10,19 @@ from typing import Any
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 
 Record = Mapping[str, Any]
 
 
-def write_record(path: pathlib.Path, value: Record) -> None:
+def write_record(path: paths.Path, value: Record) -> None:
   """Writes JSON that says whether it was damaged."""
   # NaN and infinities, of a metric, are no JSON.
   value = json.loads(json.dumps(value), parse_constant=lambda _: None)
   files.write_text(path, json.dumps(files.sealed(value), indent=2))
 
 
-def read_record(path: pathlib.Path) -> Record:
+def read_record(path: paths.Path) -> Record:
   return files.read_json(path, 'the record of a step')
 
 
@@ -49,8 +50,10 @@ def saying_how_to_go_on(name: str) -> Iterator[None]:
     raise errors.Interrupted(signum, f"step '{name}': {said}") from e
 
 
-def check_output(data: pathlib.Path, output: pathlib.Path) -> None:
+def check_output(data: pathlib.Path, output: paths.Path) -> None:
   """Raises UserError unless a recipe of some data can write into a folder."""
+  if not isinstance(output, pathlib.Path):
+    return
   if output.exists() and not output.is_dir():
     raise errors.WriteError(
         f"--output must be a folder, but '{output}' is a file. Choose another"

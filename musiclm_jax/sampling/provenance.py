@@ -5,7 +5,8 @@ name, with a hash of all of that; 'manifest' says what the model is, and of what
 music; and the last hash is that of the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -136,13 +137,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
   Raises:
     UserError: If it is no audio, or says nothing of its origin.
   """
-  found = _read(path)
+  with _here(path) as file:
+    found = _read(file)
+    is_whole = found is not None and _SEAL in found and _is_whole(file)
   if found is None:
     raise errors.UserError(
         f"'{path}' must be a file that `musiclm generate` or `musiclm batch`"
         ' wrote, but its comment does not say how it was made.'
     )
-  is_whole = _SEAL in found and _is_whole(path)
   found.pop(_SEAL, None)
   unknown = {'software': 'unknown', 'parts': {}, 'music': 'unknown'}
   return {**found, MANIFEST: found.get(MANIFEST, unknown)}, is_whole
@@ -193,13 +195,22 @@ def difference(path: str | os.PathLike[str], expected: str) -> str | None:
     path: Path of an audio file.
     expected: The `comment` that it should have.
   """
+  with _here(path) as file:
+    return _difference(file, expected)
+
+
+@contextlib.contextmanager
+def _here(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields a file, or a copy of it if it is in a bucket."""
   there = paths.to_path(path)
   if isinstance(there, pathlib.Path):
-    return _difference(there, expected)
+    yield there
+    return
   with tempfile.TemporaryDirectory(prefix='musiclm-') as folder:
     here = pathlib.Path(folder) / there.name
-    here.write_bytes(there.read_bytes())
-    return _difference(here, expected)
+    with errors.reading(path, 'an audio file'):
+      here.write_bytes(there.read_bytes())
+    yield here
 
 
 def _difference(path: pathlib.Path, expected: str) -> str | None:

@@ -7,8 +7,12 @@ TensorBoard shows them in its tab "Profile" if the package xprof is installed:
 from collections.abc import Callable, Iterator
 import contextlib
 import os
+import pathlib
+import tempfile
+from typing import Any
 
 import jax
+from musiclm_jax import paths
 from musiclm_jax.training import reports
 
 
@@ -32,6 +36,7 @@ class Profiler:
       say: Takes a line.
     """
     self._model_dir = os.fspath(model_dir)
+    self._folder: Any = None  # On this machine, of a run in a bucket.
     self._start, self._stop = steps or (0, 0)
     self._wait = wait
     self._say = say
@@ -53,7 +58,11 @@ class Profiler:
   def _begin(self) -> None:
     self._wait()  # For what is not to be traced.
     with reports.diagnosing('tracing', self._say):
-      jax.profiler.start_trace(self._model_dir)
+      if paths.is_remote(self._model_dir):
+        self._folder = tempfile.TemporaryDirectory(prefix='musiclm-')
+      jax.profiler.start_trace(
+          self._folder.name if self._folder else self._model_dir
+      )
       self._is_tracing = True
 
   def close(self) -> None:
@@ -64,4 +73,9 @@ class Profiler:
     with reports.diagnosing('writing the trace', self._say):
       self._wait()
       jax.profiler.stop_trace()
+      if self._folder:
+        paths.upload_tree(
+            pathlib.Path(self._folder.name), paths.to_path(self._model_dir)
+        )
+        self._folder.cleanup()
       self._say(f'traced steps in {self._model_dir}/plugins/profile')
