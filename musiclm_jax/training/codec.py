@@ -163,8 +163,8 @@ class CodecModel(model.TrainableModel):
     reconstruction, _ = self.module.apply(
         {'params': params['generator'], **(flax_mutables or {})}, audio
     )
-    log_mel = lambda *pair: losses.spectral_losses(
-        *(x[jnp.newaxis] for x in pair), self.sample_rate
+    log_mel = lambda real, fake: losses.spectral_losses(
+        real[jnp.newaxis], fake[jnp.newaxis], self.sample_rate
     )[0]
     si_sdr = distances.si_sdr(audio, reconstruction)
     return si_sdr, {
@@ -181,11 +181,12 @@ class CodecModel(model.TrainableModel):
   ) -> Int[Array, 'batch frames quantizers']:
     """Returns the tokens of the audio, as if silence followed it."""
     ahead = self.config.lookahead
-    return self.module.apply(
+    tokens: Any = self.module.apply(
         {'params': params['generator'], **(flax_mutables or {})},
         jnp.pad(self._audio(batch), ((0, 0), (0, ahead))),
         method='encode',
     )
+    return tokens
 
   def predict_batch_with_aux(
       self,
