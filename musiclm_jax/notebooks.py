@@ -14,6 +14,7 @@ from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import errors
+from musiclm_jax import paths
 import numpy as np
 
 _LINES = 25  # Of the log of a command: the table of a recipe, and some.
@@ -56,12 +57,16 @@ def hear(
   display.display(display.Audio(clipped, rate=sample_rate, normalize=False))
 
 
-def _curves(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+def _curves(
+    folder: str | os.PathLike[str],
+) -> dict[str, list[dict[str, Any]]]:
   """Returns the records with a loss of each run in a folder, by its name."""
   from musiclm_jax.training import run_files
 
   found = {}
-  for path in sorted(folder.rglob(run_files.METRICS)):
+  for path in paths.files_in(paths.to_path(folder)):
+    if path.name != run_files.METRICS:
+      continue
     records = run_files.read_metrics(path.parent)
     records = [record for record in records if 'loss' in record]
     if records:
@@ -77,7 +82,7 @@ def draw_losses(folder: str | os.PathLike[str]) -> Any:
   """
   from matplotlib import pyplot
 
-  curves = _curves(pathlib.Path(folder))
+  curves = _curves(folder)
   if not curves:
     return None
   figure, grid = pyplot.subplots(
