@@ -164,7 +164,7 @@ class CodecModel(model.TrainableModel):
         {'params': params['generator'], **(flax_mutables or {})}, audio
     )
     log_mel = lambda real, fake: losses.spectral_losses(
-        real[jnp.newaxis], fake[jnp.newaxis], self.sample_rate
+        real[jnp.newaxis], fake[jnp.newaxis], self.config.sample_rate
     )[0]
     si_sdr = distances.si_sdr(audio, reconstruction)
     return si_sdr, {
