@@ -20,6 +20,7 @@ import pathlib
 from typing import Any, cast
 
 from jaxtyping import Float, Int
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
@@ -296,7 +297,7 @@ def evaluate(
     NotFoundError: If there are no tokens, or no such stage.
     UserError: If the tokens are not those of the model.
   """
-  directory = parts.embedded_model() if model_dir is None else model_dir
+  directory = caching.local(model_dir or parts.embedded_model())
   found = stages.stages_in(directory)
   if only is not None and only not in found:
     raise errors.NotFoundError(

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from jaxtyping import Float
+from musiclm_jax import caching
 from musiclm_jax.audio import fingerprints
 from musiclm_jax.audio import io
 from musiclm_jax.metrics import nearest_index
@@ -101,7 +102,7 @@ def find(
     NotFoundError: If there is no such file, dataset or model.
     UserError: If one of them is damaged.
   """
-  directory = parts.embedded_model() if model_dir is None else model_dir
+  directory = caching.local(model_dir or parts.embedded_model())
   embedder = table.Tokenizers(directory).text_embedder
   audio = io.read_audio(path, embedder.sample_rate)
   index = nearest_index.ensure(data_dir, embedder)

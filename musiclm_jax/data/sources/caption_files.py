@@ -13,6 +13,7 @@ import pathlib
 import re
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import progress
 from musiclm_jax.audio import io as audio_io
@@ -132,7 +133,7 @@ def read_caption_file(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     NotFoundError: If there is no such file.
     UserError: If a row has no file or no caption, or cannot be parsed.
   """
-  path = pathlib.Path(path)
+  path = caching.local(path)
   text = read_text(path, 'a caption file', MAX_BYTES)
   if path.suffix.lower() in ('.csv', '.tsv'):
     rows = _parse_table(path, text)

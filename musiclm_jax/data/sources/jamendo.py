@@ -8,11 +8,12 @@ Academic Text-to-Music Generation (arXiv:2605.21538).
 from collections.abc import Mapping, Sequence
 import dataclasses
 import os
-import pathlib
 import re
 from typing import Any, NamedTuple
 
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.data import builder
 from musiclm_jax.data.sources import caption_files
@@ -66,7 +67,7 @@ def read_licenses(path: str | os.PathLike[str]) -> dict[int, Attribution]:
     NotFoundError: If there is no such file.
     UserError: If it names the license of no track.
   """
-  path = pathlib.Path(path)
+  path = caching.local(path)
   text = caption_files.read_text(path, LICENSES, caption_files.MAX_BYTES)
   # A file, 'TITLE by ARTIST from Jamendo: PAGE', and the license.
   blocks = re.findall(
@@ -96,7 +97,10 @@ def find_licenses(
   Raises:
     NotFoundError: If there is none.
   """
-  for parent in pathlib.Path(table).absolute().parents:
+  above = list(paths.absolute(table).parents)
+  if paths.is_remote(table):
+    above = above[:-2]  # The last are no folders, but 'gs://' and '/'.
+  for parent in above:
     if (parent / LICENSES).exists():
       return read_licenses(parent / LICENSES)
   raise errors.NotFoundError(

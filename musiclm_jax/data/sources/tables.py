@@ -7,8 +7,10 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax.data.sources import caption_files
 
 _MAX_BYTES = 1 << 30  # The tracks.csv of FMA has a quarter of it.
@@ -93,7 +95,7 @@ def read(
     NotFoundError: If there is no such file.
     UserError: If it lacks a column, or a row is malformed.
   """
-  path = pathlib.Path(path)
+  path = caching.local(path)
   lines = _lines(path, kind)
   header = [fields for _, (_, fields) in zip(range(kind.header_lines), lines)]
   names = [' '.join(filter(None, parts)) for parts in zip(*header)]
@@ -123,7 +125,7 @@ def _by_column(
 
 
 def write_missing(
-    path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
+    path: paths.Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
   """Writes a table of the clips without audio."""
   table = io.StringIO(newline='')

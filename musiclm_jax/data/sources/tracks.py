@@ -12,7 +12,9 @@ import pathlib
 import re
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.data import builder
 from musiclm_jax.data.sources import audio_files
@@ -118,11 +120,11 @@ def _present(
   """Returns the tracks with audio, and files left out; lists the missing."""
   tracks = list(tracks)
   with progress.telling('listing the files'):
-    found, left_out = _find(audio_dir, suffix)
+    found, left_out = _find(caching.local(audio_dir), suffix)
   present = [
       _with_file(t, *found[t.number]) for t in tracks if t.number in found
   ]
-  path = pathlib.Path(data_dir) / 'missing.csv'
+  path = paths.to_path(data_dir) / 'missing.csv'
   missing = [(t.number, t.title) for t in tracks if t.number not in found]
   tables.write_missing(path, ('track', 'title'), missing)
   progress.say(
