@@ -6,12 +6,14 @@ from unittest import mock
 
 from absl.testing import absltest
 from musiclm_jax.data import datasets
+from musiclm_jax.data import mixtures
 from musiclm_jax.data import token_dataset
 from musiclm_jax.models import ledgers
 from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import base
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import export
+from musiclm_jax.training import t5x_checkpoints
 import numpy as np
 import optax
 
@@ -93,6 +95,22 @@ class ExportTest(absltest.TestCase):
     self.assertIsNone(self.export(initial_model=before))
     ledgers.add(before, self.model.name, [FORBIDDEN])
     self.assertEqual(self.export(initial_model=before), [ROW, FORBIDDEN])
+
+  def test_a_run_of_t5x_says_no_sources(self):
+    write_tokens(self.dir, [ROW])
+    t5x_checkpoints.write(self.dir / 't5x', {'params': {'x': np.zeros(1)}})
+    self.assertIsNone(self.export(initial_model=self.dir / 't5x'))
+
+  def test_every_corpus_of_a_mixture_counts(self):
+    write_tokens(self.dir, [ROW])
+    write_tokens(self.dir / 'elsewhere', [FORBIDDEN])
+    name = 'elsewhere_of_export'
+    mixtures.add_corpus(name, self.dir / 'elsewhere')
+    mixtures.add_mixture(f'with_{name}', {'music_stage': 1, f'{name}_stage': 1})
+    sources = lambda task: export.sources_of(self.model, self.dir, task=task)
+    self.assertEqual(sources(f'with_{name}'), [ROW, FORBIDDEN])
+    self.assertEqual(sources('music_stage'), [ROW])
+    self.assertIsNone(sources('a_task_of_seqio'))
 
   def test_sources_of_a_model_of_audio(self):
     ledger_test.write_corpus(self.dir)

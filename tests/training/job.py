@@ -22,12 +22,10 @@ BATCH_SIZE = 16
 # Devices on the model axis, whether parameters are split over the data axis,
 # and slices of the devices: meshes of four devices.
 MESHES = {
-    'data': (1, False, 1),
     'model': (2, False, 1),
     'fsdp': (1, True, 1),
     'model_over_all': (4, True, 1),
     'hybrid': (2, False, 2),
-    'hybrid_fsdp': (1, True, 2),
 }
 
 
@@ -86,13 +84,12 @@ def two_steps(mesh, fsdp=False):
   return found
 
 
-def on_meshes(names):
+def on_meshes():
   """Returns the result of `two_steps` on each mesh, and what `jobs` refuses."""
   from musiclm_jax.training import jobs  # pylint: disable=g-import-not-at-top
 
   found = {}
-  for name in names:
-    partitions, fsdp, num_slices = MESHES[name]
+  for name, (partitions, fsdp, num_slices) in MESHES.items():
     found[name] = two_steps(make_mesh(partitions, num_slices), fsdp)
   index = jax.process_index()
   rows = {'x': np.array([[index]])}
@@ -129,7 +126,7 @@ def work(verb, *arguments):
   """Does what the command line says; returns the exit status."""
   common.join_job()
   if verb == 'meshes':
-    print(json.dumps(on_meshes(arguments)))
+    print(json.dumps(on_meshes()))
   else:
     model_dir, train_steps = arguments
     try:

@@ -12,7 +12,6 @@ import tempfile
 import time
 
 from absl.testing import absltest
-from absl.testing import parameterized
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import jobs
 from musiclm_jax.training import reports
@@ -62,34 +61,12 @@ def finish(process):
   return out.decode()
 
 
-class MeshesTest(parameterized.TestCase):
-
-  @parameterized.parameters(
-      (2, ['data', 'model_over_all', 'hybrid']),
-      (4, ['model', 'fsdp', 'hybrid_fsdp']),
-  )
-  @pytest.mark.slow
-  def test_trains_as_one_process(self, num_processes, names):
-    expected = job.two_steps(sharding.make_mesh())
-    running = start(num_processes, 4 // num_processes, 'meshes', *names)
-    for process in running:
-      found = json.loads(finish(process).splitlines()[-1])
-      for name in names:
-        np.testing.assert_allclose(
-            found[name], expected, atol=1e-5, rtol=0, err_msg=name
-        )
-      others = list(range(1, num_processes))
-      self.assertEqual(found['decided'], 0)
-      self.assertIsNone(found['same'])
-      self.assertEqual(found['not_same'], f'not {others}')
-      self.assertIsNone(found['rows'])
-      self.assertRegex(found['other_rows'], 'must make the same row')
-
-
-class EndsTest(absltest.TestCase):
+@pytest.mark.slow
+class JobsTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
+    self.expected = job.two_steps(sharding.make_mesh())
     self.model_dir = self.enterContext(tempfile.TemporaryDirectory())
     self.running = []
     self.addCleanup(self.end_all)
@@ -99,6 +76,23 @@ class EndsTest(absltest.TestCase):
       with contextlib.suppress(OSError):
         process.kill()
       process.communicate()
+
+  def assert_as_expected(self, losses_and_norms, name):
+    np.testing.assert_allclose(
+        losses_and_norms, self.expected, atol=1e-5, rtol=0, err_msg=name
+    )
+
+  def test_four_processes_train_as_one_on_every_mesh(self):
+    self.running = start(4, 1, 'meshes')
+    for process in self.running:
+      found = json.loads(finish(process).splitlines()[-1])
+      for name in job.MESHES:
+        self.assert_as_expected(found[name], name)
+      self.assertEqual(found['decided'], 0)
+      self.assertIsNone(found['same'])
+      self.assertEqual(found['not_same'], 'not [1, 2, 3]')
+      self.assertIsNone(found['rows'])
+      self.assertRegex(found['other_rows'], 'must make the same row')
 
   def train(self, step):
     """Starts a job, and returns its processes once it took some steps."""
@@ -120,10 +114,17 @@ class EndsTest(absltest.TestCase):
       self.assertIn(f'saved step {saved} in {self.model_dir}; run', line)
     return saved
 
-  @pytest.mark.slow
   def test_a_signal_to_one_process_saves_and_ends_all(self):
     saved = self.preempt(self.train(5))
     self.assertGreaterEqual(saved, 5)
+    self.assert_as_expected(
+        [
+            record[name]
+            for record in reports.read_metrics(self.model_dir)[:2]
+            for name in ('loss', 'gradient_norm')
+        ],
+        'two processes share a model axis',
+    )
     # It goes on from there, until one dies.
     processes = self.train(saved + 5)
     processes[1].kill()
