@@ -21,6 +21,8 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data.scores import synthesis
 import numpy as np
 
+from tests import bucket
+
 STEPS = ('_make_vocab', '_train', '_tokenize', '_sample')
 ROWS = [{'part': 'fine', 'metric': 'nats', 'value': 6.0, 'chance': 6.9}]
 
@@ -213,6 +215,25 @@ class GoingOn(RecipeDrill):
     status, _, err = self.run_recipe()
     self.assertEqual(status, 0)
     self.assertRegex(err, 'my_music has changed since the corpus was made')
+
+  def test_in_a_bucket(self):
+    output = bucket.start(self) + '/my_model'
+    _, out, _ = self.run_recipe(output=output)
+    self.assertIn('corpus: done in', out)
+    calls = self.made.call_count
+    _, out, _ = self.run_recipe(output=output)
+    self.assertIn('corpus: done before', out)
+    self.assertEqual(self.made.call_count, calls)
+    status, _, err = self.run_recipe('--listen', output=output)
+    self.assertEqual(status, 2)
+    self.assertIn('which differs in listen', err)
+
+  def test_a_corpus_is_copied_to_a_bucket(self):
+    (self.data / 'music' / '1.0.0').mkdir(parents=True)
+    (self.data / 'music' / '1.0.0' / 'a').write_text('b')
+    made = recipe.Recipe(self.data, bucket.start(self) + '/my_model', [])
+    made._link_corpus()
+    self.assertEqual((made.data_dir / 'music/1.0.0/a').read_text(), 'b')
 
   def test_a_link_that_leads_nowhere(self):
     self.run_recipe()
