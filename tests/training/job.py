@@ -53,7 +53,7 @@ def make_mesh(num_model_partitions, num_slices):
 
 def make_example(record, rng):
   """Adds noise, so that each row of each batch is another."""
-  time.sleep(0.001)
+  time.sleep(0.03)  # A job that is waited for takes few steps.
   noise = rng.normal(size=4).astype(np.float32)
   return {'x': record['x'] + noise, 'y': record['y']}
 
