@@ -151,9 +151,10 @@ class BucketDrill(absltest.TestCase):
     self.train_and_kill()
     for root in (self.bucket, self.here):
       self.run_command('train', *self.flags(root))
+    times = ('_per_second', 'waiting_for_data')
     here, there = [
         [
-            {k: v for k, v in r.items() if not k.endswith('_per_second')}
+            {k: v for k, v in r.items() if not k.endswith(times)}
             for r in reports.read_metrics(f'{root}/run')
         ]
         for root in (self.here, self.bucket)
