@@ -24,7 +24,6 @@ BATCH_SIZE = 16
 MESHES = {
     'model': (2, False, 1),
     'fsdp': (1, True, 1),
-    'model_over_all': (4, True, 1),
     'hybrid': (2, False, 2),
 }
 
