@@ -6,6 +6,8 @@ from musiclm_jax import errors
 from musiclm_jax.models import stacking
 import optax
 
+_LAST_SHARE = 0.2  # Share of the steps in which a trapezoid falls.
+
 
 class Optimizer(optax.GradientTransformationExtraArgs):
   """An optax transformation that exposes its learning rate.
@@ -30,7 +32,9 @@ def schedule(
     warmup_steps: Number of steps from 0 to the peak.
     train_steps: Total number of steps; the warm-up takes at most half of them.
     name: 'cosine' falls to a hundredth of the peak at `train_steps`, 'rsqrt'
-      with the square root of the step, 'constant' not at all.
+      with the square root of the step, 'constant' not at all; 'trapezoid' falls
+      to 0 in the last fifth (WSD of MiniCPM, arXiv 2404.06395, section 4), so
+      that a run can be made longer until then.
 
   Raises:
     UserError: If there is no schedule of that name.
@@ -48,9 +52,15 @@ def schedule(
     )
   elif name == 'constant':
     after = optax.constant_schedule(peak_learning_rate)
+  elif name == 'trapezoid':
+    last = max(round(_LAST_SHARE * train_steps), 1)
+    after = optax.linear_schedule(
+        peak_learning_rate, 0.0, last, train_steps - warmup_steps - last
+    )
   else:
     raise errors.UserError(
-        "schedule must be 'cosine', 'rsqrt' or 'constant', but is" f" '{name}'."
+        "schedule must be 'cosine', 'rsqrt', 'constant' or 'trapezoid', but is"
+        f" '{name}'."
     )
   if not warmup_steps:
     return after
