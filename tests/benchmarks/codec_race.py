@@ -15,6 +15,7 @@ steps on each. Means over clips, with standard errors.
 """
 
 import argparse
+import functools
 import pathlib
 import time
 
@@ -47,21 +48,34 @@ LM = transformer.TransformerConfig(
 )
 
 
+class Clip:
+  """A clip, and what is heard in it: once, whatever is compared with it."""
+
+  def __init__(self, audio, rate):
+    self.audio, self.rate = audio, rate
+    self.sound = hearing.Sound(audio, rate)
+
+  @functools.cached_property
+  def pitches(self):
+    return transcription.transcribe(self.audio, self.rate)
+
+
+@functools.cache
 def read(data, split, count, rate):
-  """Returns [samples] audio of evenly spread clips, `SECONDS` of each."""
+  """Returns evenly spread clips, `SECONDS` of each."""
   source = datasets.open_dataset('music', data, split)
   given = datasets.sample_rate(data)
   indices = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
   audio = [clips.to_float(source[int(i)]['audio']) for i in indices]
   audio = [io.resample(x, given, rate)[: round(SECONDS * rate)] for x in audio]
-  return [x for x in audio if len(x) == round(SECONDS * rate)]
+  return [Clip(x, rate) for x in audio if len(x) == round(SECONDS * rate)]
 
 
-def measure(made, original, rate):
+def measure(made, original):
   """Returns what is kept of a clip."""
-  heard, true = (transcription.transcribe(x, rate) for x in (made, original))
-  sounds = (hearing.Sound(x, rate) for x in (made, original))
-  pair = original[np.newaxis], made[np.newaxis]
+  rate, true, heard = original.rate, original.pitches, made.pitches
+  sounds = made.sound, original.sound
+  pair = original.audio[np.newaxis], made.audio[np.newaxis]
   return {
       'pitched': heard.pitched,
       'polyphony': heard.polyphony,
@@ -82,8 +96,8 @@ def nats_per_second(codec, train, held_out):
   stage = streams.Stage('lm', (), stream, CROP_SECONDS)
   model = stage_lib.StageModel(stage, LM, optax.adam(1e-3))
 
-  def ids(audio):
-    tokens = codec.tokenize(np.stack(audio))
+  def ids(some):
+    tokens = codec.tokenize(np.stack([x.audio for x in some]))
     codes = acoustic.join(tokens, codec.streams)[..., :QUANTIZERS]
     return stage.to_ids(codes, stream).astype(np.int32)
 
@@ -134,11 +148,11 @@ def race(name, model, args):
   rate = codec.sample_rate
   held_out = read(args.data, args.split, args.clips, rate)
   tokens, encoding = timed(
-      lambda x: codec.tokenize(x[np.newaxis], count), held_out
+      lambda x: codec.tokenize(x.audio[np.newaxis], count), held_out
   )
   made, decoding = timed(lambda t: codec.detokenize(t)[0], tokens)
   found = [
-      measure(y[: len(x)], x, rate)
+      measure(Clip(y[: len(x.audio)], rate), x)
       for x, y in tqdm.tqdm([*zip(held_out, made)], name)
   ]
   row = {
@@ -153,11 +167,12 @@ def race(name, model, args):
   return row, held_out, rate
 
 
-def race_opus(kbps, clips, rate):
+def race_opus(kbps, held_out, rate):
   """Returns the row of Opus at a bitrate that it aims at."""
-  coded = [opus.transcode(x, rate, kbps) for x in tqdm.tqdm(clips, 'Opus')]
-  found = [measure(y, x, rate) for x, (y, _) in zip(clips, coded)]
-  used = 8 * sum(size for _, size in coded) / len(clips) / SECONDS / 1000
+  bar = tqdm.tqdm(held_out, 'Opus')
+  coded = [opus.transcode(x.audio, rate, kbps) for x in bar]
+  found = [measure(Clip(y, rate), x) for x, (y, _) in zip(held_out, coded)]
+  used = 8 * sum(size for _, size in coded) / len(held_out) / SECONDS / 1000
   return {'codec': f'Opus {kbps} ({used:.1f} kbps)', **summary(found)}
 
 
@@ -188,7 +203,7 @@ def main() -> None:
   blank = dict.fromkeys(rows[0], '')
   for kbps in args.opus:
     rows.append({**blank, **race_opus(kbps, held_out, rate)})
-  true = summary([measure(x, x, rate) for x in held_out])
+  true = summary([measure(x, x) for x in held_out])
   rows.append({**blank, 'codec': 'true audio', **true})
   print(report.render(rows))
 
