@@ -155,11 +155,20 @@ def _made(
   from musiclm_jax.sampling import pretrained
   from musiclm_jax.sampling import provenance
 
+  model = pretrained.find(args.model)
+  told = {name for prompt in prompts.prompts for name in prompt.planned}
+  unread = sorted(told - _read_by(model))
+  if unread:
+    progress.say(
+        f'the model reads no {" and no ".join(unread)}: its clips are made from'
+        ' the prompts alone, and held beside the plans all the same'
+    )
   takes = {
-      prompt.id: [prompt.take(number + 1) for number in range(args.takes)]
+      prompt.id: [
+          prompt.take(number + 1, not unread) for number in range(args.takes)
+      ]
       for prompt in prompts.prompts
   }
-  model = pretrained.find(args.model)
   shard = batch.Shard(
       [line for lines in takes.values() for line in lines],
       args.output_dir,
@@ -182,10 +191,18 @@ def _made(
   }
   return reports.System(
       MODEL,
-      f'{model} in {args.output_dir}',
+      f'{model} in {args.output_dir}' + ', without plans' * bool(unread),
       {id_: made[0] for id_, made in there.items() if made},
       {id_: tuple(made) for id_, made in there.items() if len(made) > 1},
   )
+
+
+def _read_by(model: pathlib.Path) -> set[str]:
+  """Returns the names of the streams that the stages of a model read."""
+  from musiclm_jax.stages import base as stages
+
+  found = stages.stages_in(model).values()
+  return {stream.name for stage in found for stream in stage.inputs}
 
 
 def _coded(

@@ -161,14 +161,14 @@ def renders(args):
   print(report.render(obedience.rows(heard, targets)))
 
 
-def play_plans(count):
+def play_plans(count, seed=0):
   """Yields the id, plan, length and audio of plans, by FluidSynth."""
   from musiclm_jax.data.scores import synthesis
 
   read_plans = list(obedience.read_plans().items())
   for i in held_out.spread(len(read_plans), count):
     id_, (plan, seconds) = read_plans[i]
-    score = plan_player.write_score(plan, seconds, seed=int(i))
+    score = plan_player.write_score(plan, seconds, seed=int(i) + seed)
     font = SOUNDFONTS[i % len(SOUNDFONTS)]
     audio = synthesis.render(score, font, RATE)[: round(seconds * RATE)]
     yield id_, plan, seconds, audio

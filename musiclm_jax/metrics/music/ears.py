@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import machine
 from musiclm_jax.data import workers
@@ -15,6 +16,7 @@ from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics import structure
 from musiclm_jax.metrics import transcription
 from musiclm_jax.metrics.music import sounds
+import numpy as np
 import tqdm
 
 SAMPLE_RATE = 24000
@@ -64,13 +66,25 @@ def measure(task: Task) -> Measured | str:
     return Measured(
         obedience.hear(audio, SAMPLE_RATE),
         musicality.measure(audio, SAMPLE_RATE),
-        _structure(audio, task.form),
+        structure_of(audio, task.form),
     )
   except errors.UserError as e:
     return errors.one_line(e)
 
 
-def _structure(audio: Any, form: str) -> dict[str, float]:
+def structure_of(
+    audio: Float[np.ndarray, ' samples'], form: str
+) -> dict[str, float]:
+  """Measures the structure of a clip.
+
+  Args:
+    audio: [samples] mono audio at SAMPLE_RATE.
+    form: Letters of the sections that it should have; '' if none.
+
+  Returns:
+    How far it drifts from the first third to the last; and by how much sections
+    of one letter are more alike than others. What can't be told is missing.
+  """
   found = {}
   if len(audio) >= _DRIFT_SECONDS * SAMPLE_RATE:
     drifts = structure.drift(audio, SAMPLE_RATE)

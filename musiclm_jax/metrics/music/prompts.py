@@ -28,11 +28,13 @@ class Prompt:
     line: How `musiclm batch` makes its clip.
     target: What is known of the clip that it asks for, if anything.
     form: Letters of its sections; '' if none are asked for.
+    planned: Streams of which its plan tells.
   """
 
   line: prompt_list.Line
   target: obedience.Target | None = None
   form: str = ''
+  planned: tuple[str, ...] = ()
 
   @property
   def id(self) -> str:
@@ -53,17 +55,20 @@ class Prompt:
     assert self.line.request is not None  # Only valid lines are prompts.
     return self.line.request
 
-  def take(self, number: int) -> prompt_list.Line:
-    """Returns the line of another take, by its number from 1; 1 is its own."""
-    if number == 1:
-      return self.line
+  def take(self, number: int, with_plan: bool = True) -> prompt_list.Line:
+    """Returns the line of a take.
+
+    Args:
+      number: Its number, from 1, which has the name of the prompt.
+      with_plan: Whether it follows the plan, or the prompt alone.
+    """
     options = dict(self._request.options)
     options['seed'] = (options['seed'] + number - 1) % _MAX_SEED
-    return dataclasses.replace(
-        self.line,
-        id=f'{self.id}-take{number}',
-        request=prompt_list.Request(self.text, tuple(sorted(options.items()))),
-    )
+    if not with_plan:
+      options.pop('plan', None)
+    request = prompt_list.Request(self.text, tuple(sorted(options.items())))
+    id_ = self.id if number == 1 else f'{self.id}-take{number}'
+    return dataclasses.replace(self.line, id=id_, request=request)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +142,7 @@ def _of_line(line: prompt_list.Line) -> Prompt:
     return Prompt(line)
   plan = plan_lib.Plan.from_json(json.loads(options['plan']))
   target = obedience.Target.of_plan(plan, options['seconds'])
-  return Prompt(line, target, plan.form)
+  return Prompt(line, target, plan.form, plan.told)
 
 
 def of_file(path: str | os.PathLike[str]) -> Prompts:

@@ -94,12 +94,12 @@ def beside(
 
   Returns:
     Figures that can be compared, with ours; and those that can't, with the
-    reasons. Where ours are not of a benchmark, those of every benchmark.
+    reasons.
   """
   comparable: list[dict[str, Any]] = []
   others: list[dict[str, Any]] = []
   for figure in read():
-    if prompts.benchmark.split('-')[0] not in ('', figure.benchmark):
+    if prompts.benchmark.split('-')[0] != figure.benchmark:
       continue
     shown: dict[str, Any] = {
         'system': figure.system,

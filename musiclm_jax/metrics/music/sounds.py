@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from musiclm_jax import errors
@@ -18,6 +18,7 @@ import numpy as np
 _NUM_NAMED = 3
 
 
+@runtime_checkable
 class Sound(Protocol):
   """Audio that is read when it is needed; other processes can read it, too."""
 
