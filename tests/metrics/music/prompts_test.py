@@ -3,14 +3,18 @@
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from musiclm_jax import errors
 from musiclm_jax.audio import io
+from musiclm_jax.data import datasets
+from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics.music import prompts
 from musiclm_jax.tokenizers import terms
 import numpy as np
 
+NO_BEATS = np.zeros((0, 3))
 LINES = [
     {
         'id': 'waltz',
@@ -76,6 +80,26 @@ class PromptsTest(absltest.TestCase):
     self.assertEqual([p.id for p in some.prompts], ['waltz', 'song'])
     self.assertEqual(some.missing, ('1 prompts, by --max_clips',))
     self.assertEqual(some.wanted, 3)
+
+  def test_captions_of_a_dataset_are_prompts(self):
+    audio = np.full(2 * 8000, 1000, np.int16)
+    records = [
+        {'captions': [f'song {i}', 'other'], 'audio': audio, 'beats': NO_BEATS}
+        for i in range(5)
+    ]
+    dataset = datasets.Dataset(records, {'shard': 5})
+    with (
+        mock.patch.object(datasets, 'open_dataset', return_value=dataset),
+        mock.patch.object(datasets, 'sample_rate', return_value=8000),
+        mock.patch.object(obedience.Target, 'of_record', return_value=None),
+    ):
+      found = prompts.of_dataset(self.dir, 'test', 3)
+      lengths = [len(clip.read(4000)) for clip in found.reference.clips]
+    texts = {prompt.id: prompt.text for prompt in found.prompts}
+    expected = {'000000': 'song 0', '000002': 'song 2', '000004': 'song 4'}
+    self.assertEqual(texts, expected)
+    self.assertEqual(list(found.reference.paired), list(expected))
+    self.assertEqual(lengths, [8000] * 3)
 
   def test_files_of_ids_belong_to_prompts(self):
     folder = self.dir / 'true'
