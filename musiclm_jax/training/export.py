@@ -18,6 +18,7 @@ from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
+from musiclm_jax.training import stopping
 import numpy as np
 
 MAX_CLIPS = 1000  # Clips that quantizers are fitted to.
@@ -48,6 +49,7 @@ def export(
     dtype: str,
     release: bool = False,
     initial_model: str | os.PathLike[str] | None = None,
+    best: bool = False,
 ) -> str:
   """Writes the part that a run trained, with the sources of its music.
 
@@ -60,6 +62,8 @@ def export(
     release: Whether the weights are to be given to others, which licences of
       the music can forbid.
     initial_model: Directory of the model that the run began from.
+    best: Whether to take the checkpoint with the lowest held-out loss, and not
+      the last one.
 
   Returns:
     The sha256 of the stored variables.
@@ -74,8 +78,12 @@ def export(
     ledger.check_release(model.name, sources)
   pathlib.Path(output).mkdir(parents=True, exist_ok=True)
   files.check_writable(pathlib.Path(output) / f'{model.name}.safetensors')
-  with progress.telling('reading the last checkpoint'):
-    variables = checkpoints.restore_variables(model_dir)
+  step = None
+  if best:
+    step, loss = stopping.best_step(model_dir)
+    print(f'{model_dir}: takes step {step}, the best, held-out loss {loss:.4g}')
+  with progress.telling(f'reading the {"best" if best else "last"} checkpoint'):
+    variables = checkpoints.restore_variables(model_dir, step)
   rate = model.sample_rate
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
@@ -116,9 +124,11 @@ def export_main(
   """Exports the run of the gin flags of a `musiclm train` command."""
   run_files.check_local('--output', output)
   gin_flags.parse(argv)
-  model, model_dir, data_dir, initial_model = map(
-      gin_flags.value_of, ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL')
+  model, model_dir, data_dir, initial_model, patience = map(
+      gin_flags.value_of,
+      ('MODEL', 'MODEL_DIR', 'DATA_DIR', 'INITIAL_MODEL', 'PATIENCE'),
   )
+  best = patience is not None
   return export(
-      model, model_dir, data_dir, output, dtype, release, initial_model
+      model, model_dir, data_dir, output, dtype, release, initial_model, best
   )

@@ -12,6 +12,7 @@ import jax
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import progress
+from musiclm_jax.training import averaging
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import costs
 from musiclm_jax.training import fine_tuning
@@ -25,6 +26,7 @@ from musiclm_jax.training import run_files
 from musiclm_jax.training import sharding
 from musiclm_jax.training import step_folders
 from musiclm_jax.training import steps
+from musiclm_jax.training import stopping
 import numpy as np
 
 
@@ -50,6 +52,8 @@ class Schedule:
     eval_steps: Largest number of batches per evaluation.
     max_skipped_steps: Most consecutive steps that may be skipped for NaN or
       inf.
+    patience: Evaluations without a lower held-out loss after which training
+      ends early; the best checkpoint is then kept, too. None for no such end.
   """
 
   train_steps: int
@@ -58,9 +62,13 @@ class Schedule:
   log_period: int = 50
   eval_steps: int = 20
   max_skipped_steps: int = 10
+  patience: int | None = None
 
   def __post_init__(self):
-    _check_positive(**dataclasses.asdict(self))
+    given = dataclasses.asdict(self)
+    if self.patience is None:
+      del given['patience']
+    _check_positive(**given)
 
   def logs(self, step: int) -> bool:
     return self._is_due(step, self.log_period)
@@ -188,7 +196,7 @@ def _finished(model_dir, step, describe_config) -> dict[str, float]:
   return reports.final_metrics(model_dir)
 
 
-def _make_program(model, train_batches, partitioning, random_seed):
+def _make_program(model, train_batches, partitioning, random_seed, decay):
   mesh = sharding.make_mesh(partitioning.num_model_partitions)
   train_batches.position = 0
   with progress.telling('reading the first batch'):
@@ -201,6 +209,7 @@ def _make_program(model, train_batches, partitioning, random_seed):
         partitioning.num_microbatches,
         random_seed,
         sharding.rules(partitioning.fsdp),
+        decay,
     )
 
 
@@ -253,7 +262,7 @@ def _take_steps(
     # The run was killed between its checkpoint and the evaluation.
     if step and evaluates() and not _is_evaluated(run.model_dir, step):
       evaluate()
-    while step < schedule.train_steps:
+    while step < schedule.train_steps and not run.patience.is_over:
       batch = _next(run, train_batches, step)
       step += 1
       with profiler.step(step):
@@ -268,6 +277,8 @@ def _take_steps(
         if evaluates():
           evaluate()
         run.reporter.restart_clock(step)
+    if run.patience.is_over:
+      run.reporter.say(f'stops at step {step}: {run.patience}')
     with run.interrupts.raising():
       pass
   except errors.Interrupted as e:
@@ -290,6 +301,7 @@ def train(
         [model_lib.TrainableModel, steps.TrainState], steps.TrainState
     ] = fine_tuning.begin,
     profile: tuple[int, int] | None = None,
+    average_decay: float | None = None,
 ) -> dict[str, float]:
   """Trains to the last step, from the last checkpoint if there is one.
 
@@ -309,6 +321,8 @@ def train(
     begin: Returns the state that training begins from, given the model and its
       random state; see `fine_tuning.begin`.
     profile: First step to trace, and the one after the last; see `profiling`.
+    average_decay: Decay per step of a moving average of the parameters, which
+      is evaluated and exported in their place; None or 0 for none.
 
   Returns:
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
@@ -327,14 +341,19 @@ def train(
       stack.enter_context(files.lock(model_dir, 'musiclm train'))
     first_step = max(checkpoints.complete_steps(model_dir), default=0)
     _check(model, partitioning, last_step, first_step)
-    if first_step == last_step and (
-        eval_batches is None or _is_evaluated(model_dir, last_step)
+    stopping.check(schedule.patience, eval_batches)
+    run.patience = stopping.Patience(schedule.patience, model_dir, first_step)
+    if run.patience.is_over or (
+        first_step == last_step
+        and (eval_batches is None or _is_evaluated(model_dir, last_step))
     ):
-      return _finished(model_dir, last_step, describe_config)
+      return _finished(model_dir, first_step, describe_config)
     _check_free(model_dir, first_step, schedule)
     stack.enter_context(run.interrupts.listening())
     closing(train_batches)
-    program = _make_program(model, train_batches, partitioning, random_seed)
+    program = _make_program(
+        model, train_batches, partitioning, random_seed, average_decay
+    )
     config = describe_config() if describe_config else ''
     batch_size = next(iter(program.specs.values())).shape[0]
     origin = resuming.origin(train_batches, batch_size, random_seed)
@@ -343,7 +362,7 @@ def train(
     train_batches.position = run.restore(first_step) if first_step else 0
     if not first_step:
       with progress.telling('making the first parameters'):
-        run.state = begin(model, program.initial_state())
+        run.state = averaging.restart(begin(model, program.initial_state()))
     run.reporter = closing(
         reports.Reporter(
             model_dir,
