@@ -79,15 +79,22 @@ def _is_matrix(params):
   return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
-def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+def _clip_by_global_norm(
+    max_norm: float, clip_each: bool
+) -> optax.GradientTransformation:
   """Like optax's, but with a single factor, so XLA stores no clipped copy."""
 
-  def update(updates, state, params=None):
-    del params
+  def clip(updates):
     norm = optax.global_norm(updates)
     factor = jnp.where(norm < max_norm, 1.0, max_norm / norm)
     scale = lambda x: x * factor.astype(x.dtype)
-    return jax.tree.map(scale, updates), state
+    return jax.tree.map(scale, updates)
+
+  def update(updates, state, params=None):
+    del params
+    if clip_each:
+      return {name: clip(part) for name, part in updates.items()}, state
+    return clip(updates), state
 
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
@@ -101,6 +108,7 @@ def adamw(
     b2: float = 0.98,
     weight_decay: float = 0.01,
     clip_norm: float | None = 1.0,
+    clip_each: bool = False,
 ) -> Optimizer:
   """Returns AdamW (arXiv 1711.05101) with a schedule and gradient clipping.
 
@@ -113,6 +121,8 @@ def adamw(
     b2: Decay of the running mean of their squares.
     weight_decay: Decay of matrices; biases, scales and scalars do not decay.
     clip_norm: Largest global norm of the gradients; None for no limit.
+    clip_each: Whether each network has a norm of its own, if there are several,
+      lest the gradient of one shrink that of another.
   """
   learning_rate = schedule(
       peak_learning_rate, warmup_steps, train_steps, schedule_name
@@ -123,7 +133,7 @@ def adamw(
       )
   ]
   if clip_norm is not None:
-    transforms.insert(0, _clip_by_global_norm(clip_norm))
+    transforms.insert(0, _clip_by_global_norm(clip_norm, clip_each))
   optimizer = Optimizer(*optax.chain(*transforms))
   optimizer.learning_rate = learning_rate
   return optimizer

@@ -186,6 +186,8 @@ def make_train_step(
 
   def train_step(state, batch, rng):
     rng = jax.random.fold_in(rng, state.step)
+    told = model_lib.at_step(state.mutables, state.step)
+    state = state.replace(mutables=told)
     if num_microbatches == 1:
       (loss, metrics, mutables), gradients = _loss_and_gradients(
           model, state.params, state.mutables, batch, rng, shardings

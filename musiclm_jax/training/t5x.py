@@ -1,6 +1,7 @@
 """Adapters for t5x; the only module that imports it."""
 
 from flax import core
+from musiclm_jax import errors
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import optimizers
 import optax
@@ -8,7 +9,18 @@ from t5x import optimizers as t5x_optimizers
 
 
 def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
-  """Returns `model` with optimizer and mutables in the types of t5x."""
+  """Returns `model` with optimizer and mutables in the types of t5x.
+
+  Raises:
+    UserError: If its loss has to be told the step, which t5x does not.
+  """
+  start = getattr(model, 'discriminator_start', 0)
+  if start:
+    raise errors.UserError(
+        'discriminator_start must be 0 under t5x, which does not tell losses'
+        f' the step, but is {start}. Set it to 0, or use'
+        ' `musiclm train`.'
+    )
   loss_fn = model.loss_fn
 
   def frozen_loss_fn(params, batch, dropout_rng, flax_mutables=None):

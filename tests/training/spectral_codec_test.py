@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 from musiclm_jax.models import discriminators
 from musiclm_jax.training import losses
+from musiclm_jax.training import programs
+from musiclm_jax.training import sharding
 from musiclm_jax.training import spectral_codec
+from musiclm_jax.training import steps
 import numpy as np
 import optax
 from tests.models import spectral_codec_test
 
 CONFIG = spectral_codec_test.CONFIG
+JUDGES = discriminators.DiscriminatorConfig(
+    stft_channels=2, stft_window=128, stft_hop=64, other_stft_windows=(256,),
+    wave_scales=0,
+)  # fmt: skip
+START = 2
 
 
 def make_batch():
@@ -20,9 +28,13 @@ def make_batch():
   return {'audio': jnp.asarray(0.3 * np.stack(tones), jnp.float32)}
 
 
-def make_model(judges=None, **weights):
+def make_model(judges=None, start=0, **weights):
   return spectral_codec.SpectralCodecModel(
-      CONFIG, judges, optax.adam(3e-3), spectral_codec.LossWeights(**weights)
+      CONFIG,
+      judges,
+      optax.adam(3e-3),
+      spectral_codec.LossWeights(**weights),
+      start,
   )
 
 
@@ -67,13 +79,9 @@ class SpectralCodecModelTest(parameterized.TestCase):
     self.assertAlmostEqual(float(loss), expected, places=4)
 
   def test_discriminators_are_optional(self):
-    judges = discriminators.DiscriminatorConfig(
-        stft_channels=4, stft_window=128, stft_hop=64, wave_channels=4,
-        wave_scales=1,
-    )  # fmt: skip
     params, _ = initial(make_model())
     self.assertNotIn('discriminator', params)
-    model = make_model(judges, adversarial=1.0, feature=10.0)
+    model = make_model(JUDGES, adversarial=1.0, feature=10.0)
     params, mutables = initial(model)
     self.assertIn('discriminator', params)
     _, (metrics, _) = jax.eval_shape(
@@ -82,6 +90,59 @@ class SpectralCodecModelTest(parameterized.TestCase):
     self.assertContainsSubset(
         ('adversarial_loss', 'feature_loss', 'discriminator_loss'), metrics
     )
+
+
+class DiscriminatorStartTest(parameterized.TestCase):
+  """Steps before and after the one at which discriminators start."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.model = make_model(JUDGES, START, adversarial=1.0, feature=10.0)
+    batch = {'audio': np.asarray(make_batch()['audio'])}
+    cls.told = {}
+    for num_microbatches in (1, 2):
+      program = programs.Program(
+          cls.model, sharding.make_mesh(), batch, num_microbatches, 0
+      )
+      state, told = program.initial_state(), []
+      for _ in range(START + 1):
+        before = jax.device_get(state.params)
+        state, metrics, _ = program.train_step(state, batch)
+        moved = jax.tree.map(
+            lambda a, b: bool(np.any(a != b)), before, state.params
+        )
+        told.append((steps.compute(metrics), moved))
+      cls.told[num_microbatches] = told
+    cls.evaluated = steps.compute(program.eval_step(state, batch))
+    cls.state = state
+
+  @parameterized.parameters(1, 2)
+  def test_nothing_is_judged_before(self, num_microbatches):
+    for metrics, moved in self.told[num_microbatches][:START]:
+      self.assertEqual(metrics['discriminator_loss'], 0)
+      self.assertEqual(metrics['adversarial_loss'], 0)
+      self.assertEqual(metrics['loss'], metrics['reconstruction_loss'])
+      self.assertFalse(any(jax.tree.leaves(moved['discriminator'])))
+      self.assertTrue(any(jax.tree.leaves(moved['generator'])))
+
+  @parameterized.parameters(1, 2)
+  def test_both_learn_after(self, num_microbatches):
+    metrics, moved = self.told[num_microbatches][START]
+    self.assertGreater(metrics['discriminator_loss'], 0)
+    expected = (
+        metrics['reconstruction_loss']
+        + metrics['adversarial_loss']
+        + 10 * metrics['feature_loss']
+    )
+    self.assertAlmostEqual(metrics['generator_loss'], expected, places=4)
+    expected += metrics['discriminator_loss']
+    self.assertAlmostEqual(metrics['loss'], expected, places=4)
+    self.assertTrue(all(jax.tree.leaves(moved['discriminator'])))
+
+  def test_evaluation_goes_by_the_last_step(self):
+    self.assertGreater(self.evaluated['discriminator_loss'], 0)
+    self.assertEqual(int(self.state.mutables['step']['step']), START)
 
 
 class SpectralLossesTest(absltest.TestCase):
