@@ -285,15 +285,7 @@ class Judges:
 def candidates(
     data: pathlib.Path, split: str
 ) -> Iterator[tuple[dict[str, Any], np.ndarray, transcription.Pitches]]:
-  """Yields clips with pitches, cut, in a random order.
-
-  Args:
-    data: Folder of the dataset `music`.
-    split: Split of it.
-
-  Yields:
-    The example, its audio, [samples], and the pitches of that.
-  """
+  """Yields clips that have pitches, in a random order, with audio and pitches."""
   dataset = datasets.open_dataset('music', data, split)
   rate = datasets.sample_rate(data)
   length = round(SECONDS * rate)
