@@ -285,7 +285,7 @@ class Judges:
 def candidates(
     data: pathlib.Path, split: str
 ) -> Iterator[tuple[dict[str, Any], np.ndarray, transcription.Pitches]]:
-  """Yields clips that have pitches, in a random order, with audio and pitches."""
+  """Yields clips with pitches, in a random order: example, audio, pitches."""
   dataset = datasets.open_dataset('music', data, split)
   rate = datasets.sample_rate(data)
   length = round(SECONDS * rate)
