@@ -13,6 +13,7 @@ from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics.music import sounds
 from musiclm_jax.sampling import plan as plan_lib
+from musiclm_jax.sampling import plan_text
 from musiclm_jax.sampling import prompt_list
 
 SECONDS = 10.0
@@ -138,11 +139,15 @@ def of_lines(lines: Sequence[prompt_list.Line], source: str) -> list[Prompt]:
 def _of_line(line: prompt_list.Line) -> Prompt:
   assert line.request is not None
   options = dict(line.request.options)
-  if 'plan' not in options:
+  if 'plan' in options:
+    plan = plan_lib.Plan.from_json(json.loads(options['plan']))
+    told = plan.told
+  else:  # What its words ask for, of which no model needs to be told.
+    plan, told = plan_text.read(line.request.prompt), ()
+  if plan == plan_lib.Plan():
     return Prompt(line)
-  plan = plan_lib.Plan.from_json(json.loads(options['plan']))
   target = obedience.Target.of_plan(plan, options['seconds'])
-  return Prompt(line, target, plan.form, plan.told)
+  return Prompt(line, target, plan.form, told)
 
 
 def of_file(path: str | os.PathLike[str]) -> Prompts:
