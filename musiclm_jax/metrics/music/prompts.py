@@ -144,6 +144,8 @@ def _of_line(line: prompt_list.Line) -> Prompt:
     told = plan.told
   else:  # What its words ask for, of which no model needs to be told.
     plan, told = plan_text.read(line.request.prompt), ()
+    if plan.bpm is None:
+      plan = dataclasses.replace(plan, metre='')  # It has no times.
   if plan == plan_lib.Plan():
     return Prompt(line)
   target = obedience.Target.of_plan(plan, options['seconds'])

@@ -49,6 +49,20 @@ class PromptsTest(absltest.TestCase):
     self.assertIsNone(march.target)
     self.assertEqual(march.seconds, prompts.SECONDS)
 
+  def test_words_ask_for_what_a_plan_would(self):
+    self.write(
+        [
+            {'id': 'key', 'prompt': 'a waltz in A minor'},
+            {'id': 'tempo', 'prompt': 'a waltz at 96 bpm, solo flute'},
+        ]
+    )
+    key, tempo = prompts.of_file(self.list).prompts
+    self.assertEqual(key.target.key, terms.parse_key('A minor'))
+    self.assertIsNone(key.target.metre)  # A plan of it must have a tempo.
+    self.assertEqual((tempo.target.bpm, tempo.target.metre), (96, 3))
+    flute = terms.FAMILIES.index('flute')
+    self.assertEqual(np.flatnonzero(tempo.target.families).tolist(), [flute])
+
   def test_takes_differ_in_name_and_seed_only(self):
     waltz = prompts.of_file(self.list).prompts[0]
     self.assertEqual(waltz.take(1), waltz.line)
