@@ -46,9 +46,11 @@ def add_memorization(evaluate: argparse.ArgumentParser) -> None:
   group.add_argument('--plot', metavar='FILE', help='draw the curves: .png, …')
 
 
-def check_only_memorization(args: argparse.Namespace) -> None:
-  """Raises UserError if one of those flags is given without it."""
-  for name in ('stage', 'json', 'plot'):
+def check_only_memorization(
+    args: argparse.Namespace, names: Sequence[str] = ('stage', 'json', 'plot')
+) -> None:
+  """Raises UserError if one of its flags is given without it."""
+  for name in names:
     if getattr(args, name):
       raise errors.UserError(
           f'--{name} must be with `musiclm evaluate {MEMORIZATION}`, but is'

@@ -52,7 +52,7 @@ def _start() -> None:
     importlib.import_module('musiclm_jax.sampling.musiclm')
 
 
-class _Interruptible:
+class Interruptible:
   """A model whose work ends at once at a signal.
 
   Attributes:
@@ -103,7 +103,7 @@ def _batch(args: argparse.Namespace, rest: Sequence[str]) -> int:
       args.manifest,
   )
   try:
-    summary = shard.run(lambda: _Interruptible(model, args.dtype))
+    summary = shard.run(lambda: Interruptible(model, args.dtype))
   except KeyboardInterrupt as e:
     raise errors.Interrupted(
         getattr(e, 'signum', signal.SIGINT),

@@ -3,14 +3,28 @@
 import argparse
 from collections.abc import Sequence
 
+from musiclm_jax import errors
 from musiclm_jax.cli import auditing
 from musiclm_jax.cli import common
+from musiclm_jax.cli import judging
 
 ALL = 'all'
+_MAX_CLIPS = 64
 
 
 def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> None:
   common.no_more(rest)
+  if args.part == judging.MUSIC:
+    auditing.check_only_memorization(args, ('stage', 'plot'))
+    judging.music(args)
+    return
+  judging.check_only_music(args)
+  if args.data is None:
+    raise errors.UserError(
+        '--data must be the folder of a dataset, but is not given.'
+    )
+  if args.max_clips is None:
+    args.max_clips = _MAX_CLIPS
   if args.part == auditing.MEMORIZATION:
     auditing.memorization(args)
     return
@@ -40,11 +54,11 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       nargs='?',
       default=ALL,
       help=(
-          "part to measure in depth, e.g. 'codec' or 'mulan', or"
-          " 'memorization'; default: all, in one table"
+          "part to measure in depth, e.g. 'codec' or 'mulan'; 'music', how good"
+          " clips are; or 'memorization'. Default: all parts, in one table"
       ),
   )
-  evaluate.add_argument('--data', required=True, help='tfds data directory')
+  evaluate.add_argument('--data', help='tfds data directory')
   evaluate.add_argument(
       '--model', help='model directory; default: the one in the package'
   )
@@ -52,9 +66,13 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
       '--split', help="default: test; for 'memorization', train"
   )
   evaluate.add_argument(
-      '--max_clips', type=int, default=64, help='evenly spread over the split'
+      '--max_clips',
+      type=int,
+      help=f"evenly spread over the split; default: {_MAX_CLIPS}; for 'music',"
+      ' all',
   )
   auditing.add_memorization(evaluate)
+  judging.add_music(evaluate)
   evaluate.set_defaults(run=_evaluate)
 
   doctor = verbs.add_parser(

@@ -78,10 +78,13 @@ class Classifier:
 
   def find(self, sound: hearing.Sound) -> Bool[np.ndarray, ' families']:
     """Returns which of `terms.FAMILIES` play in a clip."""
+    return self.likely(sound) >= self.threshold
+
+  def likely(self, sound: hearing.Sound) -> Float[np.ndarray, ' families']:
+    """Returns how likely each of `terms.FAMILIES` plays; 0 in silence."""
     if sound.is_silent:
-      return np.zeros(len(terms.FAMILIES), bool)
-    likely = self.probabilities(features(sound)).mean(axis=0)
-    return likely >= self.threshold
+      return np.zeros(len(terms.FAMILIES))
+    return self.probabilities(features(sound)).mean(axis=0)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes it to a JSON file, for `load`."""

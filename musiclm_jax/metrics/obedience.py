@@ -47,6 +47,7 @@ class Heard:
     key: Number of the key in `terms`; None if none is clear.
     chords: [frames] triads at `harmony.CHORD_RATE`.
     families: [families] which of `terms.FAMILIES` play.
+    foremost: Number of the family that most likely plays; None if silent.
   """
 
   bpm: float | None
@@ -54,6 +55,7 @@ class Heard:
   key: int | None
   chords: Int[np.ndarray, ' frames']
   families: Bool[np.ndarray, ' families']
+  foremost: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,12 +185,15 @@ def hear(
   """
   sound = hearing.Sound(audio, sample_rate)
   found = rhythm.find_rhythm(sound)
+  classifier = classifier or families.load()
+  likely = classifier.likely(sound)
   return Heard(
       bpm=found.bpm if found else None,
       metre=found.metre if found else None,
       key=harmony.find_key(sound),
       chords=harmony.find_chords(sound),
-      families=(classifier or families.load()).find(sound),
+      families=likely >= classifier.threshold,
+      foremost=int(np.argmax(likely)) if likely.any() else None,
   )
 
 
@@ -208,6 +213,7 @@ def compare(heard: Heard, target: Target) -> Scores:
   scores['chords'] = harmony.chord_overlap(heard.chords, target.chords)
   playing = target.families
   scores['families (F1)'] = None if playing is None else _f1(heard, playing)
+  scores['the only instrument'] = _same(heard.foremost, _only(playing))
   scores['drums'] = (
       None
       if playing is None
@@ -245,6 +251,13 @@ def _same(found: int | None, true: int | None) -> float | None:
 
 def _mode(key: int | None) -> int | None:
   return None if key is None else key // 12
+
+
+def _only(playing: Bool[np.ndarray, ' families'] | None) -> int | None:
+  """Returns the number of the family that alone plays, if one does."""
+  if playing is None or playing.sum() != 1:
+    return None
+  return int(np.argmax(playing))
 
 
 def _f1(heard: Heard, true: Bool[np.ndarray, ' families']) -> float:

@@ -185,17 +185,18 @@ def diversity(takes: Sequence[Take], sample_rate: int) -> dict[str, float]:
   sounds = [hearing.Sound(take, sample_rate) for take in takes]
   pairs = list(itertools.combinations(sounds, 2))
   return {
-      'chroma': float(np.mean([_chroma_distance(a, b) for a, b in pairs])),
+      'chroma': float(1 - np.mean([chroma_likeness(a, b) for a, b in pairs])),
       'timbre': float(np.mean([_timbre_distance(a, b) for a, b in pairs])),
   }
 
 
-def _chroma_distance(a: hearing.Sound, b: hearing.Sound) -> float:
+def chroma_likeness(a: hearing.Sound, b: hearing.Sound) -> float:
+  """Returns the correlation of pitch classes at the same times: -1 to 1."""
   length = min(a.chroma.shape[1], b.chroma.shape[1])
   starts = np.arange(0, length, round(STEP_SECONDS * hearing.FRAME_RATE))
   x, y = (_means(sound.chroma[:, :length], starts) for sound in (a, b))
   alike = np.sum(hearing.unit_rows(x) * hearing.unit_rows(y), axis=1)
-  return 1 - float(np.mean(alike))
+  return float(np.mean(alike))
 
 
 def _timbre_distance(a: hearing.Sound, b: hearing.Sound) -> float:

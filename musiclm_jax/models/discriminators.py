@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import layers
 
@@ -31,19 +32,39 @@ class DiscriminatorConfig:
     stft_channels: Channels of the STFT discriminator's first layer.
     stft_window: Window of the STFT, in samples.
     stft_hop: Hop of the STFT, in samples.
+    other_stft_windows: Windows of further STFT discriminators, each with a hop
+      of a quarter of its own: with several resolutions, neither onsets nor
+      pitches are blurred (EnCodec, arXiv 2210.13438, section 3.4).
     wave_channels: Channels of a waveform discriminator's first layer; a
       multiple of 4.
     wave_scales: Number of waveform discriminators, each at half the sample rate
-      of the one before.
+      of the one before; 0 for none.
     dtype: Data type of the convolutions.
   """
 
   stft_channels: int = 32
   stft_window: int = 1024
   stft_hop: int = 256
+  other_stft_windows: tuple[int, ...] = ()
   wave_channels: int = 16
   wave_scales: int = 3
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    least = 2 ** (len(_STFT_BLOCKS) + 1)
+    for window in (self.stft_window, *self.other_stft_windows):
+      if window < least or window % least:
+        raise errors.UserError(
+            f'STFT windows of discriminators must be multiples of {least}, as'
+            f' their bins are halved {len(_STFT_BLOCKS)} times, but one is'
+            f' {window}.'
+        )
+
+  @property
+  def stfts(self) -> tuple[tuple[int, int], ...]:
+    """Window and hop of each STFT discriminator, in samples."""
+    others = ((window, window // 4) for window in self.other_stft_windows)
+    return ((self.stft_window, self.stft_hop), *others)
 
 
 class StftBlock(nn.Module):
@@ -93,9 +114,13 @@ class StftDiscriminator(nn.Module):
 
   Attributes:
     config: Sizes of the discriminators.
+    window: Window of the STFT, in samples.
+    hop: Hop of the STFT, in samples.
   """
 
   config: DiscriminatorConfig
+  window: int
+  hop: int
 
   def setup(self):
     channels = self.config.stft_channels
@@ -107,16 +132,16 @@ class StftDiscriminator(nn.Module):
       blocks.append(StftBlock(channels, channels * factor, strides, dtype))
       channels *= factor
     self.blocks = blocks
-    bins = self.config.stft_window // 2 // 2 ** len(_STFT_BLOCKS)
+    bins = self.window // 2 // 2 ** len(_STFT_BLOCKS)
     self.last = layers.Conv(
         channels, 1, (1, bins), padding='VALID', dtype=dtype
     )
 
   def __call__(self, audio: Float[Array, 'batch samples']) -> Judgement:
-    spectrum = dsp.stft(audio, self.config.stft_window, self.config.stft_hop)
+    spectrum = dsp.stft(audio, self.window, self.hop)
     # Without the Nyquist bin, the others halve evenly. The scale makes noise as
     # loud in its spectrum as in its samples.
-    spectrum = spectrum[..., :-1] / (0.375 * self.config.stft_window) ** 0.5
+    spectrum = spectrum[..., :-1] / (0.375 * self.window) ** 0.5
     x = self.first(jnp.stack([spectrum.real, spectrum.imag], axis=-1))
     features = [x]
     for block in self.blocks:
@@ -203,7 +228,7 @@ class WaveDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-  """An STFT discriminator, and waveform discriminators at decreasing rates.
+  """STFT discriminators, and waveform discriminators at decreasing rates.
 
   Attributes:
     config: Sizes of the discriminators.
@@ -212,7 +237,9 @@ class Discriminators(nn.Module):
   config: DiscriminatorConfig
 
   def setup(self):
-    self.stft = StftDiscriminator(self.config)
+    first, *others = self.config.stfts
+    self.stft = StftDiscriminator(self.config, *first)
+    self.other_stfts = [StftDiscriminator(self.config, *s) for s in others]
     self.waves = [
         WaveDiscriminator(self.config) for _ in range(self.config.wave_scales)
     ]
@@ -227,7 +254,7 @@ class Discriminators(nn.Module):
       For each discriminator its [batch, steps] float32 logits, high for real
       audio, and a list of features.
     """
-    judgements = [self.stft(audio)]
+    judgements = [stft(audio) for stft in (self.stft, *self.other_stfts)]
     for i, wave in enumerate(self.waves):
       if i > 0:
         audio = nn.avg_pool(audio[..., None], (4,), (2,), padding='SAME')[

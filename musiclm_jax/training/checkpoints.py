@@ -16,6 +16,7 @@ from etils import epath
 import jax
 from musiclm_jax import errors
 from musiclm_jax import paths
+from musiclm_jax.training import averaging
 from musiclm_jax.training import step_folders
 import numpy as np
 import orbax.checkpoint as ocp
@@ -56,10 +57,11 @@ def _reason(error: Exception) -> str:
 
 
 class Checkpoints:
-  """The checkpoints of a run; the last two are kept.
+  """The checkpoints of a run; the last two are kept, and the best.
 
   Attributes:
     model_dir: Folder of the run.
+    best: Step of a checkpoint to keep, however old it is; None for none.
   """
 
   def __init__(self, model_dir: str | os.PathLike[str]):
@@ -69,6 +71,7 @@ class Checkpoints:
       step_folders.directory(model_dir).mkdir(parents=True, exist_ok=True)
       step_folders.remove_unfinished(model_dir)
       step_folders.say_what_is_left_alone(model_dir)
+    self.best: int | None = None
     self._checkpointer = ocp.AsyncCheckpointer(
         ocp.CompositeCheckpointHandler(
             variables=ocp.StandardCheckpointHandler(),
@@ -122,7 +125,7 @@ class Checkpoints:
       self._checkpointer.wait_until_finished()
       if jax.process_index() == 0:
         step_folders.seal(step_folders.directory(self.model_dir) / str(step))
-        step_folders.remove_old(self.model_dir, NUM_KEPT)
+        step_folders.remove_old(self.model_dir, NUM_KEPT, self.best)
     except Exception as e:
       raise self._failure(step, e) from e
 
@@ -166,7 +169,8 @@ class Checkpoints:
 
     Args:
       step: One of `complete_steps`.
-      variables: ShapeDtypeStructs of the saved variables, with shardings.
+      variables: ShapeDtypeStructs of the saved variables, with shardings. An
+        average that was not saved is not restored, either.
       optimizer: ShapeDtypeStructs of the optimizer's tree, with shardings.
 
     Returns:
@@ -178,6 +182,7 @@ class Checkpoints:
     path = step_folders.directory(self.model_dir) / str(step)
     with _reading(self.model_dir, step):
       metadata = self._checkpointer.metadata(path).item_metadata
+      variables = averaging.held(variables, metadata['variables'].tree, path)
       _check_shapes(path, metadata['variables'].tree, variables)
       restored = self._checkpointer.restore(
           path,
@@ -209,19 +214,25 @@ def _reading(model_dir: str | os.PathLike[str], step: int):
   )
 
 
-def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
-  """Reads the variables of the last checkpoint of a run, e.g. to export them.
+def restore_variables(
+    model_dir: str | os.PathLike[str], step: int | None = None
+) -> dict[str, Any]:
+  """Reads the variables of a checkpoint of a run, e.g. to export them.
 
   Args:
     model_dir: Folder of the run.
+    step: One of `complete_steps`; by default the last.
 
   Returns:
-    Linen collections ('params' and mutables) of numpy arrays.
+    Linen collections ('params' and mutables) of numpy arrays. If the run
+    averages its parameters, 'params' is the average.
 
   Raises:
     NotFoundError: If there is no complete checkpoint.
     UserError: If one of its files is damaged.
   """
+  if step is not None:
+    return _read_variables(model_dir, step)
   while True:
     steps = complete_steps(model_dir)
     if not steps:
@@ -246,4 +257,5 @@ def _read_variables(
     handler = ocp.StandardCheckpointHandler()
     metadata = handler.metadata(path).tree
     empty = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), metadata)
-    return dict(handler.restore(path, args=ocp.args.StandardRestore(empty)))
+    restored = handler.restore(path, args=ocp.args.StandardRestore(empty))
+    return averaging.averaged(restored)

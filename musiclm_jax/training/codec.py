@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from flax import linen as nn
+from flax.linen import partitioning
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -25,6 +26,7 @@ class CodecModel(model.TrainableModel):
 
   Attributes:
     discriminators: Networks that tell its output from real audio.
+    discriminator_start: Step from which on they are trained and heard.
     weights: Weight of each loss.
   """
 
@@ -37,6 +39,7 @@ class CodecModel(model.TrainableModel):
       discriminator_config: discriminators.DiscriminatorConfig | None,
       optimizer_def: optax.GradientTransformation,
       weights: Any,
+      discriminator_start: int = 0,
   ):
     """Makes the networks.
 
@@ -45,6 +48,9 @@ class CodecModel(model.TrainableModel):
       discriminator_config: Sizes of the discriminators; None for none.
       optimizer_def: See TrainableModel.
       weights: Weight of each loss, including 'adversarial' and 'feature'.
+      discriminator_start: Step from which on discriminators are trained and
+        heard; before it they take no time (ours: they cost more than a small
+        codec, and teach it little before it can do the rest).
     """
     super().__init__(optimizer_def)
     self.config = config
@@ -54,6 +60,7 @@ class CodecModel(model.TrainableModel):
     if discriminator_config is not None:
       self.discriminators = discriminators.Discriminators(discriminator_config)
     self.weights = weights
+    self.discriminator_start = discriminator_start
 
   def get_initial_variables(
       self,
@@ -75,10 +82,18 @@ class CodecModel(model.TrainableModel):
         collection: {name: made[collection] for name, made in both.items()}
         for collection in ('params', 'params_axes')
     }
+    if self._starts_later:
+      axes = partitioning.AxisMetadata(names=())
+      variables[model.STEP] = {model.STEP: jnp.zeros((), jnp.int32)}
+      variables[f'{model.STEP}_axes'] = {f'{model.STEP}_axes': axes}
     return variables | {
         collection: generator[collection]
         for collection in ('codebooks', 'codebooks_axes')
     }
+
+  @property
+  def _starts_later(self) -> bool:
+    return self.discriminators is not None and self.discriminator_start > 0
 
   def loss_fn(
       self,
@@ -100,28 +115,28 @@ class CodecModel(model.TrainableModel):
       params: 'generator' and 'discriminator'.
       batch: 'audio', [batch, samples] in whole frames.
       dropout_rng: Key of quantizer dropout and new codes; None for neither.
-      flax_mutables: 'codebooks'.
+      flax_mutables: 'codebooks', and `model.STEP` if it matters.
 
     Returns:
       The loss, and (metrics, updated mutables).
     """
     audio = self._audio(batch)
     rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
+    told = dict(flax_mutables or {})
+    step = {name: told.pop(name) for name in (model.STEP,) if name in told}
     (reconstruction, metrics), mutables = self.module.apply(
-        {'params': params['generator'], **(flax_mutables or {})},
+        {'params': params['generator'], **told},
         audio,
         train=bool(rngs),
         mutable=['codebooks'],
         rngs=rngs,
     )
-    judges = params.get('discriminator', {})
-    frozen = jax.lax.stop_gradient(judges)
-    generator_loss, generator_metrics = self._generator_loss(
-        frozen, audio, reconstruction, metrics['commitment_loss']
-    )
-    discriminator_loss, discriminator_metrics = self._discriminator_loss(
-        judges, audio, jax.lax.stop_gradient(reconstruction)
-    )
+    compared = {
+        **self._distances(audio, reconstruction),
+        'commitment_loss': metrics['commitment_loss'],
+    }
+    compared['reconstruction_loss'] = self._weigh(compared)
+    judged = self._judged(params, audio, reconstruction, step)
     perplexity = metrics['codebook_perplexity']
     health = {
         'dead_codes': metrics['dead_codes'],
@@ -132,11 +147,14 @@ class CodecModel(model.TrainableModel):
         f'codebook_perplexity_q{i + 1:02}': perplexity[i]
         for i in range(self.config.num_quantizers)
     }
-    loss = generator_loss + discriminator_loss
-    averages = model.average(
-        loss=loss, **generator_metrics, **discriminator_metrics, **health
-    )
-    return loss, (averages, mutables)
+    loss = compared['reconstruction_loss']
+    if judged:
+      loss += self.weights.adversarial * judged['adversarial_loss']
+      loss += self.weights.feature * judged['feature_loss']
+      judged['generator_loss'] = loss
+      loss += judged['discriminator_loss']
+    averages = model.average(loss=loss, **compared, **judged, **health)
+    return loss, (averages, {**mutables, **step})
 
   def eval_fn(
       self,
@@ -254,36 +272,48 @@ class CodecModel(model.TrainableModel):
   def _weigh(self, metrics: Mapping[str, jax.Array]) -> jax.Array:
     """Returns the weighted sum of those losses and 'commitment_loss'."""
 
-  def _generator_loss(self, discriminator, audio, reconstruction, commitment):
-    metrics = {
-        **self._distances(audio, reconstruction),
-        'commitment_loss': commitment,
-    }
-    loss = self._weigh(metrics)
-    if self.discriminators is not None:
-      judge = lambda x: self.discriminators.apply({'params': discriminator}, x)
-      real, fake = jax.lax.stop_gradient(judge(audio)), judge(reconstruction)
-      metrics |= {
-          'adversarial_loss': losses.adversarial_loss(fake),
-          'feature_loss': losses.feature_loss(real, fake),
-      }
-      loss += self.weights.adversarial * metrics['adversarial_loss']
-      loss += self.weights.feature * metrics['feature_loss']
-    return loss, metrics | {'generator_loss': loss}
+  def _judged(self, params, audio, reconstruction, step):
+    """Returns the losses of discriminators: none without, 0 before the start.
 
-  def _discriminator_loss(self, discriminator, audio, reconstruction):
+    Args:
+      params: 'discriminator', if there are any.
+      audio: [batch, samples] original.
+      reconstruction: [batch, samples].
+      step: `model.STEP` if they start later.
+    """
     if self.discriminators is None:
-      return 0.0, {}
-    judge = lambda x: self.discriminators.apply({'params': discriminator}, x)
-    real, fake = judge(audio), judge(reconstruction)
-    loss = losses.discriminator_loss(real, fake)
+      return {}
+    judge = lambda *args: self._judge(params['discriminator'], *args)
+    if not self._starts_later:
+      return judge(audio, reconstruction)
+    found = jax.eval_shape(judge, audio, reconstruction)
+    return jax.lax.cond(
+        step[model.STEP][model.STEP] >= self.discriminator_start,
+        judge,
+        lambda *_: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found),
+        audio,
+        reconstruction,
+    )
+
+  def _judge(self, params, audio, reconstruction):
+    judge = lambda params, x: self.discriminators.apply({'params': params}, x)
+    frozen = jax.lax.stop_gradient(params)
+    real = jax.lax.stop_gradient(judge(frozen, audio))
+    fake = judge(frozen, reconstruction)
+    heard = judge(params, audio)
+    told_apart = judge(params, jax.lax.stop_gradient(reconstruction))
     mean = lambda judgements: jnp.mean(
         jnp.stack([jnp.mean(logits) for logits, _ in judgements])
     )
-    # Equal logits mean that the discriminators have given up, and a gap above 2
-    # that the generator no longer fools them.
-    metrics = {'logits_real': mean(real), 'logits_fake': mean(fake)}
-    return loss, metrics | {'discriminator_loss': loss}
+    return {
+        'adversarial_loss': losses.adversarial_loss(fake),
+        'feature_loss': losses.feature_loss(real, fake),
+        'discriminator_loss': losses.discriminator_loss(heard, told_apart),
+        # Equal logits mean that the discriminators have given up, and a gap
+        # above 2 that the generator no longer fools them.
+        'logits_real': mean(heard),
+        'logits_fake': mean(told_apart),
+    }
 
   def _audio(self, batch):
     self._check_samples(batch['audio'].shape[1])

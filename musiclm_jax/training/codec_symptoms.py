@@ -88,8 +88,8 @@ def discriminators_won(run: findings.Run) -> findings.Finding | None:
   """
   loss = run.recent('discriminator_loss')
   mel, rates = run.series('mel_loss'), run.series('learning_rate')
-  if loss is None or len(mel) < 6 or run.step < TREND_STEPS or loss > 0.1:
-    return None
+  if not loss or len(mel) < 6 or run.step < TREND_STEPS or loss > 0.1:
+    return None  # The loss is 0 before discriminators start.
   if rates and rates[-1] < 0.1 * max(rates):
     return None  # The learning rate is too low for anything to change.
   third = len(mel) // 3

@@ -19,6 +19,7 @@ from jax.sharding import AbstractMesh, Mesh
 from musiclm_jax import errors
 from musiclm_jax.data import mixtures
 from musiclm_jax.models import products
+from musiclm_jax.training import averaging
 from musiclm_jax.training import costs
 from musiclm_jax.training import devices
 from musiclm_jax.training import gin_flags
@@ -40,12 +41,14 @@ class Run:
     specs: Shapes and dtypes of a batch, over all devices.
     train_steps: Total number of steps.
     partitioning: How a step is divided.
+    average_decay: Decay of an average of the parameters, if there is one.
   """
 
   model: model_lib.TrainableModel
   specs: costs.Specs
   train_steps: int
   partitioning: trainer.Partitioning
+  average_decay: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Estimate:
   Attributes:
     num_parameters: Parameters of the model.
     flops: Operations of a step, over all devices.
-    parameter_bytes: Bytes of the parameters; like all others, on each device.
+    parameter_bytes: Bytes of the parameters, and of their average if there is
+      one; like all others, on each device.
     mutable_bytes: Bytes of the model's other variables.
     optimizer_bytes: Bytes of the optimizer's state.
     gradient_bytes: Bytes of the gradients and, with microbatches, of their sum.
@@ -121,7 +125,7 @@ def estimate(run: Run, mesh_shape: tuple[int, int]) -> Estimate:
   return Estimate(
       num_parameters=sum(x.size for x in jax.tree.leaves(state.params)),
       flops=costs.train_flops(run.model, run.specs),
-      parameter_bytes=of_params,
+      parameter_bytes=of_params * (1 + averaging.is_on(run.average_decay)),
       mutable_bytes=_shard_bytes(state.mutables, placed.mutables),
       optimizer_bytes=_shard_bytes(state.opt_state, placed.opt_state),
       gradient_bytes=of_params * (1 if num_microbatches == 1 else 2),
@@ -163,6 +167,7 @@ def compiled_bytes(run: Run, mesh: Mesh) -> int | str:
         run.partitioning.num_microbatches,
         0,
         sharding.rules(run.partitioning.fsdp),
+        run.average_decay,
     )
     try:
       memory = program.compile_train_step().memory_analysis()
@@ -324,6 +329,7 @@ def run_of_flags(argv: Sequence[str]) -> Run:
       },
       train_steps=gin_flags.value_of('TRAIN_STEPS'),
       partitioning=gin_flags.train_argument('partitioning'),
+      average_decay=gin_flags.value_of('AVERAGE_DECAY'),
   )
 
 

@@ -21,6 +21,7 @@ from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
+from musiclm_jax.training import stopping
 from musiclm_jax.training import t5x_checkpoints
 import numpy as np
 
@@ -44,12 +45,25 @@ def read_audio(
     yield io.resample(audio, rate, sample_rate)
 
 
-def restore_variables(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
-  """Reads the last checkpoint of a run, of `musiclm train` or of t5x."""
+def restore_variables(
+    model_dir: str | os.PathLike[str], best: bool = False
+) -> dict[str, Any]:
+  """Reads a checkpoint of a run.
+
+  Args:
+    model_dir: Folder of the run, of `musiclm train` or of t5x.
+    best: Whether to take the checkpoint with the lowest held-out loss, and not
+      the last one, as of t5x.
+  """
   if not checkpoints.complete_steps(model_dir):
     if t5x_checkpoints.complete_steps(model_dir):
       return t5x_checkpoints.restore_variables(model_dir)
-  return checkpoints.restore_variables(model_dir)
+  step = None
+  if best:
+    step, loss = stopping.best_step(model_dir)
+    print(f'{model_dir}: takes step {step}, the best, held-out loss {loss:.4g}')
+  with progress.telling(f'reading the {"best" if best else "last"} checkpoint'):
+    return checkpoints.restore_variables(model_dir, step)
 
 
 def export(
@@ -61,6 +75,7 @@ def export(
     release: bool = False,
     initial_model: str | os.PathLike[str] | None = None,
     task: str | None = None,
+    best: bool = False,
 ) -> str:
   """Writes the part that a run trained, with the sources of its music.
 
@@ -75,6 +90,7 @@ def export(
     initial_model: Directory of the model that the run began from, or of a run
       of t5x.
     task: Task or mixture that it was trained on, if of other datasets, too.
+    best: See `restore_variables`.
 
   Returns:
     The sha256 of the stored variables.
@@ -91,8 +107,7 @@ def export(
   if isinstance(folder, pathlib.Path):
     folder.mkdir(parents=True, exist_ok=True)
   files.check_writable(folder / f'{model.name}.safetensors')
-  with progress.telling('reading the last checkpoint'):
-    variables = restore_variables(model_dir)
+  variables = restore_variables(model_dir, best)
   rate = model.sample_rate
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
@@ -157,25 +172,35 @@ def export_main(
   """
   run_files.check_place('--output', output)
   gin_flags.parse(argv)
-  model, model_dir, data_dir, initial_model, task, module = map(
+  model, model_dir, data_dir, initial_model, patience, task, module = map(
       gin_flags.value_of,
       (
           'MODEL',
           'MODEL_DIR',
           'DATA_DIR',
           'INITIAL_MODEL',
+          'PATIENCE',
           'MIXTURE_OR_TASK_NAME',
           'MIXTURE_OR_TASK_MODULE',
       ),
   )
   mixtures.import_module(module)
+  best = patience is not None
   if to_t5x:
     if release:
       sources = sources_of(model, data_dir, initial_model, task)
       ledger.check_release(model.name, sources)
     return os.fspath(
-        t5x_checkpoints.write(output, restore_variables(model_dir))
+        t5x_checkpoints.write(output, restore_variables(model_dir, best))
     )
   return export(
-      model, model_dir, data_dir, output, dtype, release, initial_model, task
+      model,
+      model_dir,
+      data_dir,
+      output,
+      dtype,
+      release,
+      initial_model,
+      task,
+      best,
   )

@@ -40,6 +40,15 @@ class Finding:
     )
 
 
+def goal(records: Sequence[Record]) -> str:
+  """Returns the name of the metric that training minimizes."""
+  # The loss of a codec rises as its discriminators improve.
+  for name in ('mel_loss', 'reconstruction_loss'):
+    if any(name in record for record in records):
+      return name
+  return 'loss'
+
+
 class Run:
   """The records of a run so far.
 
@@ -54,9 +63,7 @@ class Run:
     self.train = [r for r in records if r['split'] == 'train']
     self.evals = [r for r in records if r['split'] == 'eval']
     self.step = self.train[-1]['step'] if self.train else 0
-    # The loss of a codec rises as its discriminators improve.
-    is_codec = any('mel_loss' in record for record in self.train)
-    self.goal = 'mel_loss' if is_codec else 'loss'
+    self.goal = goal(self.train)
 
   def series(self, metric: str) -> list[float]:
     """Returns each value of a metric in training."""

@@ -18,6 +18,11 @@ Metrics = dict[str, clu_metrics.Metric]
 Variables = Mapping[str, Any]
 
 
+# A mutable collection of a model whose loss depends on the steps taken before;
+# the trainer sets its one variable of that name.
+STEP = 'step'
+
+
 class TrainableModel(abc.ABC):
   """A linen module, its loss and its optimizer.
 
@@ -149,6 +154,11 @@ class TrainableModel(abc.ABC):
     """Returns [samples] audio at `sample_rate` for TensorBoard, by tag."""
     del variables, batch
     return {}
+
+
+def at_step(mutables: dict[str, Any], step: jax.Array) -> dict[str, Any]:
+  """Returns mutables of a model that is told the step, if it is to be told."""
+  return {**mutables, STEP: {STEP: step}} if STEP in mutables else mutables
 
 
 def average(**values: jax.Array) -> Metrics:

@@ -6,6 +6,8 @@ from musiclm_jax import errors
 from musiclm_jax.models import stacking
 import optax
 
+_LAST_SHARE = 0.2  # Share of the steps in which a trapezoid falls.
+
 
 class Optimizer(optax.GradientTransformationExtraArgs):
   """An optax transformation that exposes its learning rate.
@@ -30,7 +32,9 @@ def schedule(
     warmup_steps: Number of steps from 0 to the peak.
     train_steps: Total number of steps; the warm-up takes at most half of them.
     name: 'cosine' falls to a hundredth of the peak at `train_steps`, 'rsqrt'
-      with the square root of the step, 'constant' not at all.
+      with the square root of the step, 'constant' not at all; 'trapezoid' falls
+      to 0 in the last fifth (WSD of MiniCPM, arXiv 2404.06395, section 4), so
+      that a run can be made longer until then.
 
   Raises:
     UserError: If there is no schedule of that name.
@@ -48,9 +52,15 @@ def schedule(
     )
   elif name == 'constant':
     after = optax.constant_schedule(peak_learning_rate)
+  elif name == 'trapezoid':
+    last = max(round(_LAST_SHARE * train_steps), 1)
+    after = optax.linear_schedule(
+        peak_learning_rate, 0.0, last, train_steps - warmup_steps - last
+    )
   else:
     raise errors.UserError(
-        "schedule must be 'cosine', 'rsqrt' or 'constant', but is" f" '{name}'."
+        "schedule must be 'cosine', 'rsqrt', 'constant' or 'trapezoid', but is"
+        f" '{name}'."
     )
   if not warmup_steps:
     return after
@@ -69,15 +79,22 @@ def _is_matrix(params):
   return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
-def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+def _clip_by_global_norm(
+    max_norm: float, clip_each: bool
+) -> optax.GradientTransformation:
   """Like optax's, but with a single factor, so XLA stores no clipped copy."""
 
-  def update(updates, state, params=None):
-    del params
+  def clip(updates):
     norm = optax.global_norm(updates)
     factor = jnp.where(norm < max_norm, 1.0, max_norm / norm)
     scale = lambda x: x * factor.astype(x.dtype)
-    return jax.tree.map(scale, updates), state
+    return jax.tree.map(scale, updates)
+
+  def update(updates, state, params=None):
+    del params
+    if clip_each:
+      return {name: clip(part) for name, part in updates.items()}, state
+    return clip(updates), state
 
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
@@ -91,6 +108,7 @@ def adamw(
     b2: float = 0.98,
     weight_decay: float = 0.01,
     clip_norm: float | None = 1.0,
+    clip_each: bool = False,
 ) -> Optimizer:
   """Returns AdamW (arXiv 1711.05101) with a schedule and gradient clipping.
 
@@ -103,6 +121,8 @@ def adamw(
     b2: Decay of the running mean of their squares.
     weight_decay: Decay of matrices; biases, scales and scalars do not decay.
     clip_norm: Largest global norm of the gradients; None for no limit.
+    clip_each: Whether each network has a norm of its own, if there are several,
+      lest the gradient of one shrink that of another.
   """
   learning_rate = schedule(
       peak_learning_rate, warmup_steps, train_steps, schedule_name
@@ -113,7 +133,7 @@ def adamw(
       )
   ]
   if clip_norm is not None:
-    transforms.insert(0, _clip_by_global_norm(clip_norm))
+    transforms.insert(0, _clip_by_global_norm(clip_norm, clip_each))
   optimizer = Optimizer(*optax.chain(*transforms))
   optimizer.learning_rate = learning_rate
   return optimizer

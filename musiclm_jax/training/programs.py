@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+from musiclm_jax.training import averaging
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import sharding
 from musiclm_jax.training import steps
@@ -27,6 +28,7 @@ class Program:
       num_microbatches: int,
       random_seed: int,
       rules: sharding.Rules = sharding.RULES,
+      average_decay: float | None = None,
   ):
     """Compiles nothing yet.
 
@@ -37,6 +39,8 @@ class Program:
       num_microbatches: Parts of a batch whose gradients are taken in turn.
       random_seed: Seed of initialization and dropout.
       rules: Mesh axis of each logical axis, see `sharding.rules`.
+      average_decay: Decay of an average of the parameters, which `eval_step`
+        then takes in their place; None or 0 for none.
 
     Raises:
       UserError: If the batch cannot be divided evenly.
@@ -55,7 +59,11 @@ class Program:
         for name, shape in shapes.items()
     }
     self._initialize = steps.with_rules(
-        mesh, rules, steps.make_initializer(model, shapes, types)
+        mesh,
+        rules,
+        steps.make_initializer(
+            model, shapes, types, averaging.is_on(average_decay)
+        ),
     )
     state, variables = jax.eval_shape(self._initialize, self._init_rng)
     self._shardings = steps.shard_state(mesh, state, variables, rules)
@@ -70,7 +78,10 @@ class Program:
             mesh,
             rules,
             steps.make_train_step(
-                model, num_microbatches, self._shardings.params
+                model,
+                num_microbatches,
+                self._shardings.params,
+                average_decay,
             ),
         ),
         in_shardings=(self._shardings, rows, whole),
@@ -117,7 +128,8 @@ class Program:
   ) -> model_lib.Metrics:
     """Returns the metrics of a batch, given this process's rows."""
     placed = sharding.put_batch(self._mesh, batch)
-    return self._eval_step(state.params, state.mutables, placed)
+    variables = averaging.averaged(state.kept)
+    return self._eval_step(variables['params'], state.mutables, placed)
 
   def gather(self, tree: Any) -> Any:
     """Returns whole arrays that one process can compute with.

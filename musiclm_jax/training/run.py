@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from musiclm_jax import progress
+from musiclm_jax.training import averaging
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import devices
 from musiclm_jax.training import interrupts as interrupts_lib
@@ -17,6 +18,7 @@ from musiclm_jax.training import reports
 from musiclm_jax.training import resuming
 from musiclm_jax.training import running_metrics
 from musiclm_jax.training import steps
+from musiclm_jax.training import stopping
 import numpy as np
 
 
@@ -29,6 +31,7 @@ class Run:
     saved: Its checkpoints; None before `open`.
     reporter: Reports its metrics; None before the first step.
     state: Training state; None before `restore`, or until it is set.
+    patience: Counts evaluations without improvement.
   """
 
   def __init__(self, model_dir: str | os.PathLike[str]):
@@ -37,6 +40,7 @@ class Run:
     self.saved: Any = None
     self.reporter: Any = None
     self.state: Any = None
+    self.patience = stopping.Patience()
     self._metrics = running_metrics.RunningMetrics()
     self._steps_taken = 0
 
@@ -58,6 +62,7 @@ class Run:
     self._model, self._program = model, program
     self._config, self._origin = config, origin
     self.saved = checkpoints.Checkpoints(self.model_dir)
+    self.saved.best = self.patience.best
 
   def describe(self) -> str:
     """Describes which step is saved, and how to continue."""
@@ -77,17 +82,27 @@ class Run:
     with progress.telling(f'reading the checkpoint of step {step}'):
       variables, optimizer, data = self.saved.restore(
           step,
-          abstract.variables,
+          abstract.kept,
           {'state': abstract.opt_state, 'counts': _counts(abstract)},
       )
     position = resuming.position(data, self._origin, self.model_dir)
     changed = resuming.changes(data.get('config', ''), self._config)
     if changed and jax.process_index() == 0:
       progress.say(f'config changed on resume: {changed}')
+    average = variables.pop(averaging.COLLECTION, None)
     params = variables.pop('params')
-    step_count, *skipped = optimizer['counts']
+    if average is None and abstract.average is not None:
+      progress.say(f'the average of the parameters begins at step {step}')
+      average = averaging.start(params)
+    step_count, skipped, in_a_row = optimizer['counts']
     self.state = steps.TrainState(
-        step_count, params, variables, optimizer['state'], *skipped
+        step_count,
+        params,
+        variables,
+        optimizer['state'],
+        skipped,
+        in_a_row,
+        average,
     )
     self._metrics = running_metrics.RunningMetrics(data.get('window'))
     return position
@@ -137,7 +152,7 @@ class Run:
     with progress.telling(f'saving the checkpoint of step {step}'):
       self.saved.save(
           step,
-          self.state.variables,
+          self.state.kept,
           {'state': self.state.opt_state, 'counts': _counts(self.state)},
           {
               'position': position,
@@ -177,10 +192,14 @@ class Run:
           self._write_audio(step, batch)
         outputs = self._program.eval_step(self.state, batch)
         metrics.append(jax.device_get(outputs))
-      self.reporter.evaluation(step, steps.merge(metrics))
+      merged = steps.merge(metrics)
+      self.reporter.evaluation(step, merged)
+      self.patience.add(step, merged)
+      self.saved.best = self.patience.best
 
   def _write_audio(self, step: int, batch: Mapping[str, np.ndarray]) -> None:
-    variables = self._program.gather(self.state.variables)
+    variables = averaging.averaged(self.state.kept)
+    variables = self._program.gather(variables)
     if jax.process_index() == 0:
       with reports.diagnosing('writing audio'):
         self.reporter.audio(step, self._model.summaries(variables, batch))

@@ -43,8 +43,15 @@ class SoundStreamModel(codec.CodecModel):
       discriminator_config: discriminators.DiscriminatorConfig,
       optimizer_def: optax.GradientTransformation,
       weights: LossWeights = LossWeights(),
+      discriminator_start: int = 0,
   ):
-    super().__init__(config, discriminator_config, optimizer_def, weights)
+    super().__init__(
+        config,
+        discriminator_config,
+        optimizer_def,
+        weights,
+        discriminator_start,
+    )
 
   def _distances(self, audio, reconstruction):
     return {

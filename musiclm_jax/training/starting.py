@@ -122,7 +122,12 @@ def done(model_dir, step) -> dict[str, float]:
 
 
 def make_program(
-    model, train_batches, eval_batches, partitioning, random_seed
+    model,
+    train_batches,
+    eval_batches,
+    partitioning,
+    random_seed,
+    average_decay,
 ) -> programs.Program:
   """Makes the compiled steps of a run, and tells batches their rows.
 
@@ -132,6 +137,7 @@ def make_program(
     eval_batches: Batches to evaluate on; may be None.
     partitioning: The `trainer.Partitioning` of a step.
     random_seed: Seed of initialization and dropout.
+    average_decay: Decay of an average of the parameters, if there is one.
 
   Raises:
     UserError: If the batch cannot be divided, or the config makes no model.
@@ -159,6 +165,7 @@ def make_program(
         partitioning.num_microbatches,
         random_seed,
         sharding.rules(partitioning.fsdp),
+        average_decay,
     )
 
 

@@ -149,9 +149,19 @@ def remove_unfinished(model_dir: str | os.PathLike[str]) -> None:
       paths.remove_tree(path)
 
 
-def remove_old(model_dir: str | os.PathLike[str], num_kept: int) -> None:
-  """Removes all but the last checkpoints, except those with other files."""
+def remove_old(
+    model_dir: str | os.PathLike[str], num_kept: int, best: int | None = None
+) -> None:
+  """Removes all but the last checkpoints, except those with other files.
+
+  Args:
+    model_dir: Folder of the run.
+    num_kept: How many to keep.
+    best: Step of another one to keep, if any.
+  """
   for step in complete_steps(model_dir)[:-num_kept]:
+    if step == best:
+      continue
     folder = directory(model_dir) / str(step)
     try:
       is_ours = _is_real_folder(folder) and set(_names(folder)) <= set(

@@ -9,6 +9,7 @@ from flax import struct
 import jax
 from jax.sharding import Mesh
 import jax.numpy as jnp
+from musiclm_jax.training import averaging
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import sharding
 import optax
@@ -25,6 +26,7 @@ class TrainState:
     opt_state: State of the optimizer.
     num_skipped: Steps skipped so far.
     num_skipped_in_a_row: Steps skipped since the last one that was taken.
+    average: Average of the parameters, see `averaging`; None for none.
   """
 
   step: Any
@@ -33,16 +35,32 @@ class TrainState:
   opt_state: Any
   num_skipped: Any
   num_skipped_in_a_row: Any
+  average: Any = None
 
   @property
   def variables(self) -> dict[str, Any]:
     return {'params': self.params, **self.mutables}
 
+  @property
+  def kept(self) -> dict[str, Any]:
+    """The variables that checkpoints hold."""
+    return averaging.with_average(self.variables, self.average)
+
 
 def make_initializer(
-    model: model_lib.TrainableModel, input_shapes, input_types
+    model: model_lib.TrainableModel,
+    input_shapes,
+    input_types,
+    averages: bool = False,
 ) -> Callable[[jax.Array], tuple[TrainState, model_lib.Variables]]:
-  """Returns a function from a key to the first state, and all variables."""
+  """Returns a function from a key to the first state, and all variables.
+
+  Args:
+    model: See `TrainableModel`.
+    input_shapes: Shapes of a batch.
+    input_types: Types of a batch.
+    averages: Whether the state has an average of the parameters.
+  """
 
   def initialize(rng):
     variables = core.unfreeze(
@@ -62,6 +80,7 @@ def make_initializer(
         opt_state=model.optimizer_def.init(params),
         num_skipped=zero,
         num_skipped_in_a_row=zero,
+        average=params if averages else None,
     )
     return state, variables
 
@@ -93,6 +112,7 @@ def shard_state(
       ),
       num_skipped=whole,
       num_skipped_in_a_row=whole,
+      average=None if state.average is None else placed['params'],
   )
 
 
@@ -150,6 +170,7 @@ def make_train_step(
     model: model_lib.TrainableModel,
     num_microbatches: int = 1,
     shardings: Any = None,
+    average_decay: float | None = None,
 ) -> Callable[..., tuple[TrainState, model_lib.Metrics, jax.Array]]:
   """Returns a function (state, batch, key) -> state, metrics, skipped in a row.
 
@@ -160,10 +181,13 @@ def make_train_step(
     num_microbatches: Parts of a batch whose gradients are taken in turn.
     shardings: Shardings of the parameters, and so of their gradients; None for
       one device.
+    average_decay: Decay of the state's average of the parameters, if any.
   """
 
   def train_step(state, batch, rng):
     rng = jax.random.fold_in(rng, state.step)
+    told = model_lib.at_step(state.mutables, state.step)
+    state = state.replace(mutables=told)
     if num_microbatches == 1:
       (loss, metrics, mutables), gradients = _loss_and_gradients(
           model, state.params, state.mutables, batch, rng, shardings
@@ -179,13 +203,17 @@ def make_train_step(
       updates, opt_state = model.optimizer_def.update(
           gradients, state.opt_state, state.params
       )
-      return optax.apply_updates(state.params, updates), mutables, opt_state
+      params = optax.apply_updates(state.params, updates)
+      average = averaging.update(
+          state.average, params, state.step, average_decay or 0.0
+      )
+      return params, mutables, opt_state, average
 
     # Selecting values one by one would take memory for both.
-    params, mutables, opt_state = jax.lax.cond(
+    params, mutables, opt_state, average = jax.lax.cond(
         finite,
         update,
-        lambda: (state.params, state.mutables, state.opt_state),
+        lambda: (state.params, state.mutables, state.opt_state, state.average),
     )
     new_state = TrainState(
         step=state.step + 1,
@@ -196,6 +224,7 @@ def make_train_step(
         num_skipped_in_a_row=jnp.where(
             finite, 0, state.num_skipped_in_a_row + 1
         ),
+        average=average,
     )
     metrics = model_lib.average(loss=loss) | metrics
     metrics |= model_lib.average(gradient_norm=norm)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from flax import core
+from musiclm_jax import errors
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import optimizers
 import optax
@@ -10,7 +11,18 @@ from t5x import optimizers as t5x_optimizers
 
 
 def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:
-  """Returns `model` with optimizer, mutables and scores as t5x has them."""
+  """Returns `model` with optimizer, mutables and scores as t5x has them.
+
+  Raises:
+    UserError: If its loss has to be told the step, which t5x does not.
+  """
+  start = getattr(model, 'discriminator_start', 0)
+  if start:
+    raise errors.UserError(
+        'discriminator_start must be 0 under t5x, which does not tell losses'
+        f' the step, but is {start}. Set it to 0, or use'
+        ' `musiclm train`.'
+    )
   loss_fn = model.loss_fn
 
   def frozen_loss_fn(params, batch, dropout_rng, flax_mutables=None):

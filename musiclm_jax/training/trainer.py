@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from musiclm_jax import errors
 from musiclm_jax import progress
+from musiclm_jax.training import averaging
 from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import jobs
 from musiclm_jax.training import model as model_lib
@@ -20,6 +21,7 @@ from musiclm_jax.training import run as run_lib
 from musiclm_jax.training import run_files
 from musiclm_jax.training import starting
 from musiclm_jax.training import steps
+from musiclm_jax.training import stopping
 import numpy as np
 
 
@@ -45,6 +47,8 @@ class Schedule:
     eval_steps: Largest number of batches per evaluation.
     max_skipped_steps: Most consecutive steps that may be skipped for NaN or
       inf.
+    patience: Evaluations without a lower held-out loss after which training
+      ends early; the best checkpoint is then kept, too. None for no such end.
   """
 
   train_steps: int
@@ -53,9 +57,13 @@ class Schedule:
   log_period: int = 50
   eval_steps: int = 20
   max_skipped_steps: int = 10
+  patience: int | None = None
 
   def __post_init__(self):
-    _check_positive(**dataclasses.asdict(self))
+    given = dataclasses.asdict(self)
+    if self.patience is None:
+      del given['patience']
+    _check_positive(**given)
 
   def logs(self, step: int) -> bool:
     return self._is_due(step, self.log_period)
@@ -135,8 +143,8 @@ def _next(run, train_batches, step) -> dict[str, np.ndarray]:
 
 def _take_steps(
     run, first_step, schedule, train_batches, eval_batches, profiler
-) -> None:
-  """Trains to the end, or until a signal comes."""
+) -> int:
+  """Trains to the end, or until a signal comes; returns the last step."""
   step = first_step
   evaluates = lambda: eval_batches is not None and schedule.evaluates(step)
   evaluate = lambda: run.evaluate(step, eval_batches, schedule.eval_steps)
@@ -144,7 +152,7 @@ def _take_steps(
     # The run was killed between its checkpoint and the evaluation.
     if step and evaluates() and not starting.is_evaluated(run.model_dir, step):
       evaluate()
-    while step < schedule.train_steps:
+    while step < schedule.train_steps and not run.patience.is_over:
       if jobs.is_preempted(step):
         raise errors.Preempted(signal.SIGTERM)
       batch = _next(run, train_batches, step)
@@ -161,8 +169,10 @@ def _take_steps(
         if evaluates():
           evaluate()
         run.reporter.restart_clock(step)
+    if run.patience.is_over:
+      run.reporter.say(f'stops at step {step}: {run.patience}')
     with run.interrupts.raising():
-      pass
+      return step
   except errors.Interrupted as e:
     run.stop(step, train_batches.position)
     raise type(e)(e.signum, jobs.decided(run.describe)) from e
@@ -182,6 +192,7 @@ def train(
         [model_lib.TrainableModel, steps.TrainState], steps.TrainState
     ] = fine_tuning.begin,
     profile: tuple[int, int] | None = None,
+    average_decay: float | None = None,
 ) -> dict[str, float]:
   """Trains to the last step, from the last checkpoint if there is one.
 
@@ -201,6 +212,8 @@ def train(
     begin: Returns the state that training begins from, given the model and its
       random state; see `fine_tuning.begin`.
     profile: First step to trace, and the one after the last; see `profiling`.
+    average_decay: Decay per step of a moving average of the parameters, which
+      is evaluated and exported in their place; None or 0 for none.
 
   Returns:
     The last metrics, e.g. {'train/loss': 3.2, 'eval/loss': 3.4}.
@@ -217,14 +230,24 @@ def train(
     closing = lambda x: stack.enter_context(contextlib.closing(x))
     first_step = starting.first_step(model_dir, schedule, stack)
     starting.check(model, partitioning.num_microbatches, last_step, first_step)
-    if first_step == last_step and (
-        eval_batches is None or starting.is_evaluated(model_dir, last_step)
+    stopping.check(schedule.patience, eval_batches)
+    run.patience = stopping.Patience(schedule.patience, model_dir, first_step)
+    if run.patience.is_over or (
+        first_step == last_step
+        and (
+            eval_batches is None or starting.is_evaluated(model_dir, last_step)
+        )
     ):
-      return starting.finished(model_dir, last_step, describe_config)
+      return starting.finished(model_dir, first_step, describe_config)
     stack.enter_context(run.interrupts.listening())
     closing(train_batches)
     program = starting.make_program(
-        model, train_batches, eval_batches, partitioning, random_seed
+        model,
+        train_batches,
+        eval_batches,
+        partitioning,
+        random_seed,
+        average_decay,
     )
     config = describe_config() if describe_config else ''
     origin = resuming.origin(
@@ -240,7 +263,7 @@ def train(
     train_batches.position = run.restore(first_step) if first_step else 0
     if not first_step:
       with progress.telling('making the first parameters'):
-        run.state = begin(model, program.initial_state())
+        run.state = averaging.restart(begin(model, program.initial_state()))
     run.reporter = closing(
         reports.Reporter(
             model_dir,
@@ -255,7 +278,7 @@ def train(
     profiler = closing(
         profiling.Profiler(model_dir, profile, run.wait, run.reporter.say)
     )
-    _take_steps(
+    step = _take_steps(
         run, first_step, schedule, train_batches, eval_batches, profiler
     )
-  return starting.done(model_dir, last_step)
+  return starting.done(model_dir, step)

@@ -4,12 +4,15 @@
   python -m tests.benchmarks.judges fit DATA musiclm_jax/metrics/families.json
   python -m tests.benchmarks.judges renders DATA --clips 40
   python -m tests.benchmarks.judges plans --clips 40
+  python -m tests.benchmarks.judges write RENDERS
 
 `fit` makes the classifier of families from the training split of DATA, alone
 and mixed in pairs, and prints how well it tells those of the test split.
 `renders` measures all judges on clips of the test split, which are real music.
 `plans` measures them on the plans of the package, as FluidSynth plays them from
-a songbook: steady, plain, and each with all it should have.
+a songbook: steady, plain, and each with all it should have. `write` writes
+these, as files named by the ids of the plans: the true audio of `musiclm
+evaluate music --benchmark obedience --reference RENDERS`.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import dataclasses
 import hashlib
 import pathlib
 
+from musiclm_jax.audio import io
 from musiclm_jax.audio import mixing
 from musiclm_jax.metrics import families
 from musiclm_jax.metrics import hearing
@@ -157,34 +161,46 @@ def renders(args):
   print(report.render(obedience.rows(heard, targets)))
 
 
-def plans(args):
-  """Measures the judges on what FluidSynth plays from the plans."""
+def play_plans(count, seed=0):
+  """Yields the id, plan, length and audio of plans, by FluidSynth."""
   from musiclm_jax.data.scores import synthesis
 
-  heard, targets = [], []
-  read_plans = list(obedience.read_plans().values())
-  for i in held_out.spread(len(read_plans), args.clips):
-    plan, seconds = read_plans[i]
-    score = plan_player.write_score(plan, seconds, seed=int(i))
+  read_plans = list(obedience.read_plans().items())
+  for i in held_out.spread(len(read_plans), count):
+    id_, (plan, seconds) = read_plans[i]
+    score = plan_player.write_score(plan, seconds, seed=int(i) + seed)
     font = SOUNDFONTS[i % len(SOUNDFONTS)]
     audio = synthesis.render(score, font, RATE)[: round(seconds * RATE)]
+    yield id_, plan, seconds, audio
+
+
+def plans(args):
+  """Measures the judges on what FluidSynth plays from the plans."""
+  heard, targets = [], []
+  for _, plan, seconds, audio in play_plans(args.clips):
     heard.append(obedience.hear(audio, RATE))
     targets.append(obedience.Target.of_plan(plan, seconds))
   print(report.render(obedience.rows(heard, targets)))
 
 
+def write(args):
+  """Writes what FluidSynth plays from the plans."""
+  for id_, _, _, audio in play_plans(args.clips):
+    io.write_audio(args.folder / f'{id_}.wav', audio, RATE)
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n', 1)[0])
   verbs = parser.add_subparsers(required=True)
-  for run in (fit, renders, plans):
+  for run, clips in ((fit, 1000), (renders, 40), (plans, 40), (write, 200)):
     verb = verbs.add_parser(run.__name__)
-    if run is not plans:
+    if run in (fit, renders):
       verb.add_argument('data', type=pathlib.Path)
     if run is fit:
       verb.add_argument('output', type=pathlib.Path)
-    verb.add_argument(
-        '--clips', type=int, default=40 if run is not fit else 1000
-    )
+    if run is write:
+      verb.add_argument('folder', type=pathlib.Path)
+    verb.add_argument('--clips', type=int, default=clips)
     verb.set_defaults(run=run)
   args = parser.parse_args()
   args.run(args)

@@ -35,6 +35,7 @@ class DiscriminatorsTest(parameterized.TestCase):
         stft_channels=2,
         stft_window=128,
         stft_hop=32,
+        other_stft_windows=(256,),
         wave_channels=4,
         wave_scales=2,
     )
@@ -59,17 +60,24 @@ class DiscriminatorsTest(parameterized.TestCase):
 
   def test_logits_are_over_time(self):
     shapes = [logits.shape for logits, _ in self.judgements]
-    # 17 spectra, their rate halved three times; waves fall by 4 four times.
-    self.assertEqual(shapes, [(2, 3), (2, 2), (2, 1)])
+    # 17 spectra, and 9, their rates halved three times; waves fall by 4 four
+    # times.
+    self.assertEqual(shapes, [(2, 3), (2, 2), (2, 2), (2, 1)])
 
   def test_features_are_of_every_layer(self):
-    stft, *waves = [features for _, features in self.judgements]
+    stft, other, *waves = [features for _, features in self.judgements]
     self.assertLen(stft, 7)
+    self.assertEqual(other[0].shape, (2, 9, 128, 2))
     self.assertEqual(stft[0].shape, (2, 17, 64, 2))
     self.assertEqual(stft[-1].shape, (2, 3, 1, 32))
     for features in waves:
       self.assertLen(features, 6)
     self.assertEqual([f[0].shape[1] for f in waves], [512, 256])
+
+  @parameterized.parameters(64, 200)
+  def test_rejects_windows_whose_bins_cannot_be_halved(self, window):
+    with self.assertRaisesRegex(ValueError, f'of 128, .*one is {window}'):
+      discriminators.DiscriminatorConfig(other_stft_windows=(window,))
 
   def test_all_of_it_is_trained(self):
     for gradient in jax.tree.leaves(self.gradients):

@@ -1,6 +1,7 @@
 """Tests for dry_run."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import os
@@ -74,6 +75,12 @@ class EstimateTest(parameterized.TestCase):
     self.assertEqual(split.mutable_bytes, 4 * 4)
     shared = dry_run.estimate(fake_run(fsdp=True), (2, 4))
     self.assertEqual(shared.parameter_bytes, 4 * (2 * 2 + 2 + 2 + 1))
+
+  def test_averages_take_as_much_as_parameters(self):
+    run = dataclasses.replace(fake_run(), average_decay=0.9)
+    found = dry_run.estimate(run, (1, 1))
+    self.assertEqual(found.parameter_bytes, 2 * 4 * 49)
+    self.assertEqual(found.num_parameters, 49)
 
   def test_microbatches(self):
     one = dry_run.estimate(fake_run(), (2, 1))

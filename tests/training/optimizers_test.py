@@ -15,6 +15,7 @@ class ScheduleTest(parameterized.TestCase):
       ('cosine', {0: 0.1, 9: 1.0, 10: 1.0, 60: 0.505, 110: 0.01}),
       ('rsqrt', {0: 0.1, 9: 1.0, 10: 1.0, 40: 0.5}),
       ('constant', {0: 0.1, 9: 1.0, 10: 1.0, 110: 1.0}),
+      ('trapezoid', {0: 0.1, 9: 1.0, 10: 1.0, 88: 1.0, 99: 0.5, 110: 0.0}),
   )
   def test_values(self, name, expected):
     schedule = optimizers.schedule(1.0, 10, 110, name)
@@ -30,7 +31,7 @@ class ScheduleTest(parameterized.TestCase):
     np.testing.assert_allclose(optimizers.schedule(2.0, 0, 10)(0), 2.0)
 
   def test_rejects_an_unknown_name(self):
-    with self.assertRaisesRegex(ValueError, "'constant', but is 'linear'"):
+    with self.assertRaisesRegex(ValueError, "'trapezoid', but is 'linear'"):
       optimizers.schedule(1.0, 10, 110, 'linear')
 
 

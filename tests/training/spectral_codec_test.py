@@ -2,16 +2,37 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from musiclm_jax.models import discriminators
+from musiclm_jax.models import layers
 from musiclm_jax.training import losses
+from musiclm_jax.training import programs
+from musiclm_jax.training import sharding
 from musiclm_jax.training import spectral_codec
+from musiclm_jax.training import steps
 import numpy as np
 import optax
 from tests.models import spectral_codec_test
 
 CONFIG = spectral_codec_test.CONFIG
+JUDGES = discriminators.DiscriminatorConfig(
+    stft_channels=2, stft_window=128, stft_hop=64, other_stft_windows=(256,),
+    wave_scales=0,
+)  # fmt: skip
+START = 2
+
+
+class FakeDiscriminators(nn.Module):
+  """Judges slices of 16 samples by a product: it compiles in no time."""
+
+  def setup(self):
+    self.judge = layers.Dense(16, 1, ('embed', 'mlp'))
+
+  def __call__(self, audio):
+    x = audio.reshape(audio.shape[0], -1, 16)
+    return [(self.judge(x)[..., 0], [x])]
 
 
 def make_batch():
@@ -20,9 +41,13 @@ def make_batch():
   return {'audio': jnp.asarray(0.3 * np.stack(tones), jnp.float32)}
 
 
-def make_model(judges=None, **weights):
+def make_model(judges=None, start=0, **weights):
   return spectral_codec.SpectralCodecModel(
-      CONFIG, judges, optax.adam(3e-3), spectral_codec.LossWeights(**weights)
+      CONFIG,
+      judges,
+      optax.adam(3e-3),
+      spectral_codec.LossWeights(**weights),
+      start,
   )
 
 
@@ -83,14 +108,10 @@ class SpectralCodecModelTest(parameterized.TestCase):
     self.assertAlmostEqual(float(loss), expected, places=4)
 
   def test_discriminators_are_optional(self):
-    judges = discriminators.DiscriminatorConfig(
-        stft_channels=4, stft_window=128, stft_hop=64, wave_channels=4,
-        wave_scales=1,
-    )  # fmt: skip
-    params, _ = initial(make_model())
+    params, _ = jax.eval_shape(lambda: initial(make_model()))
     self.assertNotIn('discriminator', params)
-    model = make_model(judges, adversarial=1.0, feature=10.0)
-    params, mutables = initial(model)
+    model = make_model(JUDGES, adversarial=1.0, feature=10.0)
+    params, mutables = jax.eval_shape(lambda: initial(model))
     self.assertIn('discriminator', params)
     _, (metrics, _) = jax.eval_shape(
         model.loss_fn, params, make_batch(), None, mutables
@@ -98,6 +119,53 @@ class SpectralCodecModelTest(parameterized.TestCase):
     self.assertContainsSubset(
         ('adversarial_loss', 'feature_loss', 'discriminator_loss'), metrics
     )
+
+
+class DiscriminatorStartTest(parameterized.TestCase):
+  """Steps before and after the one at which discriminators start."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.model = make_model(JUDGES, START, adversarial=1.0, feature=10.0)
+    cls.model.discriminators = FakeDiscriminators()
+    batch = {'audio': np.asarray(make_batch()['audio'])}
+    # With microbatches, a loss is computed more often than a step is taken.
+    program = programs.Program(cls.model, sharding.make_mesh(), batch, 2, 0)
+    cls.state, cls.told = program.initial_state(), []
+    for _ in range(START + 1):
+      before = jax.device_get(cls.state.params)
+      cls.state, metrics, _ = program.train_step(cls.state, batch)
+      moved = jax.tree.map(
+          lambda a, b: bool(np.any(a != b)), before, cls.state.params
+      )
+      cls.told.append((steps.compute(metrics), moved))
+
+  def test_nothing_is_judged_before(self):
+    for metrics, moved in self.told[:START]:
+      self.assertEqual(metrics['discriminator_loss'], 0)
+      self.assertEqual(metrics['adversarial_loss'], 0)
+      self.assertEqual(metrics['loss'], metrics['reconstruction_loss'])
+      self.assertFalse(any(jax.tree.leaves(moved['discriminator'])))
+      self.assertTrue(any(jax.tree.leaves(moved['generator'])))
+
+  def test_both_learn_after(self):
+    metrics, moved = self.told[START]
+    self.assertGreater(metrics['discriminator_loss'], 0)
+    expected = (
+        metrics['reconstruction_loss']
+        + metrics['adversarial_loss']
+        + 10 * metrics['feature_loss']
+    )
+    self.assertAlmostEqual(metrics['generator_loss'], expected, places=4)
+    expected += metrics['discriminator_loss']
+    self.assertAlmostEqual(metrics['loss'], expected, places=4)
+    # The pull of real and decoded audio on the bias may cancel.
+    self.assertTrue(moved['discriminator']['judge']['kernel'])
+
+  def test_the_state_holds_the_last_step(self):
+    # Evaluation goes by it.
+    self.assertEqual(int(self.state.mutables['step']['step']), START)
 
 
 class SpectralLossesTest(absltest.TestCase):

@@ -57,6 +57,7 @@ class Row:
     is_eval: Whether it is in the AudioSet eval split.
     captions: Its caption, and its list of aspects.
     path: Path of its audio; empty if missing.
+    is_balanced: Whether it is one of 1,000 that balance genres.
   """
 
   ytid: str
@@ -65,6 +66,7 @@ class Row:
   is_eval: bool
   captions: tuple[str, ...]
   path: str = ''
+  is_balanced: bool = False
 
   @property
   def name(self) -> str:
@@ -96,6 +98,7 @@ def _parse_row(row: dict[str, Any]) -> Row:
           for text in (row['caption'], ', '.join(aspects))
           if caption_files.says_something(text)
       ),
+      is_balanced=row.get('is_balanced_subset') == 'True',
   )
   if not 0 <= parsed.start < parsed.end < float('inf'):
     raise ValueError('it must begin before it ends')

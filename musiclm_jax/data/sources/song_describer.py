@@ -29,7 +29,7 @@ _TABLE = tables.Kind(
     'song_describer.csv',
     ('track_id', 'caption', 'is_valid_subset', 'artist_id'),
 )
-_AUDIO = r'(\.2min)?'
+AUDIO = r'(\.2min)?'  # Between the number of a track and the suffix.
 
 
 def _parse(row: dict[str, Any]) -> tuple[int, str, str, bool]:
@@ -38,6 +38,17 @@ def _parse(row: dict[str, Any]) -> tuple[int, str, str, bool]:
     raise ValueError('it must have a caption that says something')
   is_valid = row['is_valid_subset'] == 'True'
   return int(row['track_id']), row['artist_id'], row['caption'], is_valid
+
+
+def read_captions(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+  """Returns the track and the text of each caption of song_describer.csv.
+
+  Raises:
+    NotFoundError: If there is no such file.
+    UserError: If a row is malformed.
+  """
+  rows = tables.read(path, _TABLE, _parse)
+  return [(number, caption) for number, _, caption, _ in rows]
 
 
 def read_tracks(
@@ -98,6 +109,4 @@ def build_song_describer(
     UserError: If there is no audio, or some is bad.
   """
   found = read_tracks(table, licenses, valid_only)
-  return tracks.build(
-      found, audio_dir, data_dir, CARD, suffix=_AUDIO, **options
-  )
+  return tracks.build(found, audio_dir, data_dir, CARD, suffix=AUDIO, **options)
