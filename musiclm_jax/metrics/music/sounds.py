@@ -99,7 +99,7 @@ def record_of(example: Example) -> dict[str, Any]:
 
 
 @functools.cache
-def _dataset(data_dir: str, split: str) -> datasets.Dataset:
+def _dataset(data_dir: str, split: str) -> Sequence[dict[str, Any]]:
   return datasets.open_dataset('music', data_dir, split)
 
 
