@@ -13,6 +13,7 @@ from unittest import mock
 from absl.testing import absltest
 import gin
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from musiclm_jax import cli
 from musiclm_jax import paths
 from musiclm_jax.audio import io as audio_io
@@ -100,6 +101,8 @@ class BucketDrill(absltest.TestCase):
     self.enterContext(
         mock.patch.dict(os.environ, {'XDG_CACHE_HOME': f'{self.here}/cache'})
     )
+    # Its folder goes with this test.
+    self.addCleanup(compilation_cache.reset_cache)
     before = jax.config.values['jax_compilation_cache_dir']
     self.addCleanup(jax.config.update, 'jax_compilation_cache_dir', before)
     self.addCleanup(gin.clear_config)
