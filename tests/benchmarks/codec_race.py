@@ -11,7 +11,8 @@ original of the pitch classes of half seconds (chroma of a constant-Q transform)
 and of the notes of each frame, log-mel distance, SI-SDR, the speed of encoding
 and decoding in multiples of real time, and the nats per second of the tokens of
 its first quantizers under a small language model that is trained for the same
-steps on each. Means over clips, with standard errors.
+steps on each. Means over clips, with standard errors; of chroma, over clips
+that have a pitch in half of their frames, as drums have none.
 """
 
 import argparse
@@ -41,6 +42,7 @@ import tqdm
 
 SECONDS = 10.0
 CROP_SECONDS = 4.0
+LEAST_PITCHED = 0.5  # Share of pitched frames of clips that have chroma.
 QUANTIZERS = 2  # Of which the language model learns.
 LM_STEPS, LM_BATCH = 300, 8
 LM = transformer.TransformerConfig(
@@ -74,14 +76,17 @@ def read(data, split, count, rate):
 def measure(made, original):
   """Returns what is kept of a clip."""
   rate, true, heard = original.rate, original.pitches, made.pitches
-  sounds = made.sound, original.sound
   pair = original.audio[np.newaxis], made.audio[np.newaxis]
+  chroma = notes = np.nan
+  if true.pitched >= LEAST_PITCHED:
+    chroma = structure.chroma_likeness(made.sound, original.sound)
+    notes = transcription.likeness(heard, true)
   return {
       'pitched': heard.pitched,
       'polyphony': heard.polyphony,
       'notes/s': heard.notes_per_second,
-      'chroma': structure.chroma_likeness(*sounds),
-      'chroma of notes': transcription.likeness(heard, true),
+      'chroma': chroma,
+      'chroma of notes': notes,
       'log-mel dB': float(codec_metrics.mel_distance(*pair, rate)[0]),
       'SI-SDR dB': float(codec_metrics.si_sdr(*pair)[0]),
   }
@@ -179,6 +184,7 @@ def race_opus(kbps, held_out, rate):
 def summary(found):
   """Returns 'mean ± standard error' of each measure."""
   values = {k: np.array([row[k] for row in found]) for k in found[0]}
+  values = {k: v[~np.isnan(v)] for k, v in values.items()}
   return {
       k: f'{v.mean():.3g} ± {v.std(ddof=1) / len(v) ** 0.5:.2g}'
       for k, v in values.items()
