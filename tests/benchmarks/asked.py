@@ -1,7 +1,7 @@
 """How often the instrument that a prompt asks for is the one that is heard.
 
   musiclm batch tests/benchmarks/prompts.jsonl --output_dir MADE
-  python -m tests.benchmarks.asked MADE [MADE …] --data DATA
+  python -m tests.benchmarks.asked [MADE …] --data DATA
 
 The id of a prompt begins with the family of instruments that it asks for, one
 of twelve; the family that most likely plays is chosen of these twelve. DATA
@@ -65,7 +65,7 @@ def of_data(data):
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('made', type=pathlib.Path, nargs='+')
+  parser.add_argument('made', type=pathlib.Path, nargs='*')
   parser.add_argument('--data', type=pathlib.Path)
   args = parser.parse_args()
   found = {str(folder): list(of_folder(folder)) for folder in args.made}
