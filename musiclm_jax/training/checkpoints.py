@@ -158,9 +158,12 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns once the last save is complete; raises its error if it failed."""
-    commit, self._commit = self._commit, None
-    if commit is not None:
-      commit.result()
+    if self._commit is None:
+      return
+    try:
+      self._commit.result()
+    finally:  # Until now it was being written, and a signal must wait.
+      self._commit = None
 
   def restore(
       self, step: int, variables: Any, optimizer: Any

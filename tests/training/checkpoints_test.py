@@ -2,12 +2,15 @@
 
 import pathlib
 import tempfile
+import threading
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import step_folders
 import numpy as np
 
 
@@ -66,6 +69,21 @@ class CheckpointsTest(parameterized.TestCase):
   def test_keeps_the_last_two(self):
     save(self.model_dir, 1, 2, 3)
     self.assertEqual(checkpoints.complete_steps(self.model_dir), [2, 3])
+
+  def test_is_saving_until_the_wait_is_over(self):
+    saved = checkpoints.Checkpoints(self.model_dir)
+    written = threading.Event()
+    seal = lambda path: written.wait(10)
+    self.enterContext(mock.patch.object(step_folders, 'seal', seal))
+    saved.save(1, make_variables(), {'n': jnp.int32(1)}, {})
+    waiting = threading.Thread(target=saved.wait)
+    waiting.start()
+    waiting.join(0.3)
+    self.assertTrue(saved.is_saving)
+    written.set()
+    waiting.join()
+    self.assertFalse(saved.is_saving)
+    saved.close()
 
   def test_saves_what_was_there_when_save_was_called(self):
     saved = checkpoints.Checkpoints(self.model_dir)
