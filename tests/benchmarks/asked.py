@@ -10,6 +10,7 @@ the classifier is right about true audio.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 
@@ -28,6 +29,7 @@ SECONDS = 10.0
 _MOST = 400  # Clips of true audio to search for solos.
 
 
+@functools.cache
 def ids():
   """Returns the ids of the prompts."""
   lines = PROMPTS.read_text(encoding='utf-8').splitlines()

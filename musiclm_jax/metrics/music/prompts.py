@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import os
-from typing import Any
+from typing import Any, cast
 
 from musiclm_jax import errors
 from musiclm_jax.data import datasets
@@ -53,8 +53,8 @@ class Prompt:
 
   @property
   def _request(self) -> prompt_list.Request:
-    assert self.line.request is not None  # Only valid lines are prompts.
-    return self.line.request
+    # Only valid lines are prompts.
+    return cast(prompt_list.Request, self.line.request)
 
   def take(self, number: int, with_plan: bool = True) -> prompt_list.Line:
     """Returns the line of a take.
@@ -137,13 +137,13 @@ def of_lines(lines: Sequence[prompt_list.Line], source: str) -> list[Prompt]:
 
 
 def _of_line(line: prompt_list.Line) -> Prompt:
-  assert line.request is not None
-  options = dict(line.request.options)
+  request = cast(prompt_list.Request, line.request)
+  options = dict(request.options)
   if 'plan' in options:
     plan = plan_lib.Plan.from_json(json.loads(options['plan']))
     told = plan.told
   else:  # What its words ask for, of which no model needs to be told.
-    plan, told = plan_text.read(line.request.prompt), ()
+    plan, told = plan_text.read(request.prompt), ()
     if plan.bpm is None:
       plan = dataclasses.replace(plan, metre='')  # It has no times.
   if plan == plan_lib.Plan():
