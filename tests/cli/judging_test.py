@@ -18,6 +18,7 @@ from musiclm_jax.metrics.music import ears
 from musiclm_jax.metrics import obedience
 import numpy as np
 from tests.metrics.music import bands
+from tests import needs
 
 RATE = 24000
 SECONDS = 1.5
@@ -83,6 +84,7 @@ class JudgingTest(parameterized.TestCase):
     self.list.write_text('\n'.join(map(json.dumps, lines)))
 
   @mock.patch.object(table, 'load', lambda spec: bands.Bands())
+  @needs.basic_pitch
   def test_the_model_beside_true_audio(self):
     argv = (
         *('music', '--prompts', self.list, '--output_dir', self.dir / 'made'),
@@ -109,6 +111,7 @@ class JudgingTest(parameterized.TestCase):
     self.assertIn('0 made, 4 skipped', err)
 
   @mock.patch.object(table, 'load', lambda spec: bands.Bands())
+  @needs.basic_pitch
   def test_plans_that_the_model_does_not_read(self):
     self.write_list(plan={'bpm': 96, 'metre': '3/4', 'key': 'A minor'})
     status, out, err = run(
@@ -120,6 +123,7 @@ class JudgingTest(parameterized.TestCase):
     self.assertRegex(out, r'obedience +tempo within 4% +1.000')
 
   @mock.patch.object(table, 'load', lambda spec: bands.Bands())
+  @needs.basic_pitch
   def test_clips_of_others(self):
     status, out, err = run(
         *('music', '--prompts', self.list, '--audio', self.dir / 'true'),

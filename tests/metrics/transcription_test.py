@@ -1,11 +1,10 @@
 """Tests for transcription."""
 
-import importlib.util
-
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.metrics import transcription
 import numpy as np
+from tests import needs
 
 RATE = 16000
 
@@ -51,11 +50,7 @@ class PitchesTest(parameterized.TestCase):
     self.assertEqual(transcription.likeness(chord, make(50, ())), 0.0)
 
 
-@absltest.skipIf(
-    importlib.util.find_spec('basic_pitch') is None
-    or importlib.util.find_spec('onnxruntime') is None,
-    'Basic Pitch is missing',
-)
+@needs.basic_pitch
 class TranscribeTest(parameterized.TestCase):
 
   @parameterized.parameters((60,), (57, 64), (48, 60, 67))

@@ -1,10 +1,9 @@
 """Tests for tunes."""
 
-import importlib.util
-
 from absl.testing import absltest
 from musiclm_jax.metrics import tunes
 import numpy as np
+from tests import needs
 
 RATE = 16000
 TUNE = (60, 64, 67, 65, 62, 69, 71, 72)
@@ -27,11 +26,7 @@ def play(pitches, octave=0):
   return np.concatenate(tones).astype(np.float32)
 
 
-@absltest.skipIf(
-    importlib.util.find_spec('basic_pitch') is None
-    or importlib.util.find_spec('onnxruntime') is None,
-    'Basic Pitch is missing',
-)
+@needs.basic_pitch
 class LikenessTest(absltest.TestCase):
 
   def test_the_same_tune_an_octave_higher(self):

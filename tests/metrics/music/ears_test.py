@@ -13,6 +13,7 @@ from musiclm_jax.metrics.music import ears
 from musiclm_jax.metrics.music import sounds
 import numpy as np
 import pytest
+from tests import needs
 
 RATE = 8000
 
@@ -65,6 +66,7 @@ class EarsTest(parameterized.TestCase):
     self.assertRegex(ears.diversity(task), 'must be heard')
 
   @pytest.mark.slow
+  @needs.basic_pitch
   def test_processes_find_the_same(self):
     tasks = {
         ('x', str(hz)): self.task(str(hz), tone(hz)) for hz in (220, 330, 440)

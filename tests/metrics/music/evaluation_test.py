@@ -17,6 +17,7 @@ from musiclm_jax.metrics.music import rows
 from musiclm_jax.metrics.music import sounds
 import numpy as np
 from tests.metrics.music import bands
+from tests import needs
 
 RATE = bands.RATE
 SECONDS = 2.0
@@ -38,6 +39,7 @@ def noise(seed):
   return audio.astype(np.float32)
 
 
+@needs.basic_pitch
 class EvaluationTest(absltest.TestCase):
 
   @classmethod
