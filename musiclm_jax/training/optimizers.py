@@ -1,10 +1,11 @@
-"""AdamW and its learning rate schedules."""
+"""AdamW, Muon and their learning rate schedules."""
 
 import jax
 import jax.numpy as jnp
 from musiclm_jax import errors
 from musiclm_jax.models import stacking
 import optax
+from optax import contrib
 
 _LAST_SHARE = 0.2  # Share of the steps in which a trapezoid falls.
 
@@ -127,11 +128,76 @@ def adamw(
   learning_rate = schedule(
       peak_learning_rate, warmup_steps, train_steps, schedule_name
   )
-  transforms: list[optax.GradientTransformation] = [
-      optax.adamw(
-          learning_rate, b1, b2, weight_decay=weight_decay, mask=_is_matrix
-      )
-  ]
+  adam = optax.adamw(
+      learning_rate, b1, b2, weight_decay=weight_decay, mask=_is_matrix
+  )
+  return _optimizer(adam, learning_rate, clip_norm, clip_each)
+
+
+def muon(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    train_steps: int,
+    schedule_name: str = 'cosine',
+    b1: float = 0.9,
+    b2: float = 0.98,
+    beta: float = 0.95,
+    weight_decay: float = 0.01,
+    clip_norm: float | None = 1.0,
+) -> Optimizer:
+  """Returns Muon for the matrices of layers, and Adam for all else.
+
+  Muon (https://kellerjordan.github.io/posts/muon) takes steps that move all
+  directions of a matrix alike. It is scaled so that learning rates of AdamW
+  hold for it (arXiv 2502.16982, section 2.2). Both look ahead, as Nesterov's
+  momentum does.
+
+  Args:
+    peak_learning_rate: See `schedule`.
+    warmup_steps: See `schedule`.
+    train_steps: See `schedule`.
+    schedule_name: See `schedule`.
+    b1: As for `adamw`.
+    b2: As for `adamw`.
+    beta: Decay of the running mean of the gradients of matrices of layers.
+    weight_decay: Decay of the matrices of layers; nothing else decays.
+    clip_norm: As for `adamw`.
+  """
+  learning_rate = schedule(
+      peak_learning_rate, warmup_steps, train_steps, schedule_name
+  )
+  mixed = contrib.muon(
+      learning_rate,
+      beta=beta,
+      weight_decay=weight_decay,
+      adam_b1=b1,
+      adam_b2=b2,
+      muon_weight_dimension_numbers=_sides,
+      consistent_rms=0.2,
+  )
+  return _optimizer(mixed, learning_rate, clip_norm)
+
+
+def _sides(params):
+  """Returns the axes of the matrices of layers; None for what else there is."""
+
+  def sides(path, param):
+    names = [getattr(key, 'key', None) for key in path]
+    stacked = stacking.STACKED in names
+    if names[-1] != 'kernel' or param.ndim - stacked != 2:
+      return None
+    return contrib.MuonDimensionNumbers(stacked, stacked + 1)
+
+  return jax.tree_util.tree_map_with_path(sides, params)
+
+
+def _optimizer(
+    transform: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    clip_norm: float | None,
+    clip_each: bool = False,
+) -> Optimizer:
+  transforms = [transform]
   if clip_norm is not None:
     transforms.insert(0, _clip_by_global_norm(clip_norm, clip_each))
   optimizer = Optimizer(*optax.chain(*transforms))

@@ -81,5 +81,51 @@ class AdamwTest(parameterized.TestCase):
     np.testing.assert_allclose(adamw.learning_rate(1), 0.25)
 
 
+class MuonTest(absltest.TestCase):
+
+  def update(self, params, gradients):
+    muon = optimizers.muon(0.1, 0, 10, schedule_name='constant')
+    return muon.update(gradients, muon.init(params), params)[0]
+
+  def test_moves_all_directions_of_a_matrix_alike(self):
+    rng = np.random.default_rng(0)
+    u, _ = np.linalg.qr(rng.normal(size=(6, 4)))
+    v, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    gradient = jnp.asarray((u * [4.0, 2.0, 1.0, 0.5]) @ v)
+    params = {'kernel': jnp.zeros((6, 4))}
+    update = self.update(params, {'kernel': gradient})['kernel']
+    # The root mean square is 0.2 of the learning rate, as AdamW's is.
+    expected = -0.1 * 0.2 * 6**0.5 * (u @ v)
+    distance = np.linalg.norm(update - expected) / np.linalg.norm(expected)
+    self.assertLess(distance, 0.3)
+    values = np.linalg.svd(update, compute_uv=False)
+    self.assertLess(values.max() / values.min(), 2.0)
+
+  def test_each_layer_of_a_stack_is_a_matrix(self):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    stacked = {'layers': {'kernel': jnp.zeros((3, 4, 5))}}
+    updates = self.update(stacked, {'layers': {'kernel': kernel}})
+    for i in range(3):
+      alone = self.update({'kernel': jnp.zeros((4, 5))}, {'kernel': kernel[i]})
+      np.testing.assert_allclose(
+          updates['layers']['kernel'][i], alone['kernel'], atol=1e-5
+      )
+
+  def test_embeddings_and_scales_are_left_to_adam(self):
+    params = {'embedding': jnp.ones((4, 3)), 'scale': jnp.ones((3,))}
+    gradients = {
+        'embedding': jnp.array([[1.0, -2.0, 3.0]] * 4),
+        'scale': jnp.array([-4.0, 5.0, 6.0]),
+    }
+    updates = self.update(params, gradients)
+    # Nesterov's mean of the first gradient: .9 * .1 / (1 - .9^2) + 1.
+    first = 0.1 * (0.09 / 0.19 + 1)
+    for name, gradient in gradients.items():
+      np.testing.assert_allclose(
+          updates[name], -first * np.sign(gradient), rtol=1e-4
+      )
+
+
 if __name__ == '__main__':
   absltest.main()
