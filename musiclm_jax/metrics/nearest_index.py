@@ -10,13 +10,13 @@ import functools
 import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.audio import dsp
 from musiclm_jax.audio import fingerprints
@@ -174,20 +174,15 @@ def _lineage(
 
 def _path(
     data_dir: str | os.PathLike[str], embedder: base.TextEmbedder
-) -> pathlib.Path:
-  if '://' in os.fspath(data_dir):
-    raise errors.UserError(
-        f"data directory '{data_dir}' must be on this machine, as its index is"
-        ' a file in it. Copy the dataset here.'
-    )
-  return pathlib.Path(data_dir) / FOLDER / embedder.sha256[:12]
+) -> paths.Path:
+  return paths.to_path(data_dir) / FOLDER / embedder.sha256[:12]
 
 
 def save(
     index: Index,
     data_dir: str | os.PathLike[str],
     embedder: base.TextEmbedder,
-) -> pathlib.Path:
+) -> paths.Path:
   """Writes an index beside its dataset; returns the path of its arrays."""
   path = _path(data_dir, embedder)
   names = [field.name for field in dataclasses.fields(Index)][1:]
