@@ -94,7 +94,9 @@ def _clip_by_global_norm(
   def update(updates, state, params=None):
     del params
     if clip_each:
-      return {name: clip(part) for name, part in updates.items()}, state
+      # t5x has its trees in FrozenDicts.
+      parts = {name: clip(part) for name, part in updates.items()}
+      return type(updates)(parts), state
     return clip(updates), state
 
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)

@@ -2,6 +2,7 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from flax import core
 import jax
 import jax.numpy as jnp
 from musiclm_jax.training import optimizers
@@ -125,6 +126,33 @@ class MuonTest(absltest.TestCase):
       np.testing.assert_allclose(
           updates[name], -first * np.sign(gradient), rtol=1e-4
       )
+
+
+class FrozenTest(parameterized.TestCase):
+
+  @parameterized.named_parameters(
+      ('adamw', optimizers.adamw(0.1, 0, 10, clip_each=True)),
+      ('muon', optimizers.muon(0.1, 0, 10)),
+  )
+  def test_trees_of_t5x_are_updated_alike(self, optimizer):
+    rng = np.random.default_rng(0)
+    params = {
+        name: {
+            'kernel': jnp.asarray(rng.normal(size=(3, 4)), jnp.float32),
+            'scale': jnp.ones(4),
+        }
+        for name in ('codec', 'discriminators')
+    }
+    gradients = jax.tree.map(jnp.sin, params)
+    expected, found = (
+        optimizer.update(g, optimizer.init(p), p)[0]
+        for p, g in (
+            (params, gradients),
+            (core.freeze(params), core.freeze(gradients)),
+        )
+    )
+    self.assertIsInstance(found, core.FrozenDict)
+    jax.tree.map(np.testing.assert_array_equal, expected, core.unfreeze(found))
 
 
 if __name__ == '__main__':
