@@ -168,6 +168,16 @@ class Stage:
     return tuple(s for s in self.inputs if s.is_conditioning)
 
   @property
+  def guiding(self) -> tuple[Stream, ...]:
+    """Inputs that guidance compares predictions with and without.
+
+    They are the conditioning, and all that is added to positions (ours): what
+    came before says much of what comes next, and what a position is told must
+    count, too.
+    """
+    return tuple(s for s in self.inputs if s.is_conditioning or s.is_added)
+
+  @property
   def vocab_size(self) -> int:
     return NUM_RESERVED_IDS + sum(
         s.num_quantizers * s.codebook_size for s in self.streams

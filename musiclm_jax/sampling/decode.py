@@ -259,7 +259,7 @@ class StageDecoder:
     return devices * (share if share < 8 else _round_up(share, 2))
 
   def _is_guided(self, config: choosing.SamplingConfig) -> bool:
-    return bool(self.stage.conditioning) and config.guidance_scale != 1.0
+    return bool(self.stage.guiding) and config.guidance_scale != 1.0
 
   def _layout(self, tokens, prefix, num_frames, config, negative):
     """Lays out the ids that positions read.
@@ -272,7 +272,7 @@ class StageDecoder:
     stage, start = self.stage, self._prefix_length + 1
     inputs = [tokens]
     if self._is_guided(config):
-      inputs.append(negative or _without_conditioning(stage, tokens))
+      inputs.append(negative or _without_guiding(stage, tokens))
     ids = lambda s: stage.to_ids(np.stack([x[s.name] for x in inputs]), s)
     shape = len(inputs), *prefix.shape[:1]
     # Position i reads the ids at position i - 1.
@@ -391,10 +391,10 @@ def _merge_sides(x: jax.Array) -> jax.Array:
   return x.reshape(-1, *x.shape[2:])
 
 
-def _without_conditioning(
+def _without_guiding(
     stage: streams.Stage, tokens: streams.Tokens
 ) -> streams.Tokens:
-  """Returns inputs whose conditioning is ABSENT."""
+  """Returns inputs without what guides the stage."""
   absent = lambda x: np.full_like(x, streams.ABSENT)
-  unknown = {s.name: absent(tokens[s.name]) for s in stage.conditioning}
+  unknown = {s.name: absent(tokens[s.name]) for s in stage.guiding}
   return {**tokens, **unknown}

@@ -97,7 +97,7 @@ class Sampler:
       stage, scale = decoder.stage, config.of(decoder.stage).guidance_scale
       is_led_away = has_negative_prompt and self._reads_prompts(stage)
       if (
-          stage.conditioning
+          stage.guiding
           and scale != 1
           and not (decoder.knows_absence or is_led_away)
       ):

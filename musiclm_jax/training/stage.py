@@ -60,7 +60,7 @@ class StageModel(model_lib.TrainableModel):
       z_loss: Weight of the square of the logarithm of the softmax's sum (PaLM,
         arXiv 2204.02311, section 5), which keeps bfloat16 logits small.
       conditioning_dropout: Probability, in training, that an example loses all
-        its conditioning streams, as guidance requires (arXiv 2207.12598).
+        the streams that guide it, as guidance requires (arXiv 2207.12598).
       history_dropout: Largest share of targets that are hidden, in training,
         from those after them; each example has a share between 0 and this (word
         dropout, arXiv 1511.06349, section 3.1). Conditioning then has more
@@ -285,13 +285,13 @@ class StageModel(model_lib.TrainableModel):
   def _drop_conditioning(
       self, inputs: Int[Array, 'batch length'], rng: jax.Array
   ) -> Int[Array, 'batch length']:
-    """Sets all conditioning of some examples to ABSENT_ID."""
-    if not self.stage.conditioning or not self.conditioning_dropout:
+    """Sets all that guides the stage to ABSENT_ID, in some examples."""
+    if not self.stage.guiding or not self.conditioning_dropout:
       return inputs
     dropped = jax.random.bernoulli(
         rng, self.conditioning_dropout, (inputs.shape[0], 1)
     )
-    for stream in self.stage.conditioning:
+    for stream in self.stage.guiding:
       ids = self.stage.ids(stream)
       described = (inputs >= ids.start) & (inputs < ids.stop)
       inputs = jnp.where(dropped & described, streams.ABSENT_ID, inputs)

@@ -250,6 +250,24 @@ class StageModelTest(parameterized.TestCase):
     np.testing.assert_array_equal(found[~dropped], inputs[~dropped])
     np.testing.assert_array_equal(found[:, length:], rest)
 
+  def test_what_is_added_is_dropped_with_the_conditioning(self):
+    [*_, semantic] = stages.get_stage('coarse', 4.0).inputs
+    added = dataclasses.replace(semantic, is_added=True)
+    stage = stages.get_stage('coarse', 4.0)
+    stage = dataclasses.replace(stage, inputs=(*stage.inputs[:-1], added))
+    model = stage_lib.StageModel(
+        stage, CONFIG, optax.adam(1e-2), conditioning_dropout=0.5
+    )
+    inputs = np.concatenate(
+        [np.full(stage.num_ids(s), stage.ids(s).start) for s in stage.inputs]
+    )
+    rows = jnp.asarray(np.tile(inputs, (64, 1)), jnp.int32)
+    found = np.asarray(model._drop_conditioning(rows, jax.random.key(0)))
+    dropped = np.all(found == streams.ABSENT_ID, axis=1)
+    np.testing.assert_array_equal(dropped, found[:, -1] == streams.ABSENT_ID)
+    np.testing.assert_array_equal(found[~dropped], np.asarray(rows)[~dropped])
+    self.assertBetween(dropped.mean(), 0.3, 0.7)
+
   def test_conditioning_is_dropped_in_training_only(self):
     model, params = make_model()
     batch, _ = make_batch()
