@@ -358,13 +358,16 @@ def main() -> None:
   )  # fmt: skip
   parser.add_argument('--embedder', help="by default the model's own MuLan")
   parser.add_argument('--guidance_scale', type=float, default=1.0)
+  parser.add_argument(
+      '--temperature', type=float, default=1.0, help='factor of all stages'
+  )
   parser.add_argument('--dtype', default='auto')
   parser.add_argument('--json', type=pathlib.Path)
   args = parser.parse_args()
 
   directory = pretrained.find(args.model)
   cascade = Cascade.load(directory, args.dtype)
-  config = CONFIG.changed(guidance_scale=args.guidance_scale)
+  config = CONFIG.changed(args.temperature, guidance_scale=args.guidance_scale)
   cascade.sampler.check(config, has_negative_prompt=False)
   count, rate = args.clips + args.others, datasets.sample_rate(args.data)
   found = itertools.islice(candidates(args.data, args.split), count)
