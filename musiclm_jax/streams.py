@@ -119,6 +119,7 @@ class Stage:
     temperature: Default sampling temperature.
     pattern: Layout of its targets: 'flat', one token per position, or 'delay',
       one frame per position, and so one pass of the network per frame.
+    guidance_scale: Default scale of guidance, see `guiding`; 1 for none.
   """
 
   name: str
@@ -128,6 +129,7 @@ class Stage:
   is_independent: bool = False
   temperature: float = 1.0
   pattern: str = 'flat'
+  guidance_scale: float = 1.0
 
   def __post_init__(self):
     if self.pattern not in PATTERNS:
@@ -221,6 +223,7 @@ class Stage:
         'is_independent': self.is_independent,
         'temperature': self.temperature,
         'pattern': self.pattern,
+        'guidance_scale': self.guidance_scale,
     }
 
   @classmethod

@@ -33,7 +33,8 @@ class SamplingConfig:
     guidance_scale: Scale of classifier-free guidance (arXiv 2207.12598): 1
       samples as trained; above, logits are extrapolated from those without
       conditioning, or with a negative prompt, through those with conditioning.
-      It doubles the work.
+      It doubles the work. None is the stage's own, which `GenerationConfig.of`
+      fills in; 1 where nothing does.
 
   Raises:
     UserError: If a value is out of range.
@@ -42,7 +43,7 @@ class SamplingConfig:
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
-  guidance_scale: float = 1.0
+  guidance_scale: float | None = None
 
   def __post_init__(self):
     if not 0 <= self.temperature < float('inf'):
@@ -60,13 +61,13 @@ class SamplingConfig:
           'top_p must be above 0 and at most 1, which is no limit, but is'
           f' {self.top_p}.'
       )
-    if not 0 <= self.guidance_scale < float('inf'):
+    if not 0 <= self.scale < float('inf'):
       raise errors.UserError(
           'guidance_scale must be at least 0; 1 is no guidance and 3 is strong;'
           f' but is {self.guidance_scale}.'
       )
     for name, most in _MOST.items():
-      if getattr(self, name) > most:
+      if (getattr(self, name) or 0) > most:
         raise errors.UserError(
             f'{name} must be at most {most}, but is {getattr(self, name)}.'
         )
@@ -77,9 +78,15 @@ class SamplingConfig:
     return self.top_k > 0 or self.top_p < 1
 
   @property
+  def scale(self) -> float:
+    """The scale of guidance; 1 if it is not known."""
+    return 1.0 if self.guidance_scale is None else self.guidance_scale
+
+  @property
   def numbers(self) -> Numbers:
     """The fields as arguments of a compiled program."""
-    return {k: np.float32(v) for k, v in dataclasses.asdict(self).items()}
+    known = {**dataclasses.asdict(self), 'guidance_scale': self.scale}
+    return {k: np.float32(v) for k, v in known.items()}
 
 
 DEFAULT = SamplingConfig()
@@ -118,11 +125,13 @@ class GenerationConfig(Mapping[str, SamplingConfig]):
   def of(self, stage: streams.Stage) -> SamplingConfig:
     """Returns the config of a stage."""
     name = stage.targets.name
+    found = self[name if name in self else OTHERS]
+    if found.guidance_scale is None:
+      found = dataclasses.replace(found, guidance_scale=stage.guidance_scale)
     if name in self:
-      return self[name]
-    others = self[OTHERS]
+      return found
     return dataclasses.replace(
-        others, temperature=others.temperature * stage.temperature
+        found, temperature=found.temperature * stage.temperature
     )
 
   def changed(

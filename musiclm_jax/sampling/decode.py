@@ -259,7 +259,7 @@ class StageDecoder:
     return devices * (share if share < 8 else _round_up(share, 2))
 
   def _is_guided(self, config: choosing.SamplingConfig) -> bool:
-    return bool(self.stage.guiding) and config.guidance_scale != 1.0
+    return bool(self.stage.guiding) and config.scale != 1.0
 
   def _layout(self, tokens, prefix, num_frames, config, negative):
     """Lays out the ids that positions read.

@@ -94,7 +94,7 @@ class Sampler:
           f' names {sorted(unknown)}.'
       )
     for name, decoder in self._decoders.items():
-      stage, scale = decoder.stage, config.of(decoder.stage).guidance_scale
+      stage, scale = decoder.stage, config.of(decoder.stage).scale
       is_led_away = has_negative_prompt and self._reads_prompts(stage)
       if (
           stage.guiding

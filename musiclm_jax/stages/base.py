@@ -15,7 +15,7 @@ Streams = Mapping[str, streams.Stream]
 
 OPTIONAL = '?'  # Suffix of an input that a stage can do without.
 # Fields that have defaults in a stage that is not the paper's.
-_OPTIONS = ('is_independent', 'temperature', 'pattern')
+_OPTIONS = ('is_independent', 'temperature', 'pattern', 'guidance_scale')
 ADDED = '+'  # Suffix of an input that is added to positions.
 PAPER_STREAMS = {s.name: s for s in tokenizers.PAPER}
 
@@ -49,6 +49,7 @@ def make(
     is_independent: bool = False,
     temperature: float = 1.0,
     pattern: str = 'flat',
+    guidance_scale: float = 1.0,
 ) -> streams.Stage:
   """Makes a stage from the names of its streams.
 
@@ -64,6 +65,7 @@ def make(
     is_independent: See `streams.Stage`.
     temperature: See `streams.Stage`.
     pattern: See `streams.Stage`.
+    guidance_scale: See `streams.Stage`.
 
   Raises:
     UserError: If a named stream does not exist.
@@ -86,6 +88,7 @@ def make(
       is_independent,
       temperature,
       pattern,
+      guidance_scale,
   )
 
 

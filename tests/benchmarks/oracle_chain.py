@@ -357,7 +357,9 @@ def main() -> None:
       help='Fréchet needs more windows than embeddings are wide',
   )  # fmt: skip
   parser.add_argument('--embedder', help="by default the model's own MuLan")
-  parser.add_argument('--guidance_scale', type=float, default=1.0)
+  parser.add_argument(
+      '--guidance_scale', type=float, help="by default each stage's own"
+  )
   parser.add_argument(
       '--temperature', type=float, default=1.0, help='factor of all stages'
   )

@@ -96,6 +96,23 @@ class GenerationConfigTest(parameterized.TestCase):
       stage = stages.get_stage(name)
       self.assertEqual(config.of(stage).temperature, temperature)
 
+  @parameterized.parameters(
+      ({}, 3.0),
+      ({'guidance_scale': 1.5}, 1.5),
+      ({'guidance_scale': 1.0}, 1.0),
+  )
+  def test_guidance_is_that_of_the_stage_unless_it_is_given(self, given, scale):
+    stage = stages.get_stage('coarse', guidance_scale=3.0)
+    config = choosing.GenerationConfig()
+    named = choosing.GenerationConfig(coarse=choosing.SamplingConfig(0.9))
+    for found in (config, named):
+      self.assertEqual(found.changed(**given).of(stage).guidance_scale, scale)
+
+  def test_guidance_of_no_stage_is_none(self):
+    found = choosing.SamplingConfig()
+    self.assertEqual(found.scale, 1.0)
+    self.assertEqual(found.numbers['guidance_scale'], 1.0)
+
   def test_all_stages_are_changed(self):
     config = choosing.GenerationConfig(semantic=choosing.SamplingConfig(0.9))
     config = config.changed(temperature=2.0, top_k=5)
@@ -105,7 +122,8 @@ class GenerationConfigTest(parameterized.TestCase):
         ('fine', 0.8),
     ):
       found = config.of(stages.get_stage(name))
-      self.assertEqual(found, choosing.SamplingConfig(temperature, top_k=5))
+      expected = choosing.SamplingConfig(temperature, 5, guidance_scale=1.0)
+      self.assertEqual(found, expected)
 
   def test_is_a_mapping(self):
     config = choosing.GenerationConfig(coarse=choosing.SamplingConfig(0.9))
