@@ -104,7 +104,8 @@ class Sampler:
         raise errors.UserError(
             f'guidance_scale must be 1 without a negative prompt, but is'
             f" {scale}: stage '{name}' of this model was trained without"
-            ' conditioning_dropout. Say what the music should not be like.'
+            ' conditioning_dropout. Give 1, or say what the music should not be'
+            ' like.'
         )
 
   def _reads_prompts(self, stage: streams.Stage) -> bool:
