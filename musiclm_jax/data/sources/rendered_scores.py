@@ -22,6 +22,7 @@ from musiclm_jax.data.scores import analysis
 from musiclm_jax.data.scores import arranging
 from musiclm_jax.data.scores import captions
 from musiclm_jax.data.scores import chords
+from musiclm_jax.data.scores import drumming
 from musiclm_jax.data import clips
 from musiclm_jax.data import corpora
 from musiclm_jax.data.scores import effects
@@ -62,7 +63,8 @@ def build_scores(
       variations of a score use them in turn, starting with one that depends on
       its name.
     variations: Number of renditions of each score: as it was written, and then
-      in arrangements, in varied rooms, tones and levels (`effects.draw`).
+      in arrangements, some with drums, in varied rooms, tones and levels
+      (`effects.draw`).
     clip_seconds: Length of a clip.
     max_seconds_per_score: Most seconds to render of each variation, from a
       random place; all by default.
@@ -169,10 +171,13 @@ def _render_score(
     else:
       arrangement = arranging.arrange(score, rng)
       sound = effects.draw(rng)
+    beats_then = beats / [arrangement.tempo_factor, 1, 1]
+    if variation:
+      arrangement = drumming.accompany(arrangement, beats_then, rng)
     # The key of the whole score, before it is cut to an excerpt.
     key = facts.find_key(arrangement, file.metadata)
     arrangement, offset = _excerpt(arrangement, max_seconds, rng)
-    beats_then = beats / [arrangement.tempo_factor, 1, 1] - [offset, 0, 0]
+    beats_then = beats_then - [offset, 0, 0]
     audio = synthesis.render(arrangement.score, font, sample_rate, sound)
     if max_seconds is not None:
       audio = audio[: round(max_seconds * sample_rate)]
