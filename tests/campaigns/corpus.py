@@ -6,8 +6,10 @@
   expect: 1.9 h and 280 MB in a minute or two, 62 times as fast as it plays per
     core; beside it 12 pieces of LilyPond, 3.5 s of a core each
 
-Without --share, it is about 130 h (POP909 23, Groove 17, Mutopia 90) and 19 GB,
-which takes two cores an hour, and LilyPond another before.
+Without --share, it is about 120 h (POP909 38, Groove 9, Mutopia 75) and 18 GB,
+which takes two cores an hour, and LilyPond half of one before. As each score is
+played in five variations, by other instruments in four of them, each family of
+instruments leads often; of Groove, a third is enough drums alone.
 
 SOURCES is a folder with pop909.zip (MIT), groove.zip (CC-BY 4.0) and
 mutopia.zip, of which the pieces in the public domain and under CC-BY are used.
@@ -18,6 +20,7 @@ licence.
 """
 
 import argparse
+from collections.abc import Sequence
 import csv
 import pathlib
 import time
@@ -33,10 +36,11 @@ FONTS = (
     '/usr/share/sounds/sf2/FluidR3_GM.sf2',
     '/usr/share/sounds/sf3/MuseScore_General_Lite.sf3',
 )
-VARIATIONS = 3
+VARIATIONS = 5
 MAX_SECONDS = 30.0  # Of each variation: many works rather than long ones.
 COLUMNS = ('file', 'work', 'title', 'genre', 'tempo', 'metre', 'license')
 _MUTOPIA_PIECES = 1221  # Those under the licences that are used.
+_SHARES = {'pop909': 1.0, 'groove': 1 / 3, 'mutopia': 0.5}  # Of each source.
 
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path, share: float) -> None:
@@ -94,18 +98,23 @@ def index_groove(folder: pathlib.Path) -> None:
 
 
 def prepare(
-    sources: pathlib.Path, output: pathlib.Path, share: float
+    sources: pathlib.Path,
+    output: pathlib.Path,
+    share: float,
+    names: Sequence[str] = tuple(_SHARES),
 ) -> list[pathlib.Path]:
   """Returns the folders of MIDI files with an index."""
-  folders = [output / name for name in ('pop909', 'groove', 'mutopia')]
-  pop909, groove, scores = folders
-  for folder, index in ((pop909, index_pop909), (groove, index_groove)):
-    if not (folder / 'index.csv').exists():
-      unpack(sources / f'{folder.name}.zip', folder, share)
-      index(folder)
-  limit = max(1, round(share * _MUTOPIA_PIECES))
-  mutopia.prepare_mutopia(sources / 'mutopia.zip', scores, limit=limit)
-  return folders
+  for name, index in (('pop909', index_pop909), ('groove', index_groove)):
+    if name in names and not (output / name / 'index.csv').exists():
+      part = share * _SHARES[name]
+      unpack(sources / f'{name}.zip', output / name, part)
+      index(output / name)
+  if 'mutopia' in names:
+    limit = max(1, round(share * _SHARES['mutopia'] * _MUTOPIA_PIECES))
+    mutopia.prepare_mutopia(
+        sources / 'mutopia.zip', output / 'mutopia', limit=limit
+    )
+  return [output / name for name in names]
 
 
 def write_sources(folders: list[pathlib.Path], path: pathlib.Path) -> None:
@@ -143,8 +152,11 @@ def main() -> None:
   parser.add_argument('sources', type=pathlib.Path)
   parser.add_argument('output', type=pathlib.Path)
   parser.add_argument('--share', type=float, default=1.0)
+  parser.add_argument(
+      '--only', nargs='+', choices=list(_SHARES), default=list(_SHARES)
+  )
   args = parser.parse_args()
-  folders = prepare(args.sources, args.output, args.share)
+  folders = prepare(args.sources, args.output, args.share, args.only)
   write_sources(folders, args.output / 'SOURCES.csv')
   start = time.monotonic()
   rendered_scores.build_scores(
