@@ -13,8 +13,9 @@ MAX_TRANSPOSITION = 5  # Semitones.
 TEMPO_RANGE = (0.7, 1.3)  # Factors.
 # Shares of arrangements: of the melody alone, for one instrument, and without
 # drums; and, among those for several instruments, with a bass line.
-_LINE_SHARE = 0.15
-_SOLO_SHARE = 0.25
+# Flutes, reeds and voices play no chords, so that only lines are theirs alone.
+_LINE_SHARE = 0.3
+_SOLO_SHARE = 0.2
 _NO_DRUMS_SHARE = 0.5
 _BASS_SHARE = 0.6
 _MELODY_WORDS = ('melody', 'bridge', 'vocal', 'voice', 'lead', 'solo', 'sopran')
