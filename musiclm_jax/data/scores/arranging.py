@@ -13,7 +13,6 @@ MAX_TRANSPOSITION = 5  # Semitones.
 TEMPO_RANGE = (0.7, 1.3)  # Factors.
 # Shares of arrangements: of the melody alone, for one instrument, and without
 # drums; and, among those for several instruments, with a bass line.
-# Flutes, reeds and voices play no chords, so that only lines are theirs alone.
 _LINE_SHARE = 0.3
 _SOLO_SHARE = 0.2
 _NO_DRUMS_SHARE = 0.5
@@ -21,6 +20,11 @@ _BASS_SHARE = 0.6
 _MELODY_WORDS = ('melody', 'bridge', 'vocal', 'voice', 'lead', 'solo', 'sopran')
 _BASS_PROGRAMS = range(32, 40)
 _BASS_PITCH = 48  # A bass line has a lower mean pitch.
+# Families that play chords or basses. How much likelier others, such as flutes
+# and reeds, are drawn for a melody, which is all that they can play.
+_OF_CHORDS = frozenset(i.family for i in instruments.CHORDS)
+_OF_BASSES = frozenset({instruments.BASS[0].family})
+_LINES_ONLY = 3.0
 _MONOPHONIC = 1.2  # Most simultaneous notes, on average, in a single line.
 
 
@@ -104,9 +108,9 @@ def arrange(
 
   Either one instrument plays the melody alone, or all parts, or each part gets
   one that suits its role and range; parts that shared an instrument still do.
-  Families of instruments that can play are drawn about equally often. If there
-  is no melody or bass line, one may be split off from the chords. Drums get
-  another kit, or are left out if other parts play.
+  Families of instruments are drawn so that each leads about equally often. If
+  there is no melody or bass line, one may be split off from the chords. Drums
+  get another kit, or are left out if other parts play.
 
   Args:
     score: The written score.
@@ -217,6 +221,8 @@ def _draw(able, rng) -> tuple[instruments.Instrument, int]:
   families = collections.Counter(i.family for i in able)
   # A family of one instrument would be that instrument too often.
   weights = np.sqrt(list(families.values()))
+  is_rare = [f not in _OF_CHORDS | _OF_BASSES for f in families]
+  weights[is_rare] *= _LINES_ONLY
   family = rng.choice(list(families), p=weights / np.sum(weights))
   able = [(i, o) for i, o in able.items() if i.family == family]
   return able[rng.integers(len(able))]
