@@ -216,6 +216,20 @@ def read_description(
   return description
 
 
+def tokens_of(directory: str | os.PathLike[str], name: str) -> str:
+  """Returns the sha256 of the part whose tokens a part of a model writes.
+
+  That is its own or, of a codec whose decoder alone was trained further, that
+  of the codec it began from.
+
+  Args:
+    directory: Folder of the model.
+    name: Name of the part.
+  """
+  description = read_description(directory, name)
+  return description['lineage'].get(name, description['sha256'])
+
+
 def load(directory: str | os.PathLike[str], name: str) -> Part:
   """Reads a part, and checks it against its hash.
 

@@ -118,10 +118,11 @@ def load(
   hashes = {name: tokenizer.sha256 for name, tokenizer in loaded.items()}
   for name in tokenizers.keys() - loaded.keys():
     hashes[name] = parts.read_description(directory, name)['sha256']
+  written = {name: parts.tokens_of(directory, name) for name in hashes}
   decoders = {}
   for name in _stages(directory):
     decoder = decode.StageDecoder.from_dir(directory, name, dtype)
-    parts.check_lineage(name, decoder.lineage, hashes)
+    parts.check_lineage(name, decoder.lineage, written)
     if decoder.stage.targets.name != name:
       raise errors.UserError(
           f"part '{name}' must be named after the stream that its stage writes,"

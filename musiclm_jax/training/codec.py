@@ -17,6 +17,7 @@ from musiclm_jax.models import discriminators
 from musiclm_jax.models import parts
 from musiclm_jax.training import losses
 from musiclm_jax.training import model
+from musiclm_jax.training import optimizers
 import numpy as np
 import optax
 
@@ -28,8 +29,11 @@ class CodecModel(model.TrainableModel):
     discriminators: Networks that tell its output from real audio.
     discriminator_start: Step from which on they are trained and heard.
     weights: Weight of each loss.
+    decoder_only: Whether encoder and codebooks stay as they are.
+    decoder_prefixes: How the names of the parameters of the decoder begin.
   """
 
+  decoder_prefixes: tuple[str, ...] = ('decoder',)
   network: Callable[[Any], nn.Module]
   writes_audio = True
 
@@ -40,6 +44,7 @@ class CodecModel(model.TrainableModel):
       optimizer_def: optax.GradientTransformation,
       weights: Any,
       discriminator_start: int = 0,
+      decoder_only: bool = False,
   ):
     """Makes the networks.
 
@@ -51,8 +56,14 @@ class CodecModel(model.TrainableModel):
       discriminator_start: Step from which on discriminators are trained and
         heard; before it they take no time (ours: they cost more than a small
         codec, and teach it little before it can do the rest).
+      decoder_only: Whether to train the decoder alone, so that tokens stay what
+        they are, and stages that were trained on them go with it. It begins
+        from a trained codec, see `adopt`.
     """
+    if decoder_only:
+      optimizer_def = optimizers.only(optimizer_def, self._is_trained)
     super().__init__(optimizer_def)
+    self.decoder_only = decoder_only
     self.config = config
     self.sample_rate = config.sample_rate
     self.module = self.network(config)
@@ -124,10 +135,13 @@ class CodecModel(model.TrainableModel):
     rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
     told = dict(flax_mutables or {})
     step = {name: told.pop(name) for name in (model.STEP,) if name in told}
+    generator = params['generator']
+    if self.decoder_only:
+      generator = self._hold(generator)
     (reconstruction, metrics), mutables = self.module.apply(
-        {'params': params['generator'], **told},
+        {'params': generator, **told},
         audio,
-        train=bool(rngs),
+        train=bool(rngs) and not self.decoder_only,
         mutable=['codebooks'],
         rngs=rngs,
     )
@@ -234,6 +248,36 @@ class CodecModel(model.TrainableModel):
     return {
         'original': np.asarray(audio[0]),
         'reconstruction': np.asarray(reconstruction[0]),
+    }
+
+  def adopt(self, part: parts.Part) -> model.Variables:
+    """See the base class.
+
+    Raises:
+      UserError: If this is not to train the decoder alone: discriminators and
+        counts of codes would begin anew.
+    """
+    if not self.decoder_only:
+      raise errors.UserError(
+          f"INITIAL_MODEL must be None for '{part.name}', unless only its"
+          ' decoder is trained (decoder_only). Leave it out.'
+      )
+    variables = part.variables
+    return {
+        'params': {'generator': variables['params']},
+        'codebooks': variables['codebooks'],
+    }
+
+  def _is_trained(self, path: tuple[str, ...]) -> bool:
+    """Whether the parameter at a path is of the decoder or a discriminator."""
+    return path[0] != 'generator' or path[1].startswith(self.decoder_prefixes)
+
+  def _hold(self, generator: model.Variables) -> model.Variables:
+    """Returns the parameters without gradients but for those of the decoder."""
+    is_trained = lambda name: self._is_trained(('generator', name))
+    return {
+        name: x if is_trained(name) else jax.lax.stop_gradient(x)
+        for name, x in generator.items()
     }
 
   def export(

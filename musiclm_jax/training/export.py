@@ -5,6 +5,7 @@ import os
 import pathlib
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import files
 from musiclm_jax import paths
 from musiclm_jax import progress
@@ -16,6 +17,7 @@ from musiclm_jax.data import mixtures
 from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
 from musiclm_jax.models import ledgers
+from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import table
 from musiclm_jax.training import checkpoints
 from musiclm_jax.training import gin_flags
@@ -111,6 +113,9 @@ def export(
   rate = model.sample_rate
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
+  if getattr(model, 'decoder_only', False) and initial_model is not None:
+    begun = caching.local(initial_model)
+    lineage[model.name] = parts.tokens_of(begun, model.name)
   with progress.telling(f'fitting and writing the part {model.name!r}'):
     sha256 = model.export(variables, output, clips_to_fit, lineage, dtype)
     if sources is not None:

@@ -13,6 +13,9 @@ Judgement = tuple[Array, Sequence[Array]]
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 NUM_MELS = 64
 SPECTRAL_WINDOWS = (256, 512, 1024, 2048)
+LOG_WINDOWS = (512, 1024, 2048)
+# Added to the magnitudes of bins, about 60 dB below those of a loud tone.
+_BIN_FLOOR = 0.1
 # Added to mel magnitudes before the logarithm, about 80 dB below full scale:
 # what is quieter need not be reproduced (ours).
 _MEL_FLOOR = 1e-3
@@ -131,6 +134,32 @@ def spectral_losses(
         jnp.mean(_magnitudes(real)) + 1e-6
     )
   return log_mel, spectrum
+
+
+def log_spectrum_loss(
+    audio: Float[Array, 'batch samples'],
+    reconstruction: Float[Array, 'batch samples'],
+) -> Float[Array, '']:
+  """Mean absolute difference of logarithmic magnitudes of all bins (ours).
+
+  Mel bands of high frequencies are too wide to tell harmonics from noise; bins
+  of long windows are not.
+
+  Args:
+    audio: [batch, samples].
+    reconstruction: [batch, samples].
+
+  Returns:
+    The mean over windows, bins, frames and examples.
+  """
+  losses = []
+  for window in LOG_WINDOWS:
+    real, fake = (
+        jnp.log(_magnitudes(dsp.stft(x, window, window // 4)) + _BIN_FLOOR)
+        for x in (audio, reconstruction)
+    )
+    losses.append(jnp.mean(jnp.abs(real - fake)))
+  return jnp.mean(jnp.stack(losses))
 
 
 def _magnitudes(

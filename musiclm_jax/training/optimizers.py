@@ -1,5 +1,7 @@
 """AdamW, Muon and their learning rate schedules."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from musiclm_jax import errors
@@ -70,6 +72,28 @@ def schedule(
       peak_learning_rate / warmup_steps, peak_learning_rate, warmup_steps - 1
   )
   return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def only(
+    optimizer: optax.GradientTransformation,
+    is_trained: Callable[[tuple[str, ...]], bool],
+) -> optax.GradientTransformation:
+  """Returns an optimizer that leaves all but some parameters as they are.
+
+  Args:
+    optimizer: What the others are trained with.
+    is_trained: Whether the parameter of a path of names is trained.
+  """
+
+  def label(path, _):
+    names = tuple(str(getattr(key, 'key', key)) for key in path)
+    return 'trained' if is_trained(names) else 'kept'
+
+  transforms = {'trained': optimizer, 'kept': optax.set_to_zero()}
+  labels = lambda params: jax.tree_util.tree_map_with_path(label, params)
+  chosen = Optimizer(*optax.multi_transform(transforms, labels))
+  chosen.learning_rate = getattr(optimizer, 'learning_rate', None)
+  return chosen
 
 
 def _is_matrix(params):

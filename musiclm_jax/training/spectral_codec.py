@@ -22,6 +22,8 @@ class LossWeights:
     log_mel: Weight of the distance of log-mel spectra.
     spectrum: Weight of the relative distance of complex spectra, without which
       it learns no phase.
+    log_spectrum: Weight of the distance of logarithmic spectra; 0 leaves it
+      out.
     si_sdr: Weight of each decibel of SI-SDR.
     commitment: Weight of the commitment loss.
     adversarial: Weight of the adversarial loss.
@@ -30,6 +32,7 @@ class LossWeights:
 
   log_mel: float = 0.5
   spectrum: float = 1.0
+  log_spectrum: float = 0.0
   si_sdr: float = 0.1
   commitment: float = 0.25
   adversarial: float = 0.0
@@ -41,6 +44,7 @@ class SpectralCodecModel(codec.CodecModel):
 
   name = 'spectral_codec'
   network = spectral_codec.SpectralCodec
+  decoder_prefixes = ('from_embedding', 'decoder_', 'part', 'last')
 
   def __init__(
       self,
@@ -49,6 +53,7 @@ class SpectralCodecModel(codec.CodecModel):
       optimizer_def: optax.GradientTransformation,
       weights: LossWeights = LossWeights(),
       discriminator_start: int = 0,
+      decoder_only: bool = False,
   ):
     super().__init__(
         config,
@@ -56,6 +61,7 @@ class SpectralCodecModel(codec.CodecModel):
         optimizer_def,
         weights,
         discriminator_start,
+        decoder_only,
     )
 
   def _distances(self, audio, reconstruction):
@@ -64,11 +70,15 @@ class SpectralCodecModel(codec.CodecModel):
     )
     least, most = _SDR_RANGE
     ratio = distances.si_sdr(audio, reconstruction)
-    return {
+    found = {
         'log_mel_loss': log_mel,
         'spectrum_loss': spectrum,
         'si_sdr_loss': -jnp.mean(jnp.clip(ratio, -least, most)),
     }
+    if self.weights.log_spectrum:
+      loss = losses.log_spectrum_loss(audio, reconstruction)
+      found['log_spectrum_loss'] = loss
+    return found
 
   def _weigh(self, metrics) -> jax.Array:
     w = self.weights
@@ -76,5 +86,6 @@ class SpectralCodecModel(codec.CodecModel):
         w.log_mel * metrics['log_mel_loss']
         + w.spectrum * metrics['spectrum_loss']
         + w.si_sdr * metrics['si_sdr_loss']
+        + w.log_spectrum * metrics.get('log_spectrum_loss', 0.0)
         + w.commitment * metrics['commitment_loss']
     )

@@ -10,9 +10,10 @@ floor: the conditions of another clip, and another clip.
 
 Means over clips, with standard errors: frames with a pitch, polyphony and notes
 per second that Basic Pitch hears; the likeness of pitch classes to the clip;
-log-mel distance to the clip; and the distance of all clips to other true ones,
-in an embedding. Clips in which Basic Pitch hears little, such as drums alone,
-are left out. `--json FILE` saves the values of each clip.
+how often the likeliest family of instruments is that of the clip; log-mel
+distance to the clip; and the distance of all clips to other true ones, in an embedding.
+Clips in which Basic Pitch hears little, such as drums alone, are left out.
+`--json FILE` saves the values of each clip.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.metrics import codec as codec_metrics
 from musiclm_jax.metrics import embedded_sets
+from musiclm_jax.metrics import families
+from musiclm_jax.metrics import hearing
 from musiclm_jax.metrics import report
 from musiclm_jax.metrics import set_distances
 from musiclm_jax.metrics import transcription
@@ -272,14 +275,21 @@ class Judges:
 
   def _each(self, made, true, original):
     heard = transcription.transcribe(made, self._rate)
+    leading = [self._leading(audio) for audio in (made, true)]
     pair = true[np.newaxis], made[np.newaxis]
     return {
         'pitched': heard.pitched,
         'polyphony': heard.polyphony,
         'notes/s': heard.notes_per_second,
         'chroma': transcription.likeness(heard, original),
+        'instrument': float(leading[0] == leading[1]),
         'log-mel dB': float(codec_metrics.mel_distance(*pair, self._rate)[0]),
     }
+
+  def _leading(self, audio: np.ndarray) -> int:
+    """Returns the family of instruments that most likely plays."""
+    sound = hearing.Sound(audio, self._rate)
+    return int(np.argmax(families.load().likely(sound)))
 
 
 def candidates(

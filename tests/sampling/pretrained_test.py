@@ -11,7 +11,10 @@ from absl.testing import parameterized
 import huggingface_hub
 import jax
 from musiclm_jax import files
+from musiclm_jax.data import records
+from musiclm_jax.models import parts
 from musiclm_jax.sampling import musiclm
+from musiclm_jax.tokenizers import table
 from tests import random_model
 
 
@@ -44,6 +47,22 @@ class FromPretrainedTest(parameterized.TestCase):
         ValueError, f"'coarse' must be used with the {part} .* ffffffffffff"
     ):
       musiclm.MusicLM.from_pretrained(self.directory)
+
+  def test_a_codec_whose_decoder_was_trained_further(self):
+    part = parts.load(self.directory, 'soundstream')
+    params = jax.tree.map(lambda x: x * 1.01, part.variables['params'])
+    parts.save(
+        self.directory,
+        'soundstream',
+        part.config,
+        {**part.variables, 'params': params},
+        {'soundstream': part.sha256},
+    )
+    musiclm.MusicLM.from_pretrained(self.directory)
+    further = parts.load(self.directory, 'soundstream')
+    self.assertNotEqual(further.sha256, part.sha256)
+    lineage = records.lineage_of(table.Tokenizers(self.directory))
+    self.assertEqual(lineage['soundstream'], part.sha256)
 
   def test_rejects_missing_parts(self):
     (self.directory / 'fine.json').unlink()

@@ -1,5 +1,7 @@
 """Tests for spectral_codec."""
 
+import tempfile
+
 from absl.testing import absltest
 from absl.testing import parameterized
 from flax import linen as nn
@@ -7,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from musiclm_jax.models import discriminators
 from musiclm_jax.models import layers
+from musiclm_jax.models import parts
 from musiclm_jax.training import losses
+from musiclm_jax.training import optimizers
 from musiclm_jax.training import programs
 from musiclm_jax.training import sharding
 from musiclm_jax.training import spectral_codec
@@ -168,7 +172,92 @@ class DiscriminatorStartTest(parameterized.TestCase):
     self.assertEqual(int(self.state.mutables['step']['step']), START)
 
 
+class DecoderOnlyTest(absltest.TestCase):
+
+  def test_tokens_stay_what_they_are(self):
+    model = spectral_codec.SpectralCodecModel(
+        CONFIG,
+        None,
+        optimizers.adamw(1e-2, 0, 9, weight_decay=0.1, clip_each=True),
+        spectral_codec.LossWeights(log_spectrum=1.0),
+        decoder_only=True,
+    )
+    batch = {'audio': np.asarray(make_batch()['audio'])}
+    program = programs.Program(model, sharding.make_mesh(), batch, 1, 0)
+    state = program.initial_state()
+    before = jax.device_get((state.params, state.mutables))
+    predict = jax.jit(model.predict_batch)
+    tokens = np.asarray(predict(*before[:1], batch, before[1]))
+    for _ in range(2):
+      state, metrics, _ = program.train_step(state, batch)
+    moved = jax.tree.map(
+        lambda a, b: bool(np.any(a != b)), before[0], state.params
+    )['generator']
+    self.assertFalse(any(jax.tree.leaves([
+        moved[name] for name in moved if not name.startswith(
+            ('from_embedding', 'decoder_', 'part', 'last')
+        )
+    ])))  # fmt: skip
+    self.assertTrue(moved['last']['kernel'])
+    self.assertTrue(moved['from_embedding']['kernel'])
+    np.testing.assert_array_equal(
+        predict(state.params, batch, state.mutables), tokens
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        before[1]['codebooks'],
+        jax.device_get(state.mutables['codebooks']),
+    )
+    m = steps.compute(metrics)
+    self.assertGreater(m['log_spectrum_loss'], 0)
+    self.assertAlmostEqual(m['learning_rate'], 1e-2, places=2)
+
+  def test_begins_from_a_part(self):
+    model = make_model()
+    params, mutables = initial(model)
+    with tempfile.TemporaryDirectory() as folder:
+      made = {'params': params, **mutables}
+      model.export(made, folder)
+      part = parts.load(folder, 'spectral_codec')
+    with self.assertRaisesRegex(ValueError, 'unless only its decoder'):
+      model.adopt(part)
+    further = spectral_codec.SpectralCodecModel(
+        CONFIG, None, optax.adam(1e-3), decoder_only=True
+    )
+    adopted = further.adopt(part)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        adopted['params']['generator'],
+        jax.device_get(params['generator']),
+    )
+
+
 class SpectralLossesTest(absltest.TestCase):
+
+  def test_a_gain_is_its_logarithm_in_all_bins(self):
+    audio = np.random.default_rng(0).normal(0, 50, (2, 8192)).astype('f4')
+    audio = jnp.asarray(audio)
+    loss = losses.log_spectrum_loss(audio, 2 * audio)
+    self.assertAlmostEqual(float(loss), np.log(2), places=3)
+
+  def test_harmonics_differ_from_noise_of_their_bands(self):
+    time = np.arange(24000) / 24000
+    rng = np.random.default_rng(0)
+    tones, others = (
+        sum(
+            np.sin(2 * np.pi * f * k * time + rng.uniform(0, 6))
+            for k in range(1, 20)
+        )
+        for f in (440, 440.0001)
+    )
+    noise = rng.normal(size=24000) * tones.std()
+    loss = lambda x: float(
+        losses.log_spectrum_loss(
+            jnp.asarray(0.1 * tones[None]), jnp.asarray(0.1 * x[None])
+        )
+    )
+    # Whatever their phases, harmonics are like harmonics.
+    self.assertGreater(loss(noise), 5 * loss(others))
 
   def test_equal_audio_has_none(self):
     audio = make_batch()['audio']
@@ -185,9 +274,10 @@ class SpectralLossesTest(absltest.TestCase):
 
   def test_gradient_of_silence_is_finite(self):
     silence = jnp.zeros((1, 4096))
-    grad = jax.jit(
-        jax.grad(lambda x: sum(losses.spectral_losses(silence, x, 24000)))
-    )
+    total = lambda x: sum(
+        losses.spectral_losses(silence, x, 24000)
+    ) + losses.log_spectrum_loss(silence, x)
+    grad = jax.jit(jax.grad(total))
     self.assertTrue(bool(jnp.isfinite(grad(silence)).all()))
 
 
