@@ -1,10 +1,11 @@
 """How fast a cascade of the paper's size makes music, and each of its stages.
 
-  python tests/benchmarks/cascade_speed.py --json cascade_speed.json
+  python tests/benchmarks/cascade_speed.py MODEL --json cascade_speed.json
 
 Three stages of 430M parameters, with random weights and the windows of the
-paper, between the tokenizers of the model in the package. Clips of 30 s, alone
-and eight side by side; the first of each is made to compile and not counted.
+paper, between the tokenizers of MODEL, whose codec must be SoundStream: one of
+`musiclm recipe --gin_file=sizes/tiny.gin` does. Clips of 30 s, alone and eight
+side by side; the first of each is made to compile and not counted.
 The limit of a stage is what the device can read: bytes of weights and cache at
 each step over the bandwidth of a sum over an array, measured in the same run.
 Where that takes too long, e.g. on CPUs, take fewer --seconds and --batches.
@@ -72,10 +73,12 @@ def bytes_per_step(
   return size + numbers * weights['embed'].dtype.itemsize
 
 
-def make_model(num_layers: int, dtype: str) -> tuple[musiclm.MusicLM, Any]:
+def make_model(
+    directory: str, num_layers: int, dtype: str
+) -> tuple[musiclm.MusicLM, Any]:
   """Returns a model, and its stages by name."""
   compiled.keep()
-  tokenizers, _, hashes = pretrained.load(pretrained.find(None), dtype)
+  tokenizers, _, hashes = pretrained.load(pretrained.find(directory), dtype)
   config = paper_size.make_config(num_layers)
   decoders = {}
   for name in ('semantic', 'coarse', 'fine'):
@@ -147,6 +150,7 @@ def describe(row: dict[str, Any]) -> str:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('model', help='directory of a model')
   parser.add_argument('--dtype', default='bfloat16')
   parser.add_argument('--batches', default='1,8')
   parser.add_argument('--seconds', type=float, default=30.0)
@@ -154,7 +158,7 @@ def main() -> None:
   parser.add_argument('--layers', type=int, default=paper_size.LAYERS)
   parser.add_argument('--json', help='file to write all figures to')
   args = parser.parse_args()
-  model, decoders = make_model(args.layers, args.dtype)
+  model, decoders = make_model(args.model, args.layers, args.dtype)
   rows = []
   for batch in map(int, args.batches.split(',')):
     rows.append(measure(model, decoders, batch, args))

@@ -12,11 +12,13 @@ import argparse
 
 import jax
 import jax.numpy as jnp
+from musiclm_jax import streams
 from musiclm_jax.models import decoding
 from musiclm_jax.models import parts
-from musiclm_jax.models import positions
+from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import decode
 from musiclm_jax.sampling import musiclm
+from musiclm_jax.stages import base as stages
 import numpy as np
 
 PROMPTS = (
@@ -25,62 +27,78 @@ PROMPTS = (
     'a choir', 'jazz guitar and double bass',
 )  # fmt: skip
 SECONDS = 4
-KNOWN, STEPS = 40, 120  # Tokens of the targets: read at once, and predicted.
+KNOWN = 0.25  # Share of the frames that are read at once, before predictions.
 
 
 def predictions(
-    decoder: decode.StageDecoder, sequence: np.ndarray
-) -> np.ndarray:
-  """Returns the [rows, steps, codes] log probabilities of the next tokens.
+    decoder: decode.StageDecoder, tokens: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Predicts the targets of the first window of some clips, frame by frame.
 
   Args:
     decoder: Decoder of a stage.
-    sequence: [rows, length] ids of its inputs and targets.
+    tokens: [rows, frames, quantizers] of each stream of the stage.
+
+  Returns:
+    [rows, tokens, codes] log probabilities, and the [rows, tokens] codes.
   """
-  config, stage = decoder._config, decoder.stage
-  weights = decoder._weights(1)
-  prefix = sum(stage.num_ids(s) for s in stage.prefix)
-  frames = jnp.asarray(
-      positions.frames(stage, prefix, stage.num_ids(stage.targets))
+  stage, pattern = decoder.stage, decoder._pattern
+  targets = tokens[stage.targets.name]
+  num_frames = targets.shape[1]
+  read, added = decoder._layout(
+      tokens, targets, num_frames, choosing.SamplingConfig(), None
   )
-  read = np.zeros((len(sequence), decoder._length, 1), np.int32)
-  read[:, 1 : sequence.shape[1] + 1, 0] = sequence
-  start = prefix + KNOWN
+  read, weights = read[0], decoder._weights(1)
+  added = decoder._add_up(weights, added)
+  token_frames = jnp.asarray(decoder._frames)
+  shared = {'weights': weights, 'config': decoder._config}
+  start = decoder._prefix_length
+  first = start + pattern.first_position(round(KNOWN * num_frames))
   options = {'compiler_options': decoding.compiler_options()}
   cache = jax.jit(
       lambda read, cache: decoding.prefill(
-          weights, config, read, 0, start, frames, cache
+          **shared, ids=read, first=0, stop=first, token_frames=token_frames,
+          cache=cache, added=added,
       ),
       **options,
-  )(read, decoder._empty(len(sequence), 1))
+  )(read, decoder._empty(len(read), 1))  # fmt: skip
   step = jax.jit(
-      lambda cache, ids, position, quantizer: decoding.step(
-          weights, config, ids, position, frames, quantizer[None], cache
+      lambda ids, position, quantizers, cache: decoding.step(
+          **shared, ids=ids, position=position, token_frames=token_frames,
+          quantizers=quantizers, cache=cache, added=added,
       ),
-      donate_argnums=0,
+      donate_argnums=3,
       **options,
-  )
-  found = []
-  for position in range(start, start + STEPS):
-    quantizer = (position - prefix) % stage.targets.num_quantizers
+  )  # fmt: skip
+  logs, codes = [], []
+  for position in range(first, start + pattern.num_positions(num_frames)):
+    frames, quantizers = pattern.places(np.array(position - start))
     logits, cache = step(
-        cache, read[:, position], jnp.int32(position), jnp.int32(quantizer)
+        read[:, position], jnp.int32(position), jnp.asarray(quantizers), cache
     )
-    found.append(jax.nn.log_softmax(logits[:, 0]))
-  return np.stack(found, axis=1)
+    is_token = np.broadcast_to(frames, quantizers.shape)
+    is_token = (is_token >= 0) & (is_token < num_frames)
+    logs.append(np.asarray(jax.nn.log_softmax(logits))[:, is_token])
+    ids = read[:, position + 1] - stage.offsets(stage.targets)[quantizers]
+    codes.append(ids[:, is_token])
+  return np.concatenate(logs, axis=1), np.concatenate(codes, axis=1)
 
 
-def ids(stage, takes) -> np.ndarray:
-  """Returns the ids of the first window of pieces."""
+def first_window(stage, takes) -> dict[str, np.ndarray]:
+  """Returns the tokens of the first window of pieces."""
 
   def of(stream):
+    count = stream.num_frames(stage.crop_seconds)
+    absent = np.full((len(takes), count, stream.num_quantizers), streams.ABSENT)
+    if stream.name not in takes[0].tokens:
+      return absent
     tokens = np.concatenate([take.tokens[stream.name] for take in takes])
     tokens = stream.crop(tokens, 0.0, stage.crop_seconds)
-    missing = stream.num_frames(stage.crop_seconds) - tokens.shape[1]
-    tokens = np.pad(tokens, ((0, 0), (0, missing), (0, 0)), mode='edge')
-    return stage.to_ids(tokens, stream).reshape(len(takes), -1)
+    if stream == stage.targets:
+      return tokens
+    return np.concatenate([tokens, absent[:, tokens.shape[1] :]], axis=1)
 
-  return np.concatenate([of(s) for s in (*stage.prefix, stage.targets)], axis=1)
+  return {s.name: of(s) for s in stage.streams}
 
 
 def main() -> None:
@@ -90,16 +108,11 @@ def main() -> None:
   model = musiclm.MusicLM.from_pretrained(directory, 'float32')
   takes = model.takes(list(PROMPTS), seconds=SECONDS)
   print('stage     dtype      nats    KL       agreement')
-  for name in ('semantic', 'coarse', 'fine'):
-    stage = decode.StageDecoder.from_dir(directory, name).stage
-    sequence = ids(stage, takes)
-    start = sum(stage.num_ids(s) for s in stage.prefix) + KNOWN
-    offsets = stage.offsets(stage.targets)
-    quantizers = (KNOWN + np.arange(STEPS)) % len(offsets)
-    codes = sequence[:, start : start + STEPS] - offsets[quantizers]
+  for name, stage in stages.stages_in(directory).items():
+    tokens = first_window(stage, takes)
     for dtype in parts.DTYPES:
       decoder = decode.StageDecoder.from_dir(directory, name, dtype)
-      logs = predictions(decoder, sequence)
+      logs, codes = predictions(decoder, tokens)
       if dtype == 'float32':
         exact = logs
       nats = -np.take_along_axis(logs, codes[..., None], axis=-1).mean()

@@ -58,7 +58,7 @@ def pieces() -> dict[str, tuple[timeline.Timeline, dict[str, float]]]:
 
 def digest(tokens: dict[str, np.ndarray]) -> str:
   whole = hashlib.sha256()
-  for name in ('semantic', 'coarse', 'fine'):
+  for name in sorted(tokens):
     whole.update(np.ascontiguousarray(tokens[name], '<i4').tobytes())
   return whole.hexdigest()
 
