@@ -6,16 +6,25 @@ from onnx import helper
 from onnx import numpy_helper
 
 
-def write(path, input_shape, width, num_tags=0, batch='batch', seed=0):
+def write(
+    path,
+    input_shape,
+    width,
+    num_tags=0,
+    batch='batch',
+    seed=0,
+    tags_name='tags',
+):
   """Writes a graph that maps features through one random layer.
 
   Args:
     path: File to write.
     input_shape: Shape of a window; its last axis is kept, others averaged.
     width: Width of the output 'embedding'.
-    num_tags: Width of a further output 'tags', of probabilities; 0 for none.
+    num_tags: Width of a further output of probabilities; 0 for none.
     batch: Windows of a call; a word if any number will do.
     seed: Seed of the weights.
+    tags_name: Name of that output.
 
   Returns:
     The [bands, width] matrix of the layer, and that of the tags.
@@ -37,9 +46,9 @@ def write(path, input_shape, width, num_tags=0, batch='batch', seed=0):
   if num_tags:
     nodes += [
         helper.make_node('MatMul', ['embedding', 'tag_layer'], ['logits']),
-        helper.make_node('Sigmoid', ['logits'], ['tags']),
+        helper.make_node('Sigmoid', ['logits'], [tags_name]),
     ]
-    outputs['tags'] = num_tags
+    outputs[tags_name] = num_tags
     weights['tag_layer'] = tags
   value = helper.make_tensor_value_info
   graph = helper.make_graph(

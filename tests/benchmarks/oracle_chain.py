@@ -12,8 +12,8 @@ Means over clips, with standard errors: frames with a pitch, polyphony and notes
 per second that Basic Pitch hears; the likeness of pitch classes to the clip;
 how often the likeliest family of instruments is that of the clip; log-mel
 distance to the clip; and the distance of all clips to other true ones, in an
-embedding. Clips in which Basic Pitch hears little, such as drums alone, are left
-out. `--json FILE` saves the values of each clip.
+embedding. Clips in which Basic Pitch hears little, such as drums alone, are
+left out. `--json FILE` saves the values of each clip.
 """
 
 import argparse

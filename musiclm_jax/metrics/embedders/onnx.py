@@ -62,6 +62,8 @@ class Network:
     outputs = [x.name for x in self._session.get_outputs()]
     if not output and len(outputs) == 1:
       output = outputs[0]
+    if f'{output}:0' in outputs:  # As TensorFlow names them.
+      output = f'{output}:0'
     if output not in outputs:
       raise errors.UserError(
           f"'{path}' must have an output {output!r}, but has {outputs}. Name"

@@ -56,8 +56,11 @@ class OnnxTest(parameterized.TestCase):
     expected = np.tanh(AUDIO[:1600].reshape(2, 800) @ layer)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
-  def test_tags(self):
-    layer, tags = tiny_graphs.write(self.path, (187, 96), 8, num_tags=3)
+  @parameterized.parameters('tags', 'tags:0')  # TensorFlow's names end so.
+  def test_tags(self, name):
+    layer, tags = tiny_graphs.write(
+        self.path, (187, 96), 8, num_tags=3, tags_name=name
+    )
     self.describe(front_end='musicnn', output='tags', classes=['a', 'b', 'c'])
     tagger = onnx.load_tagger('onnx', str(self.path))
     hidden = front_ends.musicnn_log_mel(AUDIO).mean(axis=1) @ layer
