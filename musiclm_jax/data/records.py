@@ -20,7 +20,6 @@ from musiclm_jax.data import ledger
 from musiclm_jax.data import tally
 from musiclm_jax.data import token_dataset
 from musiclm_jax.data.scores import humming
-from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import base
 from musiclm_jax.tokenizers import table
 import numpy as np
@@ -48,10 +47,9 @@ def load_tokenizers(model_dir: str) -> table.Tokenizers:
     return tokenizers
 
 
-def lineage_of(tokenizers: table.Tokenizers) -> dict[str, str]:
+def lineage_of(tokenizers: Tokenizers) -> dict[str, str]:
   """Returns the sha256 of the part whose tokens each tokenizer writes."""
-  directory = tokenizers.directory
-  return {name: parts.tokens_of(directory, name) for name in tokenizers}
+  return {name: t.tokens_sha256 for name, t in tokenizers.items()}
 
 
 def _features_of(tokenizers: Tokenizers) -> dict[str, Any]:
@@ -351,7 +349,7 @@ def _embedders(tokenizers: Tokenizers) -> dict[str, base.TextEmbedder]:
   }
 
 
-def _metadata(tokenizers: table.Tokenizers) -> dict[str, Any]:
+def _metadata(tokenizers: Tokenizers) -> dict[str, Any]:
   return {
       'lineage': lineage_of(tokenizers),
       'streams': [s.to_json() for t in tokenizers.values() for s in t.streams],

@@ -60,6 +60,11 @@ class Tokenizer(abc.ABC):
   sha256: str
   hears_hums: bool = False
 
+  @property
+  def tokens_sha256(self) -> str:
+    """Hash of the part whose tokens it writes; see `parts.tokens_of`."""
+    return self.sha256
+
   @classmethod
   @abc.abstractmethod
   def streams_of(

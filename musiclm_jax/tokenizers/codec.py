@@ -52,6 +52,7 @@ class NeuralCodec(base.Codec):
       sha256: str = '',
       max_frames: int = _MAX_FRAMES,
       dtype: str = 'float32',
+      tokens_sha256: str = '',
   ):
     """Makes a codec.
 
@@ -62,11 +63,13 @@ class NeuralCodec(base.Codec):
       max_frames: Most frames that go through the networks at one time.
       dtype: Data type of the products, whatever the codec was trained in:
         'bfloat16' is faster on accelerators, but on few CPUs.
+      tokens_sha256: See the base class; by default, `sha256`.
     """
     self.config = dataclasses.replace(config, dtype=dtype)
     self.sample_rate = config.sample_rate
     self.streams = streams_of_codes(config)
     self.sha256 = sha256
+    self._tokens_sha256 = tokens_sha256 or sha256
     self._variables = jax.device_put(variables)
     self._max_frames = max_frames
     module = self.network(self.config)
@@ -80,6 +83,10 @@ class NeuralCodec(base.Codec):
 
     self._encode_step = jax.jit(functools.partial(step, 'encode'))
     self._decode_step = jax.jit(functools.partial(step, 'decode'))
+
+  @property
+  def tokens_sha256(self) -> str:
+    return self._tokens_sha256
 
   @property
   def codebooks(self) -> np.ndarray:
@@ -116,7 +123,13 @@ class NeuralCodec(base.Codec):
       )
       collections = {name: expected[name] for name in ('params', 'codebooks')}
       parts.check_variables(cls.name, part.variables, collections)
-      return cls(config, part.variables, part.sha256, dtype=dtype)
+      return cls(
+          config,
+          part.variables,
+          part.sha256,
+          dtype=dtype,
+          tokens_sha256=parts.tokens_of(directory, cls.name),
+      )
 
   def tokenize(
       self, audio: np.ndarray, num_quantizers: int | None = None
