@@ -118,7 +118,7 @@ def load(
   hashes = {name: tokenizer.sha256 for name, tokenizer in loaded.items()}
   for name in tokenizers.keys() - loaded.keys():
     hashes[name] = parts.read_description(directory, name)['sha256']
-  written = {name: parts.tokens_of(directory, name) for name in hashes}
+  written = hashes | {name: t.tokens_sha256 for name, t in loaded.items()}
   decoders = {}
   for name in _stages(directory):
     decoder = decode.StageDecoder.from_dir(directory, name, dtype)

@@ -33,7 +33,7 @@ class CodecModel(model.TrainableModel):
     decoder_prefixes: How the names of the parameters of the decoder begin.
   """
 
-  decoder_prefixes: tuple[str, ...] = ('decoder',)
+  decoder_prefixes: tuple[str, ...]
   network: Callable[[Any], nn.Module]
   writes_audio = True
 

@@ -32,6 +32,7 @@ from musiclm_jax.data import datasets
 from musiclm_jax.data import records
 from musiclm_jax.metrics import codec as codec_metrics
 from musiclm_jax.metrics import embedded_sets
+from musiclm_jax.metrics import estimates
 from musiclm_jax.metrics import families
 from musiclm_jax.metrics import hearing
 from musiclm_jax.metrics import report
@@ -52,10 +53,7 @@ import tqdm
 SECONDS = 10.0
 LEAST_PITCHED = 0.5  # Share of frames with a pitch in the clips to measure.
 CONFIG = choosing.GenerationConfig()
-DISTANCES = {
-    'kernel': set_distances.kernel,
-    'Fréchet': set_distances.frechet,
-}
+DISTANCES = {'kernel': set_distances.kernel, 'Fréchet': set_distances.frechet}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +273,7 @@ class Judges:
 
   def _each(self, made, true, original):
     heard = transcription.transcribe(made, self._rate)
-    leading = [self._leading(audio) for audio in (made, true)]
+    leading = [_leading(audio, self._rate) for audio in (made, true)]
     pair = true[np.newaxis], made[np.newaxis]
     return {
         'pitched': heard.pitched,
@@ -286,10 +284,9 @@ class Judges:
         'log-mel dB': float(codec_metrics.mel_distance(*pair, self._rate)[0]),
     }
 
-  def _leading(self, audio: np.ndarray) -> int:
-    """Returns the family of instruments that most likely plays."""
-    sound = hearing.Sound(audio, self._rate)
-    return int(np.argmax(families.load().likely(sound)))
+
+def _leading(audio, sample_rate):
+  return np.argmax(families.load().likely(hearing.Sound(audio, sample_rate)))
 
 
 def candidates(
@@ -314,13 +311,11 @@ def cells(name: str, values: Mapping[str, list[float]]) -> dict[str, str]:
   """Returns a row of the table: 'mean ± standard error' of each measure."""
   row = {'true': name}
   for measure, found in values.items():
-    mean, error = found if measure in DISTANCES else mean_and_error(found)
-    row[measure] = f'{mean:.3g} ± {error:.2g}'
+    if measure not in DISTANCES:
+      mean = estimates.mean(np.array(found))
+      found = [mean.value, mean.standard_error]
+    row[measure] = '{:.3g} ± {:.2g}'.format(*found)
   return row
-
-
-def mean_and_error(found: Sequence[float]) -> tuple[float, float]:
-  return np.mean(found), np.std(found, ddof=1) / len(found) ** 0.5
 
 
 def measure(
@@ -359,20 +354,14 @@ def main() -> None:
   parser.add_argument('--model', help='by default the one in the package')
   parser.add_argument('--split', default='test')
   parser.add_argument('--clips', type=int, default=24)
-  parser.add_argument(
-      '--others', type=int, default=40, help='true clips to be like'
-  )
-  parser.add_argument(
-      '--distance', choices=DISTANCES, default='kernel',
-      help='Fréchet needs more windows than embeddings are wide',
-  )  # fmt: skip
+  parser.add_argument('--others', type=int, default=40)
+  # Fréchet's needs more windows than embeddings are wide.
+  parser.add_argument('--distance', choices=DISTANCES, default='kernel')
   parser.add_argument('--embedder', help="by default the model's own MuLan")
   parser.add_argument(
       '--guidance_scale', type=float, help="by default each stage's own"
   )
-  parser.add_argument(
-      '--temperature', type=float, default=1.0, help='factor of all stages'
-  )
+  parser.add_argument('--temperature', type=float, default=1.0)
   parser.add_argument('--dtype', default='auto')
   parser.add_argument('--json', type=pathlib.Path)
   args = parser.parse_args()

@@ -22,8 +22,9 @@ _BASS_PROGRAMS = range(32, 40)
 _BASS_PITCH = 48  # A bass line has a lower mean pitch.
 # Families that play chords or basses. How much likelier others, such as flutes
 # and reeds, are drawn for a melody, which is all that they can play.
-_OF_CHORDS = frozenset(i.family for i in instruments.CHORDS)
-_OF_BASSES = frozenset({instruments.BASS[0].family})
+_ACCOMPANYING = frozenset(
+    i.family for i in (*instruments.CHORDS, instruments.BASS[0])
+)
 _LINES_ONLY = 3.0
 _MONOPHONIC = 1.2  # Most simultaneous notes, on average, in a single line.
 
@@ -221,7 +222,7 @@ def _draw(able, rng) -> tuple[instruments.Instrument, int]:
   families = collections.Counter(i.family for i in able)
   # A family of one instrument would be that instrument too often.
   weights = np.sqrt(list(families.values()))
-  is_rare = [f not in _OF_CHORDS | _OF_BASSES for f in families]
+  is_rare = [f not in _ACCOMPANYING for f in families]
   weights[is_rare] *= _LINES_ONLY
   family = rng.choice(list(families), p=weights / np.sum(weights))
   able = [(i, o) for i, o in able.items() if i.family == family]

@@ -13,15 +13,8 @@ _Stroke = tuple[float, int, int]  # Its second, drum and velocity.
 
 SHARE = 0.5  # Of the arrangements for several instruments, without drums.
 # Drums of General MIDI.
-_KICK, _STICK, _SNARE, _CLOSED, _PEDAL, _OPEN, _RIDE = (
-    36,
-    37,
-    38,
-    42,
-    44,
-    46,
-    51,
-)
+_KICK, _STICK, _SNARE = 36, 37, 38
+_CLOSED, _PEDAL, _OPEN, _RIDE = 42, 44, 46, 51
 _SECONDS = 0.1  # Of a stroke; drums ring on.
 _LEVELS = (60, 100)  # Range of mean velocities.
 _ACCENT, _SPREAD = 10, 5  # Of velocities: on beats, and from stroke to stroke.
