@@ -128,7 +128,7 @@ class NeuralCodec(base.Codec):
           part.variables,
           part.sha256,
           dtype=dtype,
-          tokens_sha256=parts.tokens_of(directory, cls.name),
+          tokens_sha256=part.lineage.get(cls.name, ''),
       )
 
   def tokenize(

@@ -177,7 +177,8 @@ class RenderedTest(parameterized.TestCase):
     for clip in self.read(variations=3, **options):
       score = self.scores[int(clip.id.split('/')[-2])]
       start = float(clip.id.split('/')[-1])
-      onsets = np.unique(score.start) - start
+      # Drums that were added also play between beats.
+      onsets = np.unique(score.start[~score.is_drums]) - start
       inside = onsets[(onsets > 0) & (onsets < len(clip.audio) / 24000)]
       distance = np.abs(inside[:, None] - clip.beats[:, 0]).min(axis=1)
       np.testing.assert_allclose(distance, 0, atol=1e-3)
