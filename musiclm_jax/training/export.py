@@ -113,7 +113,7 @@ def export(
   rate = model.sample_rate
   clips_to_fit = read_audio(data_dir, rate) if rate else iter(())
   lineage = model.lineage(data_dir)
-  if getattr(model, 'decoder_only', False) and initial_model is not None:
+  if model.decoder_only and initial_model is not None:
     begun = caching.local(initial_model)
     lineage[model.name] = parts.tokens_of(begun, model.name)
   with progress.telling(f'fitting and writing the part {model.name!r}'):

@@ -36,12 +36,14 @@ class TrainableModel(abc.ABC):
     optimizer_def: An optax transformation, or t5x's wrapper of one.
     sample_rate: Rate of the audio it learns from, in Hz; None for tokens.
     writes_audio: Whether `summaries` returns any.
+    decoder_only: Whether it leaves tokens as the part it began from writes them.
     seconds_to_fit: Least music to which `export` can fit its quantizer.
   """
 
   name: str
   sample_rate: int | None = None
   writes_audio: bool = False
+  decoder_only: bool = False
   seconds_to_fit: float = 0.0
   config: Any
   module: nn.Module

@@ -3,6 +3,7 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 import gin
+from musiclm_jax import errors
 from musiclm_jax.training import gin_flags
 
 
@@ -40,6 +41,10 @@ class SpectralCodecTest(parameterized.TestCase):
     self.assertEqual(model.discriminator_start, 10000)
     weights = model.weights.adversarial, model.weights.feature
     self.assertEqual(weights, (1.0, 10.0))
+
+  def test_a_decoder_begins_from_a_model(self):
+    with self.assertRaisesRegex(errors.UserError, 'INITIAL_MODEL must be set'):
+      self.model('sizes/tiny.gin', 'models/spectral_decoder.gin')
 
 
 if __name__ == '__main__':
