@@ -74,25 +74,20 @@ def clip_kernels(
   return np.concatenate(sums)
 
 
-def distance_of_sums(
-    within_x: float, n: int, within_y: float, m: int, between: float
+def distance_of_means(
+    within_x: float, within_y: float, between: float
 ) -> float:
-  """Returns 100 times the unbiased squared MMD, from sums of the kernel.
+  """Returns 100 times the squared MMD, from means of the kernel.
+
+  It has no bias if pairs are of embeddings that are independent: not of one and
+  itself, nor of windows of one clip.
 
   Args:
-    within_x: Its sum over all pairs of one set, each with itself, too.
-    n: Size of that set.
+    within_x: The mean over pairs of one set.
     within_y: The same of the other set.
-    m: Size of the other.
-    between: Its sum over all pairs of one of each.
+    between: The mean over pairs of one of each.
   """
-  # The kernel of an embedding with itself is 1.
-  mmd = (
-      (within_x - n) / (n * (n - 1))
-      + (within_y - m) / (m * (m - 1))
-      - 2 * between / (n * m)
-  )
-  return float(SCALE * mmd)
+  return float(SCALE * (within_x + within_y - 2 * between))
 
 
 def kernel_distance(
@@ -126,13 +121,15 @@ def kernel_distance(
         ' same network.'
     )
   bandwidth = median_distance(references)
-  pairs = [
-      clip_kernels(x, y, np.array([0]), np.array([0]), bandwidth)[0, 0]
-      for x, y in (
-          (embeddings, embeddings),
-          (references, references),
-          (embeddings, references),
-      )
-  ]
-  n, m = len(embeddings), len(references)
-  return distance_of_sums(pairs[0], n, pairs[1], m, pairs[2])
+
+  def total(x, y):
+    one = np.array([0])
+    return float(clip_kernels(x, y, one, one, bandwidth)[0, 0])
+
+  def within(x):
+    n = len(x)
+    return (total(x, x) - n) / (n * (n - 1))  # That of one with itself is 1.
+
+  between = total(embeddings, references)
+  between /= len(embeddings) * len(references)
+  return distance_of_means(within(embeddings), within(references), between)

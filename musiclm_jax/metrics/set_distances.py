@@ -227,16 +227,25 @@ def _kernel_of(
     (x, x_starts), (y, y_starts) = sides[one], sides[other]
     return kernel_lib.clip_kernels(x, y, x_starts, y_starts, bandwidth)
 
-  within, between = sums('x', 'x'), sums('x', 'y').sum(axis=1)
-  within_reference = float(sums('y', 'y').sum())
+  between = sums('x', 'y').sum(axis=1)
+  within = {one: sums(one, one) for one in sides}
+  for kernels in within.values():
+    np.fill_diagonal(kernels, 0)  # Windows of one clip are not independent.
+
+  def mean(one: str, counts: np.ndarray, clips: np.ndarray) -> float:
+    """Returns the mean over pairs of windows of different clips."""
+    windows = clips * counts
+    pairs = float(windows.sum() ** 2 - np.sum(windows**2))
+    return float(clips @ within[one] @ clips) / max(pairs, 1.0)
+
+  of_reference = mean('y', reference.counts, np.ones(len(reference)))
 
   def distance(clips: np.ndarray) -> float:
-    return kernel_lib.distance_of_sums(
-        float(clips @ within @ clips),
-        int(clips @ made.counts),
-        within_reference,
-        len(reference.embeddings),
-        float(clips @ between),
+    pairs = float(clips @ made.counts) * len(reference.embeddings)
+    return kernel_lib.distance_of_means(
+        mean('x', made.counts, clips),
+        of_reference,
+        float(clips @ between) / pairs,
     )
 
   return distance
@@ -247,9 +256,11 @@ def kernel(
 ) -> Distance:
   """Measures the kernel distance; see `kernel.kernel_distance`.
 
+  Pairs of windows of one clip are left out: they are more alike than others.
+
   Args:
     made: Clips to judge.
-    reference: True audio; each set has two windows or more.
+    reference: True audio; each set has two clips or more.
 
   Returns:
     The distance. Its error is that of drawing other clips to judge, by

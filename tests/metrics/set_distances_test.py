@@ -26,7 +26,7 @@ def clips_of(seed, count, shift=0.0, windows=2, width=WIDTH, identity=IDENTITY):
 class SetDistancesTest(parameterized.TestCase):
 
   def test_values_are_those_of_the_embeddings(self):
-    made, reference = clips_of(0, 40, 0.5), clips_of(1, 60)
+    made, reference = clips_of(0, 40, 0.5, 1), clips_of(1, 60, windows=1)
     pair = made.embeddings, reference.embeddings
     self.assertAlmostEqual(
         set_distances.frechet(made, reference).value,
@@ -84,6 +84,35 @@ class SetDistancesTest(parameterized.TestCase):
     infinite = set_distances.frechet_of_infinite(made, reference)
     biased = set_distances.frechet(made, reference)
     self.assertLess(abs(infinite.value), 0.6 * biased.value)
+
+  @parameterized.parameters(1, 10)
+  def test_kernel_distance_of_one_distribution_is_0(self, windows):
+    found = [
+        set_distances.kernel(
+            clips_of(seed, 25, windows=windows),
+            clips_of(seed + 100, 25, windows=windows),
+        ).value
+        for seed in range(40)
+    ]
+    error = np.std(found, ddof=1) / np.sqrt(len(found))
+    self.assertLess(abs(np.mean(found)), 3 * error)
+
+  def test_kernel_is_of_windows_of_different_clips(self):
+    made, reference = clips_of(0, 3, 0.5), clips_of(1, 4)
+    width = kernel.median_distance(reference.embeddings)
+    clip = lambda clips: np.repeat(np.arange(len(clips)), clips.counts)
+
+    def mean(a, b):
+      difference = a.embeddings[:, None] - b.embeddings
+      kernels = np.exp(-np.sum(difference**2, -1) / (2 * width**2))
+      if a is b:
+        kernels = kernels[clip(a)[:, None] != clip(b)]
+      return kernels.mean()
+
+    expected = mean(made, made) + mean(reference, reference)
+    expected -= 2 * mean(made, reference)
+    found = set_distances.kernel(made, reference).value
+    self.assertAlmostEqual(found, 100 * float(expected), places=4)
 
   def test_halves_of_a_set_are_at_the_floor(self):
     reference, far = clips_of(1, 240), clips_of(2, 120, 0.5)
