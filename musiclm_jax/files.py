@@ -123,7 +123,8 @@ def _in_bucket(path: epath.Path) -> Iterator[None]:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file whole or not at all; see `replacing`."""
   with replacing(path) as unfinished:
-    unfinished.write_text(text, encoding='utf-8')
+    # Names of files may be of another encoding.
+    unfinished.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   from musiclm_jax.metrics.music import reports
 
 MUSIC = 'music'
-MODEL, CODED = 'model', 'codec-passed'  # Names of columns.
+MODEL = 'model'  # Name of a column.
 FLAGS = (
     *('prompts', 'benchmark', 'audio', 'reference', 'codec_passed', 'takes'),
     *('output_dir', 'embedder', 'tagger', 'report'),
@@ -28,16 +28,21 @@ def music(args: argparse.Namespace) -> None:
   """Runs `musiclm evaluate music`."""
   _check(args)
   with progress.telling(common.STARTING):
+    from musiclm_jax.metrics import transcription
     from musiclm_jax.metrics.embedders import table
     from musiclm_jax.metrics.music import evaluation
     from musiclm_jax.metrics.music import page
 
+  transcription.find_model()  # Before hours of work that needs it.
   specs = args.embedder or [f'mulan:{args.model or ""}']
   with progress.telling('loading embedders'):
     embedders = [table.load(spec) for spec in specs]
     taggers = [table.load_tagger(spec) for spec in args.tagger or ()]
+    table.name_apart([*embedders, *taggers], [*specs, *(args.tagger or ())])
   prompts = _prompts(args)
   reference = _reference(args, prompts)
+  if args.codec_passed:
+    _check_paired(reference)
   systems = _systems(args, prompts, reference)
   found = evaluation.evaluate(prompts, systems, reference, embedders, taggers)
   print(page.render(found))
@@ -61,6 +66,10 @@ def _check(args: argparse.Namespace) -> None:
     raise errors.UserError(
         'there must be prompts: give --prompts, --benchmark, or --data, whose'
         ' captions are then the prompts.'
+    )
+  if args.max_clips is not None and args.max_clips < 1:
+    raise errors.UserError(
+        f'--max_clips must be at least 1, but is {args.max_clips}.'
     )
   if args.takes > 1 and not args.output_dir:
     raise errors.UserError(
@@ -106,16 +115,18 @@ def _systems(
 ) -> list['reports.System']:
   """Returns the columns: the model's clips, those of others, coded ones."""
   from musiclm_jax.metrics.music import reports
+  from musiclm_jax.metrics.music import rows
   from musiclm_jax.metrics.music import sounds
 
   ids = [prompt.id for prompt in prompts.prompts]
   found = []
   named = dict(_named(text) for text in args.audio or ())
-  reserved = {MODEL, CODED, 'reference'} & named.keys()
+  reserved = {MODEL, rows.CODED, rows.REFERENCE} & named.keys()
   if reserved or len(named) < len(args.audio or ()):
     raise errors.UserError(
-        f'names of --audio must differ, and not be {MODEL}, {CODED} or'
-        f' reference, but are those of {args.audio}. Name them: NAME=DIR.'
+        f'names of --audio must differ, and not be {MODEL}, {rows.CODED} or'
+        f' {rows.REFERENCE}, but are those of {args.audio}. Name them:'
+        ' NAME=DIR.'
     )
   matched = {
       name: (folder, sounds.match(folder, ids))
@@ -205,6 +216,17 @@ def _read_by(model: pathlib.Path) -> set[str]:
   return {stream.name for stage in found for stream in stage.inputs}
 
 
+def _check_paired(
+    reference: 'prompts_lib.Reference | None',
+) -> 'prompts_lib.Reference':
+  if reference is None or not reference.paired:
+    raise errors.UserError(
+        '--codec_passed must be with true audio of the prompts, but there is'
+        ' none. Name the files of --reference by the ids of the prompts.'
+    )
+  return reference
+
+
 def _coded(
     args: argparse.Namespace,
     prompts: 'prompts_lib.Prompts',
@@ -213,14 +235,11 @@ def _coded(
   """Passes the true audio of the prompts through the model's codec."""
   from musiclm_jax.metrics.music import coding
   from musiclm_jax.metrics.music import reports
+  from musiclm_jax.metrics.music import rows
   from musiclm_jax.sampling import pretrained
   from musiclm_jax.tokenizers import table
 
-  if reference is None or not reference.paired:
-    raise errors.UserError(
-        '--codec_passed must be with true audio of the prompts, but there is'
-        ' none. Name the files of --reference by the ids of the prompts.'
-    )
+  reference = _check_paired(reference)
   model = pretrained.find(args.model)
   with progress.telling('loading the codec'):
     codec = table.Tokenizers(model).codec
@@ -229,7 +248,7 @@ def _coded(
       id_: reference.paired[id_] for id_ in seconds if id_ in reference.paired
   }
   made = coding.code_all(codec, true, seconds, args.codec_passed)
-  return reports.System(CODED, f'the codec of {model}', made)
+  return reports.System(rows.CODED, f'the codec of {model}', made)
 
 
 def add_music(evaluate: argparse.ArgumentParser) -> None:

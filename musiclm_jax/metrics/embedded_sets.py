@@ -64,6 +64,11 @@ class EmbeddedSet:
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     return sums / np.maximum(norms, 1e-12)
 
+  def hashes(self) -> list[str]:
+    """Returns a hash of the windows of each clip."""
+    clips = np.split(self.embeddings, self.starts[1:])
+    return [hashlib.sha256(x.tobytes()).hexdigest() for x in clips]
+
   def take(self, clips: Int[np.ndarray, ' some']) -> 'EmbeddedSet':
     """Returns the set of some clips, by their indices."""
     rows = [

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxtyping import Float
 from musiclm_jax import caching
+from musiclm_jax import errors
 from musiclm_jax.audio import fingerprints
 from musiclm_jax.audio import io
 from musiclm_jax.metrics import nearest_index
@@ -19,6 +20,9 @@ from musiclm_jax.tokenizers import table
 import numpy as np
 
 Row = dict[str, Any]
+
+SHORTEST_SECONDS = 1.0  # Of audio whose nearest clips are found.
+_LEAST_OVERLAP = 5 * nearest_index.CHROMA_RATE  # Frames.
 
 
 def contour_similarity(
@@ -54,7 +58,16 @@ def scores(
     sample_rate: Sample rate, in Hz.
     index: Index of the clips.
     embedder: The part that the index was made with.
+
+  Raises:
+    UserError: If the audio is shorter than SHORTEST_SECONDS.
   """
+  least = SHORTEST_SECONDS * sample_rate
+  if len(audio) < least:
+    raise errors.UserError(
+        f'audio must be at least {SHORTEST_SECONDS:g} s long to be told from'
+        f' others, but is {len(audio) / sample_rate:.2f} s long.'
+    )
   low = io.resample(audio, sample_rate, fingerprints.SAMPLE_RATE)
   chroma, ends = nearest_index.chroma_of(low), index.chroma_ends
   found = fingerprints.fingerprint(low)
@@ -66,7 +79,10 @@ def scores(
       'embedding': index.embeddings @ own,
       'pitch classes': np.array(
           [
+              # A few notes are somewhere in any tune.
               contour_similarity(chroma, x)
+              if len(x) >= min(len(chroma), _LEAST_OVERLAP)
+              else -1.0
               for x in np.split(index.chroma, ends[:-1])
           ]
       ),
@@ -100,7 +116,7 @@ def find(
 
   Raises:
     NotFoundError: If there is no such file, dataset or model.
-    UserError: If one of them is damaged.
+    UserError: If one of them is damaged, or the file too short.
   """
   directory = caching.local(model_dir or parts.embedded_model())
   embedder = table.Tokenizers(directory).text_embedder

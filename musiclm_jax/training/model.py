@@ -36,7 +36,7 @@ class TrainableModel(abc.ABC):
     optimizer_def: An optax transformation, or t5x's wrapper of one.
     sample_rate: Rate of the audio it learns from, in Hz; None for tokens.
     writes_audio: Whether `summaries` returns any.
-    decoder_only: Whether it leaves tokens as the part it began from writes them.
+    decoder_only: Whether its tokens stay those of the part it began from.
     seconds_to_fit: Least music to which `export` can fit its quantizer.
   """
 

@@ -1,6 +1,7 @@
 """Tests for nearest and nearest_index."""
 
 import contextlib
+import dataclasses
 import io
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax import cli
+from musiclm_jax import errors
 from musiclm_jax.audio import fingerprints
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.data import clips
@@ -96,6 +98,26 @@ class NearestTest(parameterized.TestCase):
     part = np.roll(whole[6:14], 7, axis=1)
     for pair in ((whole, part), (part, whole)):
       self.assertAlmostEqual(nearest.contour_similarity(*pair), 1, places=5)
+
+  def test_short_clips_are_not_near_everything(self):
+    chroma = np.concatenate(
+        [self.index.chroma, nearest_index.chroma_of(play(2))[:4]]
+    )
+    index = dataclasses.replace(
+        self.index,
+        clips=[*self.index.clips, self.index.clips[0]],
+        embeddings=np.concatenate(
+            [self.index.embeddings, self.index.embeddings[:1]]
+        ),
+        chroma=chroma,
+        chroma_ends=np.append(self.index.chroma_ends, len(chroma)),
+    )
+    found = nearest.scores(play(0), RATE, index, self.embedder)
+    self.assertEqual(found['pitch classes'][-1], -1)
+
+  def test_refuses_what_is_too_short_to_tell(self):
+    with self.assertRaisesRegex(errors.UserError, 'at least 1 s long.*0.50 s'):
+      nearest.scores(play(0)[: RATE // 2], RATE, self.index, self.embedder)
 
   def test_an_index_is_kept(self):
     loaded = nearest_index.load(self.data, self.embedder)

@@ -5,7 +5,8 @@ are read when one is loaded, from a path or from the hub's cache; nothing is
 downloaded.
 """
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Sequence
 import dataclasses
 import importlib
 from typing import Any
@@ -83,6 +84,22 @@ def load(spec: str) -> base.Embedder:
   """
   kind, source = _find(spec, {k.name: k for k in KINDS})
   return _call(kind.path, kind.name, source)
+
+
+def name_apart(
+    judges: Sequence[base.Embedder | base.Tagger], specs: Sequence[str]
+) -> None:
+  """Names what shares a name with another after its spec, and a number.
+
+  Args:
+    judges: What judges music; those that need it are renamed.
+    specs: What each was loaded from.
+  """
+  counts = collections.Counter(judge.identity.name for judge in judges)
+  for i, (judge, spec) in enumerate(zip(judges, specs, strict=True), start=1):
+    if counts[judge.identity.name] > 1:
+      name = f'{i}: {spec}'
+      judge.identity = dataclasses.replace(judge.identity, name=name)
 
 
 def load_joint(spec: str) -> base.JointEmbedder:

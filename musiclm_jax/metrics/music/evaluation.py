@@ -19,6 +19,8 @@ from musiclm_jax.metrics.music import sounds
 import numpy as np
 import tqdm
 
+_NEEDS_PAIRS = 'it needs true audio of the prompts, in files named by their ids'
+
 
 class _Judge:
   """Measures one group after the other, on the clips that all systems have."""
@@ -78,9 +80,15 @@ class _Judge:
     }
     with self.report.timing('listening to each clip'):
       found, differing = ears.measure_all(tasks, takes)
+    for system in self._systems:
+      self.report.found += self._audible(system, found)
     self._leave_out(self._note(found))
     self._note(differing)
     self._check_left()
+    if not self._true:
+      reason = _NEEDS_PAIRS + ': the ceiling of the estimators is not known'
+      refusal = rows.Refusal(measures.OBEDIENCE, rows.REFERENCE, reason)
+      self.report.found.append(refusal)
     kept = {name: _of_system(found, name, self._ids) for name in columns}
     with self.report.timing('comparing with plans'):
       with progress.telling('comparing clips with what they should be'):
@@ -91,6 +99,18 @@ class _Judge:
         for system in self._systems
     }
     self.report.found += measures.takes(varieties)
+
+  def _audible(
+      self, system: reports.System, found: Mapping[ears.Key, Any]
+  ) -> rows.Found:
+    """Returns for how many prompts a system has a clip that can be heard."""
+    name = system.name
+    can_be_heard = [
+        isinstance(found.get((name, id_)), ears.Measured)
+        for id_ in self._prompts
+        if id_ not in system.clips or (name, id_) in found
+    ]
+    return measures.audible(name, can_be_heard)
 
   def _columns(self) -> dict[str, Mapping[str, sounds.Sound]]:
     """Returns the clips of each system, and the true audio of prompts."""
@@ -139,23 +159,28 @@ class _Judge:
         sets[system.name] = embedded_sets.embed(embedder, audio, system.source)
       known, reference = self._embedded_reference(embedder)
     if reference is not None:
-      self._compare_sets(sets, set(known), reference)
+      self._compare_sets(sets, reference)
+    else:
+      reason = 'it needs true audio: give --reference'
+      refusal = rows.Refusal(measures.DISTANCES, 'all', reason)
+      self.report.found.append(refusal)
     if isinstance(embedder, base.JointEmbedder):
       self._compare_with_text(embedder, sets, known, reference)
 
   def _compare_sets(
       self,
       sets: Mapping[str, embedded_sets.EmbeddedSet],
-      known: set[str],
       reference: embedded_sets.EmbeddedSet,
   ) -> None:
     """Measures distances, but not of true audio from itself."""
     name = reference.identity.name
     others = dict(sets)
-    for system in self._systems:
-      if known.intersection(system.clips[id_].name for id_ in self._ids):
-        del others[system.name]
-        reason = f'clips of {system.name} are themselves in the true audio'
+    # By what they hold: a copy of a file, or another path to it, is no other.
+    known = set(reference.hashes())
+    for system, made in sets.items():
+      if known.intersection(made.hashes()):
+        del others[system]
+        reason = f'clips of {system} are themselves in the true audio'
         refusal = rows.Refusal(measures.DISTANCES, 'all', reason)
         self.report.found.append(refusal)
     if not others:
@@ -231,9 +256,8 @@ class _Judge:
     identity = tagger.identity
     self.report.about['embedders'][identity.name] = dataclasses.asdict(identity)
     if not self._true:
-      reason = 'it needs true audio of the prompts, in files named by their ids'
       self.report.found.append(
-          rows.Refusal(measures.CLASSES, measures.KLD, reason)
+          rows.Refusal(measures.CLASSES, measures.KLD, _NEEDS_PAIRS)
       )
       return
     ids, tags = list(self._true), {}
@@ -318,6 +342,7 @@ def evaluate(
 
 
 _GROUPS = (
+    measures.COVERAGE,
     measures.DISTANCES,
     measures.TEXT,
     measures.CLASSES,

@@ -21,10 +21,12 @@ from musiclm_jax.metrics.music import prompts as prompts_lib
 from musiclm_jax.metrics.music import rows
 import numpy as np
 
+COVERAGE = 'clips'
 DISTANCES, TEXT, CLASSES = 'distance', 'text', 'classes'
 OBEDIENCE, MUSICALITY = 'obedience', 'musicality'
 STRUCTURE, DIVERSITY = 'structure', 'takes'
 COSINE, KLD = 'cosine to the prompt', 'KLD'
+AUDIBLE = 'prompts with a clip to hear'
 _RANKS = (1, 10)
 
 Prompts = Mapping[str, prompts_lib.Prompt]
@@ -220,6 +222,17 @@ def _means(
       )
       for key in names
   ]
+
+
+def audible(name: str, can_be_heard: Sequence[bool]) -> rows.Found:
+  """Returns the share of the prompts of which there is a clip to hear.
+
+  Silence, and clips that are not there, are in no other measure.
+  """
+  if not can_be_heard:
+    return []
+  share = estimates.mean(np.array(can_be_heard, float))
+  return [rows.of_estimate(COVERAGE, AUDIBLE, name, share)]
 
 
 def alone(

@@ -18,6 +18,10 @@ from musiclm_jax.metrics.music import rows
 PAGE, DATA = 'report.md', 'report.json'
 _NUM_LEFT_OUT = 20
 _MEANINGS = {
+    measures.COVERAGE: (
+        'For how many prompts there is a clip that can be heard. All other'
+        ' figures are of prompts for which every system has one.'
+    ),
     measures.DISTANCES: (
         'How far the embeddings of clips are from those of true audio; less is'
         ' better. No system can be expected to come nearer than the halves of'

@@ -149,6 +149,8 @@ def _of_line(line: prompt_list.Line) -> Prompt:
   if plan == plan_lib.Plan():
     return Prompt(line)
   target = obedience.Target.of_plan(plan, options['seconds'])
+  if not told and not plan.metre:
+    target = dataclasses.replace(target, metre=None)  # Nobody asked for 4/4.
   return Prompt(line, target, plan.form, told)
 
 

@@ -120,5 +120,5 @@ def beside(
 
 
 def _is_like(row: rows.Row, figure: Figure) -> bool:
-  is_system = row.system != rows.REFERENCE
+  is_system = row.system not in (rows.REFERENCE, rows.CODED)
   return is_system and row.details.get('figure') == figure.figure

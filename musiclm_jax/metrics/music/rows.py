@@ -9,6 +9,7 @@ from musiclm_jax.metrics import estimates
 from musiclm_jax.metrics import report
 
 REFERENCE = 'reference'  # The column of true audio.
+CODED = 'codec-passed'  # That of true audio that a codec decoded.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import os
+import re
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -115,12 +116,18 @@ def list_folder(folder: str | os.PathLike[str]) -> dict[str, File]:
 
   Raises:
     NotFoundError: If there is no such folder.
-    UserError: If it holds no audio.
+    UserError: If it holds no audio, or two files of one name.
   """
   found, _ = audio_files.walk(folder)
-  files = {
-      os.path.splitext(name)[0]: File(str(path)) for name, path in found.items()
-  }
+  files: dict[str, File] = {}
+  for name, path in found.items():
+    stem = os.path.splitext(name)[0]
+    if stem in files:
+      raise errors.UserError(
+          f"files in '{folder}' must differ in more than their suffixes, but"
+          f" two are named '{stem}'. Remove one."
+      )
+    files[stem] = File(str(path))
   if not files:
     raise errors.UserError(f"'{folder}' must hold audio, but holds none.")
   return files
@@ -132,7 +139,7 @@ def match(
   """Tells which clip of a list each file of a folder is.
 
   Files are matched by name; if no name is that of a clip, and there are as many
-  files as clips, in the order of their names.
+  files as clips, in the order of their names and of the numbers in these.
 
   Args:
     folder: Folder of files named by ids; others are ignored.
@@ -146,9 +153,17 @@ def match(
     UserError: If the files can't be matched.
   """
   files = list_folder(folder)
+  are_as_many = len(files) == len(ids)
   found = {id_: files[id_] for id_ in ids if id_ in files}
-  if not found and len(files) == len(ids):
-    return dict(zip(ids, files.values()))
+  if not found and are_as_many:
+    return dict(zip(ids, [files[name] for name in sorted(files, key=_order)]))
+  if are_as_many and len(found) < len(ids):
+    others = [name for name in files if name not in found]
+    raise errors.UserError(
+        f"files in '{folder}' must all be named by the ids of the prompts, as"
+        f' in {_some(ids)}, or none of them, but {_some(others)} are not.'
+        ' Rename them.'
+    )
   if not found:
     raise errors.UserError(
         f"files in '{folder}' must be named by the ids of the prompts, as in"
@@ -158,6 +173,14 @@ def match(
         ' list.'
     )
   return found
+
+
+def _order(name: str) -> list[tuple[int, str]]:
+  """Returns what sorts names as people do: 'a2' before 'a10'."""
+  return [
+      (int(part), '') if part.isdecimal() else (-1, part)
+      for part in re.split(r'(\d+)', name)
+  ]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,6 +10,15 @@ from musiclm_jax.metrics.embedders import base
 from musiclm_jax.metrics.embedders import table
 
 
+class Deaf(base.Embedder):
+
+  def __init__(self, name):
+    self.identity = base.Identity(name, 'a', 1, 1.0, 1)
+
+  def embed_audio(self, audio):
+    raise NotImplementedError
+
+
 class TableTest(parameterized.TestCase):
 
   def test_every_kind_can_be_loaded(self):
@@ -20,6 +29,12 @@ class TableTest(parameterized.TestCase):
             f'musiclm_jax.metrics.embedders.{module}'
         )
         self.assertTrue(callable(getattr(found, function)), path)
+
+  def test_names_of_one_kind_differ(self):
+    judges = [Deaf(name) for name in ('onnx', 'mulan', 'onnx')]
+    table.name_apart(judges, ['onnx:a', 'mulan', 'onnx:b'])
+    names = [judge.identity.name for judge in judges]
+    self.assertEqual(names, ['1: onnx:a', 'mulan', '3: onnx:b'])
 
   def test_imports_no_network_library(self):
     heavy = ['torch', 'transformers', 'onnxruntime', 'onnx', 'huggingface_hub']

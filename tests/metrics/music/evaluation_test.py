@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -10,6 +11,7 @@ from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.metrics.music import ears
 from musiclm_jax.metrics.music import evaluation
+from musiclm_jax.metrics.music import measures
 from musiclm_jax.metrics.music import page
 from musiclm_jax.metrics.music import prompts as prompts_lib
 from musiclm_jax.metrics.music import reports
@@ -163,6 +165,16 @@ class EvaluationTest(absltest.TestCase):
     self.assertEqual((left_out['system'], left_out['id']), ('broken', 'high'))
     self.assertIn('silent', left_out['reason'])
     self.assertIn('1 clips left out', page.render(found))
+    [share] = [x for x in found.values if x.measure == measures.AUDIBLE]
+    self.assertEqual((share.value, share.count), (1 / 3, 3))
+
+  def test_says_what_needs_true_audio(self):
+    with mock.patch.object(ears, 'measure_all', lambda *tasks: ({}, {})):
+      found = evaluation.evaluate(
+          self.prompts, [self.system('true')], None, [bands.Bands()]
+      )
+    refused = {(x.group, x.measure) for x in found.refusals}
+    self.assertEqual(refused, {('obedience', 'reference'), ('distance', 'all')})
 
   def test_true_audio_is_not_compared_with_itself(self):
     heard = mock.patch.object(ears, 'measure_all', lambda *tasks: ({}, {}))
@@ -175,6 +187,17 @@ class EvaluationTest(absltest.TestCase):
     measured = {row.group for row in found.values}
     self.assertNotIn('distance', measured)
     self.assertIn('text', measured)
+
+  def test_nor_with_a_copy_of_itself(self):
+    copies = self.dir / 'copies'
+    shutil.copytree(self.dir / 'true', copies)
+    copied = reports.System('copied', 'x', sounds.match(copies, list(PITCHES)))
+    with mock.patch.object(ears, 'measure_all', lambda *tasks: ({}, {})):
+      found = evaluation.evaluate(
+          self.prompts, [copied], self.reference, [bands.Bands()]
+      )
+    [refusal] = found.refusals
+    self.assertIn('themselves in the true audio', refusal.reason)
 
   def test_needs_a_prompt_that_all_have(self):
     clips = self.files('true')

@@ -54,12 +54,14 @@ class PromptsTest(absltest.TestCase):
         [
             {'id': 'key', 'prompt': 'a waltz in A minor'},
             {'id': 'tempo', 'prompt': 'a waltz at 96 bpm, solo flute'},
+            {'id': 'song', 'prompt': 'a song at 96 bpm'},
         ]
     )
-    key, tempo = prompts.of_file(self.list).prompts
+    key, tempo, song = prompts.of_file(self.list).prompts
     self.assertEqual(key.target.key, terms.parse_key('A minor'))
     self.assertIsNone(key.target.metre)  # A plan of it must have a tempo.
     self.assertEqual((tempo.target.bpm, tempo.target.metre), (96, 3))
+    self.assertEqual((song.target.bpm, song.target.metre), (96, None))
     flute = terms.FAMILIES.index('flute')
     self.assertEqual(np.flatnonzero(tempo.target.families).tolist(), [flute])
 

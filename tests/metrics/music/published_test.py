@@ -51,6 +51,7 @@ class PublishedTest(parameterized.TestCase):
           'by vggish, ours by mulan',
       ),
       ({'system': rows.REFERENCE}, 'musiccaps', 5521, 'ours was not measured'),
+      ({'system': rows.CODED}, 'musiccaps', 5521, 'ours was not measured'),
   )
   def test_others_say_why_not(self, change, benchmark, count, reason):
     row = dataclasses.replace(OURS, **change)

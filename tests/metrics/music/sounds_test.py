@@ -25,7 +25,7 @@ class SoundsTest(absltest.TestCase):
       io.write_audio(self.dir / name, audio, RATE)
 
   def test_files_are_matched_by_name(self):
-    self.write('b.wav', 'a.flac', 'x.wav')
+    self.write('b.wav', 'a.flac', 'x.wav', 'y.wav')
     found = sounds.match(self.dir, ['a', 'b', 'c'])
     self.assertEqual(list(found), ['a', 'b'])
     self.assertTrue(found['a'].path.endswith('a.flac'))
@@ -38,6 +38,24 @@ class SoundsTest(absltest.TestCase):
         ['out_1.wav', 'out_2.wav'],
     )
     self.assertEqual(list(found), ['waltz', 'march'])
+
+  def test_numbers_are_in_their_order(self):
+    self.write(*(f'{i}.wav' for i in range(12)))
+    ids = [f'{i:06d}' for i in range(1, 13)]
+    found = sounds.match(self.dir, ids)
+    names = [pathlib.Path(file.path).stem for file in found.values()]
+    self.assertEqual(names, [str(i) for i in range(12)])
+
+  def test_refuses_names_that_are_one_off(self):
+    self.write(*(f'{i:06d}.wav' for i in range(3)))
+    ids = [f'{i:06d}' for i in range(1, 4)]
+    with self.assertRaisesRegex(errors.UserError, "none of them, but '000000'"):
+      sounds.match(self.dir, ids)
+
+  def test_refuses_two_files_of_one_name(self):
+    self.write('a.wav', 'a.flac')
+    with self.assertRaisesRegex(errors.UserError, "two are named 'a'"):
+      sounds.match(self.dir, ['a'])
 
   def test_says_what_does_not_match(self):
     self.write('out_1.wav')
