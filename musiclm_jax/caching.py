@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from typing import Any
 
@@ -17,6 +18,8 @@ from musiclm_jax import errors
 from musiclm_jax import machine
 from musiclm_jax import paths
 from musiclm_jax import progress
+
+_UNFINISHED = '.unfinished'
 
 
 def local(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -48,6 +51,8 @@ def local(path: str | os.PathLike[str]) -> pathlib.Path:
     # Several processes of a machine may want the same.
     with filelock.FileLock(copy.parent.with_suffix('.lock')):
       if not copy.parent.exists():
+        for unfinished in copy.parent.parent.glob(f'{name}.*{_UNFINISHED}'):
+          shutil.rmtree(unfinished)  # Of a process that was killed.
         _copy(os.fspath(there), objects, copy)
     return copy
 
@@ -73,7 +78,16 @@ def _copy(
   """Copies objects into a folder, which appears when all are there."""
   size = sum(about['size'] for about in objects.values())
   told = f'{len(objects)} files, {size / 1e6:.0f} MB'
-  unfinished = copy.parent.with_name(f'{copy.parent.name}.{os.getpid()}')
+  unfinished = copy.parent.with_name(
+      f'{copy.parent.name}.{os.getpid()}{_UNFINISHED}'
+  )
+  free = shutil.disk_usage(copy.parent.parent).free
+  if free < size:
+    raise errors.UserError(
+        f'there must be {size / 1e6:.0f} MB free in {copy.parent.parent} for a'
+        f' copy of {path}, but {free / 1e6:.0f} MB are. Remove what is old, or'
+        ' set XDG_CACHE_HOME to a larger disk.'
+    )
   names = sorted(objects)
   root = path.removeprefix('gs://').rstrip('/')
   targets = [

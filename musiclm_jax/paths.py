@@ -73,7 +73,7 @@ def check_local(path: str | os.PathLike[str], name: str) -> None:
   check(path, name)
   if is_remote(path):
     raise errors.UserError(
-        f"{name} must be a folder of this machine, but is '{path}'. Copy what"
+        f"{name} must be on this machine, but is '{path}'. Copy what"
         ' is made to the bucket when it is complete.'
     )
 

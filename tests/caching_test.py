@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -59,6 +60,19 @@ class LocalTest(absltest.TestCase):
       with self.assertRaisesRegex(errors.UserError, 'cut off on the way'):
         caching.local(self.folder)
     self.assertLen(self.content(caching.local(self.folder)), 2)
+
+  def test_what_a_killed_process_left_is_removed(self):
+    copy = caching.local(self.folder)
+    left = copy.parent.with_name(f'{copy.parent.name}.1.unfinished')
+    copy.parent.rename(left)
+    self.assertEqual(caching.local(self.folder), copy)
+    self.assertFalse(left.exists())
+
+  def test_a_full_disk(self):
+    usage = mock.Mock(free=1)
+    with mock.patch.object(shutil, 'disk_usage', return_value=usage):
+      with self.assertRaisesRegex(errors.UserError, 'free .*XDG_CACHE_HOME'):
+        caching.local(self.folder)
 
   def test_nothing_there(self):
     with self.assertRaisesRegex(errors.NotFoundError, 'music/none'):

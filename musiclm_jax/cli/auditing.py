@@ -6,6 +6,7 @@ import json
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.cli import common
 
@@ -15,6 +16,8 @@ _DRAWN = ('.png', '.svg', '.pdf')
 
 def memorization(args: argparse.Namespace) -> None:
   """Runs `musiclm evaluate memorization`."""
+  if args.plot:
+    paths.check_local(args.plot, '--plot')
   for path in filter(None, (args.json, args.plot)):
     files.check_writable(path)
   if args.plot and not args.plot.endswith(_DRAWN):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from musiclm_jax import errors
 from musiclm_jax import files
+from musiclm_jax import paths
 from musiclm_jax import progress
 from musiclm_jax.cli import batch as batch_verb
 from musiclm_jax.cli import common
@@ -77,6 +78,16 @@ def _check(args: argparse.Namespace) -> None:
     )
   if args.json:
     files.check_writable(args.json)
+  folders = [_named(text)[1] for text in args.audio or ()]
+  for flag, folder in (
+      *(('--audio', folder) for folder in folders),
+      ('--reference', args.reference),
+      ('--codec_passed', args.codec_passed),
+      ('--report', args.report),
+      ('--data', args.data if args.benchmark else None),
+  ):
+    if folder:
+      paths.check_local(folder, flag)
   if args.report:
     pathlib.Path(args.report).mkdir(parents=True, exist_ok=True)
     files.check_writable(pathlib.Path(args.report) / 'report.md')
@@ -196,7 +207,9 @@ def _made(
       id_: [
           sounds.File(str(path))
           for line in lines
-          if (path := pathlib.Path(args.output_dir) / f'{line.id}.wav').exists()
+          if (
+              path := paths.to_path(args.output_dir) / f'{line.id}.wav'
+          ).exists()
       ]
       for id_, lines in takes.items()
   }

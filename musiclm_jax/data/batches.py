@@ -288,6 +288,7 @@ class SeqioBatches(Iterator[Batch]):
         use_cached=use_cached,
         num_epochs=None if shuffle else 1,
     )
+    self._is_endless = shuffle
     self._shard_info = seqio.ShardInfo
     self._position = 0
     self.place([range(batch_size)] * jax.process_count())
@@ -313,8 +314,14 @@ class SeqioBatches(Iterator[Batch]):
           ' a multiple.'
       )
     mine = tuple(rows_of_processes[jax.process_index()])
-    self._shard = self._shard_info(shards.index(mine), len(shards))
-    self._size = len(mine)
+    if self._is_endless:
+      self._shard = self._shard_info(shards.index(mine), len(shards))
+      self._size, self._rows = len(mine), np.arange(len(mine))
+    else:
+      # Shards may have different numbers of batches, and a process that is done
+      # would leave the others waiting: each reads all, and takes its rows.
+      self._shard = None
+      self._size, self._rows = self.batch_size, np.array(mine)
     self.position = self._position
 
   @property
@@ -336,7 +343,7 @@ class SeqioBatches(Iterator[Batch]):
     batch = self._read()
     self._position += 1
     # The last batch of an epoch is filled up with its own rows.
-    rows = np.arange(self._size) % len(next(iter(batch.values())))
+    rows = self._rows % len(next(iter(batch.values())))
     return {name: x[rows] for name, x in batch.items()}
 
   def _read(self) -> Batch:

@@ -181,6 +181,11 @@ def split_of(split: str) -> str:
 
 def _check_slice(splits: Mapping[str, Any], split: str) -> None:
   """Raises UserError unless a split, or a slice of one, holds examples."""
+  if '+' in split:
+    raise errors.UserError(
+        f"split must be one slice, but is a sum, '{split}'. Make corpora of its"
+        ' parts, and mix them.'
+    )
   try:
     count = splits[split].num_examples
   except (ValueError, AssertionError) as e:

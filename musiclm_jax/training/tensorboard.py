@@ -57,7 +57,8 @@ class Writer:
     if self._copying is not None:
       if not self._copying.done():
         return
-      self._copying.result()
+      copying, self._copying = self._copying, None
+      copying.result()  # If it failed, the next one may not.
     self._copied = time.monotonic()
     self._writer.flush()
     self._copying = self._copier.submit(self._copy)

@@ -156,6 +156,15 @@ class JudgingTest(parameterized.TestCase):
           ['--audio', 'x', '--data', 'y', '--embedder', 'no'],
           'embedder must be one',
       ),
+      (
+          ['--audio', 'x', '--data', 'y', '--report', 'gs://b/r'],
+          '--report must be on this machine',
+      ),
+      (['--audio', 'gs://b/x', '--data', 'y'], '--audio must be on this machine'),
+      (
+          ['--audio', 'x', '--data', 'y', '--max_clips', 0],
+          '--max_clips must be at least 1',
+      ),
   )
   def test_wrong_flags(self, flags, message):
     status, _, err = run('music', *flags)

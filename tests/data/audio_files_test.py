@@ -86,6 +86,12 @@ class AudioFilesTest(parameterized.TestCase):
             read[start:stop], whole[start:stop], strict=True
         )
 
+  def test_refuses_sums_of_slices(self):
+    for reads in (None, ['audio']):
+      with self.assertRaisesRegex(errors.UserError, 'one slice.*is a sum'):
+        split = 'train[:2]+train[3:4]'
+        datasets.open_dataset('music', self.dir, split, reads)
+
   def test_index_out_of_range(self):
     audio = open_audio(self.dir)
     self.assertLen(audio[-1]['audio'], len(audio[5]['audio']))

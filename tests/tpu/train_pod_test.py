@@ -9,12 +9,14 @@ import yaml
 from tests.tpu import pods
 
 FLAGS = ['--gin_file=stages/semantic.gin', '--gin.DATA_DIR="gs://a b"']
-# Ends with each of the statuses in turn; "done" is 0 after the last step.
+# Ends with each of the statuses in turn: 2 before the first step, "late" with 2
+# after it; "done" is 0 after the last one.
 MUSICLM = """
 printf '%s\\n' "$@" >> ~/arguments
 read -r status rest < ~/statuses
 echo "$rest" > ~/statuses
-echo step 5
+if [[ $status != 2 ]]; then echo 'step 5/9'; fi
+if [[ $status == late ]]; then exit 2; fi
 if [[ $status == done ]]; then echo 'gs://b/run: done at step 9'; exit 0; fi
 exit $status"""
 
@@ -39,7 +41,9 @@ class TrainPodTest(pods.PodTest, parameterized.TestCase):
   @parameterized.named_parameters(
       ('killed_twice', '137 134 done 9', 0, 3),
       ('preempted_twice', '0 0 done 9', 0, 3),
-      ('mistake_of_the_user', '1 2 done', 2, 2),
+      ('mistake_of_the_user', '2 done', 2, 1),
+      ('storage_away_while_it_trains', 'late done', 0, 2),
+      ('storage_away_when_it_starts_again', '137 2 done', 0, 3),
       ('interrupted', '130 done', 130, 1),
   )
   def test_starts_again(self, statuses, status, times):

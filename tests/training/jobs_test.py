@@ -94,6 +94,13 @@ class JobsTest(absltest.TestCase):
       self.assertIsNone(found['rows'])
       self.assertRegex(found['other_rows'], 'must make the same row')
 
+  def test_hosts_of_several_devices_train_as_one_on_every_mesh(self):
+    self.running = start(2, 2, 'meshes')
+    for process in self.running:
+      found = json.loads(finish(process).splitlines()[-1])
+      for name in job.MESHES:
+        self.assert_as_expected(found[name], name)
+
   def train(self, step):
     """Starts a job, and returns its processes once it took some steps."""
     self.running = start(2, 1, 'train', self.model_dir, 10_000)

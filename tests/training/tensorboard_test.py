@@ -54,6 +54,21 @@ class WriterTest(absltest.TestCase):
     self.assertStartsWith((self.run_dir / 'events').read_text(), '1 ')
     writer.close()
 
+  def test_copies_again_after_a_failure(self):
+    self.enterContext(mock.patch.object(tensorboard, 'PERIOD', 0.0))
+    writer = tensorboard.Writer(self.run_dir)
+    writer.write_scalars(1, {'loss': 2})
+    with mock.patch.object(paths, 'upload', side_effect=OSError('away')):
+      writer.copy_if_due()
+      with self.assertRaisesRegex(OSError, 'away'):
+        writer._copying.result()
+      with self.assertRaisesRegex(OSError, 'away'):
+        writer.copy_if_due()
+    writer.copy_if_due()
+    writer._copying.result()
+    self.assertStartsWith((self.run_dir / 'events').read_text(), '1 ')
+    writer.close()
+
 
 if __name__ == '__main__':
   absltest.main()

@@ -68,6 +68,10 @@ def _parse_track(
   unknown = [i for i in genre_ids if i not in genres]
   if unknown:
     raise ValueError(f'genres.csv has no genres {unknown}')
+  if row['set split'] not in _SPLITS:
+    raise ValueError(
+        f"set split is one of {', '.join(_SPLITS)}, not '{row['set split']}'"
+    )
   words = [*(genres[i] for i in genre_ids), *tags]
   title = ' by '.join(filter(None, (row['track title'], row['artist name'])))
   return row['set subset'], tracks.Track(

@@ -274,6 +274,11 @@ class FmaTest(PublishedTest):
           r'line 4 .*genres \[5',
       ),
       ('list', [(2, 'training', 'small', 'x', '[]')], 'row of tracks.csv'),
+      (
+          'split',
+          [(2, 'train', 'small', '[]', '[]')],
+          "line 4 .*training, validation, test, not 'train'",
+      ),
   )
   def test_rejects(self, rows, message):
     with self.assertRaisesRegex(ValueError, message):
