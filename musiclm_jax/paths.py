@@ -124,6 +124,15 @@ def size(path: Path) -> int:
   return storage().info(os.fspath(path))['size']
 
 
+def sizes(folder: Path) -> dict[str, int]:
+  """Returns the size of each file in a folder, in bytes, by its name."""
+  if isinstance(folder, pathlib.Path):
+    return {x.name: os.path.getsize(x) for x in folder.iterdir() if x.is_file()}
+  # One request for all.
+  found = storage().find(os.fspath(folder), maxdepth=1, detail=True)
+  return {name.rpartition('/')[2]: x['size'] for name, x in found.items()}
+
+
 def files_in(folder: Path) -> Iterator[Path]:
   """Yields the files in a folder and in its subfolders, in order."""
   if isinstance(folder, pathlib.Path):

@@ -160,7 +160,7 @@ class JudgingTest(parameterized.TestCase):
           ['--audio', 'x', '--data', 'y', '--report', 'gs://b/r'],
           '--report must be on this machine',
       ),
-      (['--audio', 'gs://b/x', '--data', 'y'], '--audio must be on this machine'),
+      (['--audio', 'gs://b/x', '--data', 'y'], '--audio must be on this'),
       (
           ['--audio', 'x', '--data', 'y', '--max_clips', 0],
           '--max_clips must be at least 1',

@@ -1,12 +1,16 @@
 """Tests for checksums."""
 
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 from etils import epath
 from musiclm_jax import errors
+from musiclm_jax import paths
 from musiclm_jax.data import checksums
+
+from tests import bucket
 
 RECORDS = 'music-train.array_record-00000-of-00001'
 
@@ -51,6 +55,18 @@ class ChecksumsTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, f'{RECORDS} .* hash'):
       with checksums.reading(self.dir / RECORDS):
         raise RuntimeError('hash mismatch')
+
+  def test_sizes_in_a_bucket_take_one_request(self):
+    folder = paths.to_path(bucket.start(self)) / 'music'
+    (folder / 'info.json').write_text('{"a": 1}')
+    for i in range(3):
+      (folder / f'music-train.array_record-{i:05d}-of-00003').write_text('x')
+    checksums.write(folder)
+    with mock.patch.object(paths, 'size', side_effect=AssertionError):
+      checksums.check(folder)
+      (folder / 'music-train.array_record-00001-of-00003').write_text('xy')
+      with self.assertRaisesRegex(errors.UserError, '2 bytes instead of 1'):
+        checksums.check(folder)
 
   def test_older_datasets_have_none(self):
     (self.dir / checksums.NAME).unlink()
