@@ -332,9 +332,10 @@ class Shard:
     if choices:
       options['config'] = choosing.GenerationConfig().changed(**choices)
     pieces: list[Any] = [request.prompt for request in rows]
-    plans = [dict(request.options).get('plan') for request in rows]
-    if any(plans):
-      pieces = _with_plans(pieces, plans, options)
+    if any(
+        {'plan', 'melody'} & dict(request.options).keys() for request in rows
+    ):
+      pieces = _timelines(rows, options, model.sample_rate)
     return model.generate(pieces, progress=False, **options)[: len(batch)]
 
   def _write(
@@ -372,18 +373,22 @@ class Shard:
     files.write_text(self._failures, text)
 
 
-def _with_plans(
-    prompts: Sequence[str],
-    plans: Sequence[str | None],
+def _timelines(
+    requests: Sequence[prompt_list.Request],
     options: dict[str, Any],
+    sample_rate: int,
 ) -> list[timeline.Timeline]:
-  """Makes timelines of prompts, and removes their fields from the options."""
+  """Makes timelines of requests, and removes their fields from the options."""
   names = {field.name for field in dataclasses.fields(timeline.Timeline)}
   fields = {name: options.pop(name) for name in names.intersection(options)}
   found = []
-  for prompt, text in zip(prompts, plans, strict=True):
+  for request in requests:
+    own = dict(request.options)
+    text = own.get('plan')
     fields['plan'] = plan.Plan.from_json(json.loads(text)) if text else None
-    found.append(timeline.Timeline(prompt, **fields))
+    hum = prompt_list.read_melody(own.get('melody'), sample_rate)
+    fields['melody'] = hum
+    found.append(timeline.Timeline(request.prompt, **fields))
   return found
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import re
 from typing import Any
 
+from jaxtyping import Float
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import paths
@@ -15,11 +18,12 @@ from musiclm_jax.audio import io
 from musiclm_jax.sampling import choosing
 from musiclm_jax.sampling import plan
 from musiclm_jax.sampling import timeline
+import numpy as np
 
 SUFFIXES = ('.jsonl', '.txt')
 
 # Options in which the rows of a batch may differ.
-_OF_ROWS = ('plan', 'seed')
+_OF_ROWS = ('melody', 'plan', 'seed')
 
 _MAX_BYTES, _MAX_LINES = 1 << 28, 1_000_000
 
@@ -35,7 +39,7 @@ class Request:
   Attributes:
     prompt: Text that describes the music.
     options: Other arguments of `MusicLM.generate`: sorted (name, value) pairs;
-      a plan as JSON.
+      a plan as JSON, and a melody as that of its file and the hash of this.
   """
 
   prompt: str
@@ -107,6 +111,36 @@ def _plan(value: Any) -> str:
   return json.dumps(plan.Plan.from_json(value).to_json(), sort_keys=True)
 
 
+def _melody(value: Any) -> str:
+  """Returns the JSON of a file's name and hash: equal for equal melodies."""
+  if not isinstance(value, str):
+    raise errors.UserError(
+        f'melody must be the name of an audio file, but is {value!r:.100}.'
+    )
+  path = caching.local(value)
+  with errors.reading(path, 'an audio file'), path.open('rb') as file:
+    sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+  return json.dumps({'file': value, 'sha256': sha256})
+
+
+def read_melody(
+    text: str | None, sample_rate: int
+) -> Float[np.ndarray, ' samples'] | None:
+  """Reads the melody of a request; None if it has none.
+
+  Args:
+    text: The option 'melody' of the request.
+    sample_rate: Sample rate of the audio, in Hz.
+
+  Raises:
+    NotFoundError: If its file is not there any more.
+    UserError: If it can't be read.
+  """
+  if text is None:
+    return None
+  return io.read_audio(json.loads(text)['file'], sample_rate)
+
+
 def _best_of(value: Any) -> int:
   if not isinstance(value, int) or isinstance(value, bool) or value < 1:
     raise errors.UserError(
@@ -133,6 +167,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     'negative_prompt': _negative_prompt,
     'loop': functools.partial(_flag, 'loop'),
     'plan': _plan,
+    'melody': _melody,
     'prompt_only': functools.partial(_flag, 'prompt_only'),
     'best_of': _best_of,
     **{name: functools.partial(_choice, name) for name in choosing.FIELDS},
@@ -278,8 +313,8 @@ def batches(lines: Sequence[Line], size: int) -> list[list[Request]]:
     size: Most requests in a batch.
 
   Returns:
-    Requests that differ only in prompt, plan and seed. Equal requests appear
-    once, as they make the same music.
+    Requests that differ only in prompt, plan, melody and seed. Equal requests
+    appear once, as they make the same music.
   """
   groups: dict[Any, dict[Request, None]] = {}
   for line in lines:

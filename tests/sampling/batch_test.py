@@ -147,6 +147,22 @@ class BatchTest(BatchTestCase):
     self.assertEqual({p.seconds for p in pieces}, {0.1})
     self.assertEqual((config['*'].top_k, fields), (3, {}))
 
+  def test_melodies_are_read_and_a_bad_one_fails_alone(self):
+    audio = np.sin(np.arange(4000)).astype(np.float32)
+    io.write_audio(self.dir / 'hum.wav', audio, PlanModel.sample_rate)
+    (self.dir / 'text.wav').write_text('no audio')
+    lines = self.lines(
+        {'prompt': 'a', 'melody': str(self.dir / 'hum.wav')},
+        {'prompt': 'b', 'melody': str(self.dir / 'text.wav')},
+        {'prompt': 'c'},
+    )
+    model = PlanModel()
+    [summary] = self.run_shards('out', lines, model=model)
+    self.assertEqual((summary.made, summary.failed), (2, 1))
+    self.assertIn('text.wav', (summary.failures).read_text())
+    melody = next(p.melody for p in model.calls[-2][0] if p.prompt == 'a')
+    np.testing.assert_allclose(melody, audio, atol=1e-3)
+
   def test_always_as_many_rows(self):
     self.run_shards('out', self.many(), num_shards=3)
     self.assertEqual({len(call) for call in self.model.calls}, {4})

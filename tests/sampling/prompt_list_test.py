@@ -80,6 +80,17 @@ class ReadTest(PromptListTestCase):
     self.assertEqual(options['plan'], '{"bpm": 96, "key": "C"}')
     self.assertEqual(dict(none.request.options)['prompt_only'], True)
 
+  def test_melodies_are_files_as_they_are(self):
+    file = self.dir / 'a'
+    row = {'prompt': 'a', 'melody': str(file)}
+    [missing] = self.read_rows(row)
+    self.assertRegex(missing.error, 'a must be an audio file, .* not there')
+    requests = set()
+    for content in ('hum', 'hum', 'another'):
+      file.write_text(content)
+      requests.add(self.read_rows(row)[0].request)
+    self.assertLen(requests, 2)
+
   def test_ids_may_be_numbers(self):
     [line] = self.read_rows({'prompt': 'a', 'id': 17})
     self.assertEqual(line.id, '17')
@@ -114,6 +125,7 @@ class ReadTest(PromptListTestCase):
       ('plan', b'{"prompt": "a", "plan": {"bpm": 1}}', 'bpm must be from 20'),
       ('no_plan', b'{"prompt": "a", "plan": "C"}', 'a plan must be an object'),
       ('words', b'{"prompt": "a", "prompt_only": 1}', 'prompt_only must be'),
+      ('tune', b'{"prompt": "a", "melody": 1}', 'melody must be the name'),
       ('hot', b'{"prompt": "a", "temperature": NaN}', 'temperature must'),
   )
   def test_a_wrong_line_fails_alone(self, text, message):

@@ -10,11 +10,13 @@ from typing import Any
 from jaxtyping import Float
 from musiclm_jax import errors
 from musiclm_jax import machine
+from musiclm_jax.audio import io
 from musiclm_jax.data import workers
 from musiclm_jax.metrics import musicality
 from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics import structure
 from musiclm_jax.metrics import transcription
+from musiclm_jax.metrics import tunes
 from musiclm_jax.metrics.music import sounds
 import numpy as np
 import tqdm
@@ -35,12 +37,14 @@ class Task:
     takes: The clip; or the takes of a prompt, whose diversity is measured.
     seconds: How much of it is heard.
     form: Letters of the sections that it should have; '' if none.
+    melody: File of the melody that it should follow; '' if none.
   """
 
   name: str
   takes: tuple[sounds.Sound, ...]
   seconds: float
   form: str = ''
+  melody: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +55,14 @@ class Measured:
     heard: What estimators of music hear in it.
     musicality: See `musicality.measure`.
     structure: How far it drifts, and its form; what can't be told is missing.
+    melody: How well it keeps to its melody, see `tunes.likeness`; empty if it
+      has none.
   """
 
   heard: obedience.Heard
   musicality: Mapping[str, float]
   structure: Mapping[str, float]
+  melody: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def measure(task: Task) -> Measured | str:
@@ -67,9 +74,19 @@ def measure(task: Task) -> Measured | str:
         obedience.hear(audio, SAMPLE_RATE),
         musicality.measure(audio, SAMPLE_RATE),
         structure_of(audio, task.form),
+        _keeps_to(audio, task.melody),
     )
   except errors.UserError as e:
     return errors.one_line(e)
+
+
+def _keeps_to(
+    audio: Float[np.ndarray, ' samples'], melody: str
+) -> dict[str, float]:
+  if not melody:
+    return {}
+  hum = io.read_audio(melody, SAMPLE_RATE)
+  return tunes.likeness(audio, SAMPLE_RATE, hum, SAMPLE_RATE)
 
 
 def structure_of(

@@ -93,6 +93,7 @@ class _Judge:
     with self.report.timing('comparing with plans'):
       with progress.telling('comparing clips with what they should be'):
         self.report.found += measures.obeys(kept, self._prompts)
+    self.report.found += measures.melodies(kept)
     self.report.found += measures.alone(kept)
     varieties = {
         system.name: [*_of_system(differing, system.name, self._ids).values()]
@@ -119,7 +120,9 @@ class _Judge:
 
   def _task(self, id_: str, takes: tuple[sounds.Sound, ...]) -> ears.Task:
     prompt = self._prompts[id_]
-    return ears.Task(takes[0].name, takes, prompt.seconds, prompt.form)
+    return ears.Task(
+        takes[0].name, takes, prompt.seconds, prompt.form, prompt.melody
+    )
 
   def _note(self, found: Mapping[ears.Key, Any]) -> list[ears.Key]:
     """Notes what could not be measured; returns whose and which it is."""

@@ -224,6 +224,34 @@ def _means(
   ]
 
 
+def melodies(
+    measured: Mapping[str, Mapping[str, ears.Measured]],
+) -> rows.Found:
+  """Measures how well clips keep to the melodies that were given."""
+  found: rows.Found = []
+  for name, clips in measured.items():
+    values = [clip.melody for clip in clips.values() if clip.melody]
+    if not values:
+      continue
+    share, chance, contour = (
+        np.array([value[key] for value in values])
+        for key in ('chroma', 'chroma by chance', 'contour')
+    )
+    found += [
+        rows.of_estimate(
+            OBEDIENCE,
+            'melody (pitch classes)',
+            name,
+            estimates.mean(share),
+            float(chance.mean()),
+        ),
+        rows.of_estimate(
+            OBEDIENCE, 'melody (contour)', name, estimates.mean(contour), 0.0
+        ),
+    ]
+  return found
+
+
 def audible(name: str, can_be_heard: Sequence[bool]) -> rows.Found:
   """Returns the share of the prompts of which there is a clip to hear.
 

@@ -52,6 +52,12 @@ class Prompt:
     return float(dict(self._request.options)['seconds'])
 
   @property
+  def melody(self) -> str:
+    """File of the melody that its clip should follow; '' if there is none."""
+    text = dict(self._request.options).get('melody')
+    return json.loads(text)['file'] if text else ''
+
+  @property
   def _request(self) -> prompt_list.Request:
     # Only valid lines are prompts.
     return cast(prompt_list.Request, self.line.request)

@@ -176,6 +176,32 @@ class EvaluationTest(absltest.TestCase):
     refused = {(x.group, x.measure) for x in found.refusals}
     self.assertEqual(refused, {('obedience', 'reference'), ('distance', 'all')})
 
+  def test_melodies_are_followed_or_not(self):
+    lines = [
+        {
+            'id': name,
+            'prompt': 'a',
+            'seconds': SECONDS,
+            'melody': str(self.dir / 'true' / f'{name}.wav'),
+        }
+        for name in PITCHES
+    ]
+    path = self.dir / 'melodies.jsonl'
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    found = evaluation.evaluate(
+        prompts_lib.of_file(path),
+        [self.system('plucked'), self.system('noise')],
+        None,
+        [],
+    )
+    share = {
+        x.system: x.value
+        for x in found.values
+        if x.measure == 'melody (pitch classes)'
+    }
+    self.assertGreater(share['plucked'], 0.9)
+    self.assertLess(share['noise'], 0.5)
+
   def test_true_audio_is_not_compared_with_itself(self):
     heard = mock.patch.object(ears, 'measure_all', lambda *tasks: ({}, {}))
     with heard:
