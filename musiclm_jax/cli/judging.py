@@ -20,7 +20,7 @@ MUSIC = 'music'
 MODEL = 'model'  # Name of a column.
 FLAGS = (
     *('prompts', 'benchmark', 'audio', 'reference', 'codec_passed', 'takes'),
-    *('output_dir', 'embedder', 'tagger', 'report'),
+    *('output_dir', 'embedder', 'tagger', 'report', 'keep_reference'),
 )
 _BATCH_SIZE = 8  # The default of `musiclm batch`, which makes the same files.
 
@@ -45,7 +45,10 @@ def music(args: argparse.Namespace) -> None:
   if args.codec_passed:
     _check_paired(reference)
   systems = _systems(args, prompts, reference)
-  found = evaluation.evaluate(prompts, systems, reference, embedders, taggers)
+  keep = args.keep_reference and pathlib.Path(args.keep_reference)
+  found = evaluation.evaluate(
+      prompts, systems, reference, embedders, taggers, keep
+  )
   print(page.render(found))
   if args.json:
     page.write_json(args.json, found)
@@ -83,14 +86,15 @@ def _check(args: argparse.Namespace) -> None:
       *(('--audio', folder) for folder in folders),
       ('--reference', args.reference),
       ('--codec_passed', args.codec_passed),
+      ('--keep_reference', args.keep_reference),
       ('--report', args.report),
       ('--data', args.data if args.benchmark else None),
   ):
     if folder:
       paths.check_local(folder, flag)
-  if args.report:
-    pathlib.Path(args.report).mkdir(parents=True, exist_ok=True)
-    files.check_writable(pathlib.Path(args.report) / 'report.md')
+  for folder in filter(None, (args.report, args.keep_reference)):
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    files.check_writable(pathlib.Path(folder) / 'report.md')
 
 
 def _prompts(args: argparse.Namespace) -> 'prompts_lib.Prompts':
@@ -304,8 +308,15 @@ def add_music(evaluate: argparse.ArgumentParser) -> None:
   group.add_argument(
       '--reference',
       metavar='DIR',
-      help='true audio: the folder of a dataset, or of files. Those named by'
-      ' ids of prompts are also the ceiling; default: that of --data',
+      help='true audio: the folder of a dataset, of files, or of what'
+      ' --keep_reference kept. Files named by ids of prompts are also the'
+      ' ceiling; default: that of --data',
+  )
+  group.add_argument(
+      '--keep_reference',
+      metavar='DIR',
+      help='keep the embeddings of true audio here, for distances from it'
+      ' without embedding it again',
   )
   group.add_argument(
       '--codec_passed',

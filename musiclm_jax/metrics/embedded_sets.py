@@ -21,6 +21,7 @@ from safetensors import numpy as safetensors_numpy
 
 FORMAT = 1
 _KIND = 'a set of embedded clips'
+_SUFFIX = '.embedded.safetensors'
 _KEY = 'musiclm_jax'  # Of the description, in the header of the file.
 _MAX_BYTES = 1 << 34
 _CLIPS_PER_CALL = 16
@@ -96,6 +97,9 @@ class EmbeddedSet:
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the set into a safetensors file.
 
+    Args:
+      path: Path of the file; see `path_in`.
+
     Raises:
       WriteError: If the system refuses.
     """
@@ -112,6 +116,18 @@ class EmbeddedSet:
     )
     with files.replacing(path) as unfinished:
       unfinished.write_bytes(data)
+
+
+def path_in(
+    folder: str | os.PathLike[str], identity: base.Identity
+) -> pathlib.Path:
+  """Returns the path of the set of an embedder in a folder of sets."""
+  return pathlib.Path(folder, f'{identity.sha256[:16]}{_SUFFIX}')
+
+
+def are_in(folder: str | os.PathLike[str]) -> bool:
+  """Returns whether a folder holds sets."""
+  return any(pathlib.Path(folder).glob(f'*{_SUFFIX}'))
 
 
 def make(

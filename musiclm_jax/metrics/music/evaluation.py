@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import pathlib
 from typing import Any
 
 from musiclm_jax import errors
@@ -30,8 +31,11 @@ class _Judge:
       prompts: prompts_lib.Prompts,
       systems: Sequence[reports.System],
       reference: prompts_lib.Reference | None,
+      keep: pathlib.Path | None,
   ):
     self._list = prompts
+    self._keep = keep
+    self._kept: dict[base.Identity, embedded_sets.EmbeddedSet] = {}
     self._prompts = {prompt.id: prompt for prompt in prompts.prompts}
     self._systems = systems
     self._reference = reference
@@ -63,6 +67,18 @@ class _Judge:
         },
         'embedders': {},
     }
+
+  def open_kept(self, embedders: Sequence[base.Embedder]) -> None:
+    """Reads what was kept of true audio, if that is all there is of it."""
+    if self._reference is None or not self._reference.embedded:
+      return
+    for embedder in embedders:
+      identity = embedder.identity
+      path = embedded_sets.path_in(self._reference.embedded, identity)
+      found = embedded_sets.read(path)
+      identity.check_same(found.identity)
+      self._kept[identity] = found
+      self.report.about['reference']['clips'] = len(found)
 
   def listen(self) -> None:
     """Measures each clip alone; leaves out those that can't be."""
@@ -211,12 +227,17 @@ class _Judge:
     """Embeds true audio; also returns the names of the clips, in order."""
     if self._reference is None:
       return [], None
+    if embedder.identity in self._kept:
+      return [], self._kept[embedder.identity]
     longest = max(prompt.seconds for prompt in self._prompts.values())
     names: list[str] = []
     bar = _bar(self._reference.clips, embedder.identity, rows.REFERENCE)
     audio = _readable(bar, longest, embedder.sample_rate, names)
     source = self._reference.source
-    return names, embedded_sets.embed(embedder, audio, source)
+    found = embedded_sets.embed(embedder, audio, source)
+    if self._keep:
+      found.save(embedded_sets.path_in(self._keep, embedder.identity))
+    return names, found
 
   def _compare_with_text(
       self,
@@ -273,7 +294,8 @@ class _Judge:
 
   def hold_beside_others(self) -> None:
     """Looks up published figures."""
-    count = len(self._reference.clips) if self._reference else 0
+    true = self.report.about['reference']
+    count = true['clips'] if true else 0
     self.report.comparable, self.report.others = published.beside(
         self.report.values, self._list, count
     )
@@ -317,6 +339,7 @@ def evaluate(
     reference: prompts_lib.Reference | None,
     embedders: Sequence[base.Embedder],
     taggers: Sequence[base.Tagger] = (),
+    keep: pathlib.Path | None = None,
 ) -> reports.Report:
   """Judges the clips of systems; all are measured on the same prompts.
 
@@ -326,13 +349,15 @@ def evaluate(
     reference: True audio; None to leave out what needs it.
     embedders: What distances and agreement with prompts are measured by.
     taggers: What the divergence of classes is measured by.
+    keep: Folder to keep the embeddings of true audio in; None not to.
 
   Raises:
     NotFoundError: If Basic Pitch is missing.
     UserError: If there is no prompt of which every system has a clip that can
       be heard, or true audio is damaged.
   """
-  judge = _Judge(prompts, systems, reference)
+  judge = _Judge(prompts, systems, reference, keep)
+  judge.open_kept(embedders)
   judge.listen()
   for embedder in embedders:
     judge.embed(embedder)

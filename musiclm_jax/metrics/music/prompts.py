@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from musiclm_jax import errors
 from musiclm_jax.data import datasets
+from musiclm_jax.metrics import embedded_sets
 from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics.music import sounds
@@ -86,11 +87,14 @@ class Reference:
     source: Where it is from, for people.
     clips: All of it, each once.
     paired: What belongs to a prompt, by the prompt's id; some may be missing.
+    embedded: Folder of the embeddings that were kept of it, if these are all
+      that there is.
   """
 
   source: str
   clips: Sequence[sounds.Sound]
   paired: Mapping[str, sounds.Sound] = dataclasses.field(default_factory=dict)
+  embedded: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,8 +225,8 @@ def read_reference(
   """Reads what a user names as true audio.
 
   Args:
-    path: Folder of the dataset `music`, or of audio files. Files that are named
-      by the ids of prompts belong to these.
+    path: Folder of the dataset `music`, of audio files, or of embeddings that
+      were kept. Files that are named by the ids of prompts belong to these.
     ids: Ids of the prompts.
     split: Split of a dataset.
     count: Most clips, evenly spread; all if None.
@@ -235,6 +239,8 @@ def read_reference(
   if datasets.dataset_exists('music', path):
     example = functools.partial(sounds.Example, source, split)
     return Reference(source, [*map(example, _indices(source, split, count))])
+  if embedded_sets.are_in(path):
+    return Reference(source, [], embedded=source)
   files = sounds.list_folder(path)
   paired = {id_: files[id_] for id_ in ids if id_ in files}
   some = [*(paired or files).values()]

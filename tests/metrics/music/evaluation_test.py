@@ -1,5 +1,6 @@
 """Tests for evaluation, on plucked chords and noise."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -224,6 +225,27 @@ class EvaluationTest(absltest.TestCase):
       )
     [refusal] = found.refusals
     self.assertIn('themselves in the true audio', refusal.reason)
+
+  def test_embeddings_that_were_kept_are_true_audio_enough(self):
+    folder = self.dir / 'kept'
+    folder.mkdir()
+    judge = lambda reference, keep=None: evaluation.evaluate(
+        self.prompts, [self.system('plucked')], reference, [bands.Bands()],
+        keep=keep,
+    )  # fmt: skip
+    with mock.patch.object(ears, 'measure_all', lambda *tasks: ({}, {})):
+      expected = judge(self.reference, folder)
+      kept = prompts_lib.read_reference(folder, list(PITCHES), 'test', None)
+      found = judge(kept)
+    self.assertEqual(found.about['reference']['clips'], 3)
+    for a, b in zip(expected.values, found.values):
+      if a.group == 'distance':
+        self.assertEqual(a, b)
+    self.assertIn('distance', {row.group for row in found.values})
+    other = dataclasses.replace(bands.IDENTITY, sha256='1' * 64)
+    with mock.patch.object(bands.Bands, 'identity', other):
+      with self.assertRaisesRegex(errors.NotFoundError, 'set of embedded'):
+        judge(kept)
 
   def test_needs_a_prompt_that_all_have(self):
     clips = self.files('true')
