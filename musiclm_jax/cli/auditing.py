@@ -27,6 +27,8 @@ def memorization(args: argparse.Namespace) -> None:
   with progress.telling(common.STARTING):
     from musiclm_jax.metrics import memorization as audit
     from musiclm_jax.metrics import report
+    from musiclm_jax.sampling import pretrained
+    from musiclm_jax.sampling import provenance
 
   split = args.split or 'train'
   rows = audit.evaluate(
@@ -34,7 +36,14 @@ def memorization(args: argparse.Namespace) -> None:
   )
   print(report.render(rows))
   if args.json:
-    audit.write_json(args.json, rows, split=split, model=args.model)
+    model = pretrained.find(args.model)
+    audit.write_json(
+        args.json,
+        rows,
+        split=split,
+        model=str(model),
+        model_sha256=provenance.model_sha256(model),
+    )
   if args.plot:
     audit.plot(args.plot, rows)
 
