@@ -41,7 +41,7 @@ Number = int | float
 
 def embedded_model() -> pathlib.Path:
   """Returns the directory of the model that ships in the package."""
-  return pathlib.Path(__file__).parents[1] / 'pretrained' / 'small'
+  return pathlib.Path(__file__).parents[1] / 'pretrained' / 'laptop'
 
 
 @dataclasses.dataclass(frozen=True)
