@@ -46,7 +46,9 @@ class KindsTest(parameterized.TestCase):
 
   def test_folders_of_this_machine_alone(self):
     paths.check_local('run', '--output')
-    with self.assertRaisesRegex(errors.UserError, '--output must be a folder'):
+    with self.assertRaisesRegex(
+        errors.UserError, '--output must be on this machine'
+    ):
       paths.check_local('gs://bucket/run', '--output')
 
   def test_absolute(self):

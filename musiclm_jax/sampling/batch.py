@@ -332,9 +332,8 @@ class Shard:
     if choices:
       options['config'] = choosing.GenerationConfig().changed(**choices)
     pieces: list[Any] = [request.prompt for request in rows]
-    if any(
-        {'plan', 'melody'} & dict(request.options).keys() for request in rows
-    ):
+    told = [dict(request.options) for request in rows]
+    if any(own.get('plan') or own.get('melody') for own in told):
       pieces = _timelines(rows, options, model.sample_rate)
     return model.generate(pieces, progress=False, **options)[: len(batch)]
 

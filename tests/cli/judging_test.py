@@ -19,6 +19,7 @@ from musiclm_jax.metrics import obedience
 import numpy as np
 from tests.metrics.music import bands
 from tests import needs
+from tests import random_model
 
 RATE = 24000
 SECONDS = 1.5
@@ -114,8 +115,10 @@ class JudgingTest(parameterized.TestCase):
   @needs.basic_pitch
   def test_plans_that_the_model_does_not_read(self):
     self.write_list(plan={'bpm': 96, 'metre': '3/4', 'key': 'A minor'})
+    random_model.write_random_model(self.dir / 'model')
     status, out, err = run(
-        *('music', '--prompts', self.list, '--output_dir', self.dir / 'made')
+        *('music', '--prompts', self.list, '--output_dir', self.dir / 'made'),
+        *('--model', self.dir / 'model'),
     )
     self.assertEqual(status, 0, err)
     self.assertIn('the model reads no beat and no key', err)

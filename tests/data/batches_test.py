@@ -53,18 +53,6 @@ class BatchesTest(parameterized.TestCase):
     crops = [b['crop'][0] for b in take(make_batches(1, 1), 8)]
     self.assertLen(set(crops), 8)
 
-  def test_processes_have_as_many_batches_of_an_epoch(self):
-    def read(index):
-      part = self.make_batches(shuffle=False)
-      with absltest.mock.patch.object(
-          batches.jax, 'process_index', lambda: index
-      ):
-        part.place([(0, 1), (2, 3)])
-      return [batch['index'][:, 0].tolist() for batch in part]
-
-    self.assertEqual(read(0), [[0, 1], [4, 5], [8, 9]])
-    self.assertEqual(read(1), [[2, 3], [6, 7], [8, 9]])
-
   def test_without_shuffling_ends_after_one_full_epoch(self):
     iterator = make_batches(shuffle=False)
     rows = [b['index'].tolist() for b in iterator]
@@ -171,6 +159,18 @@ class SeqioBatchesTest(parameterized.TestCase):
     self.assertEmpty({*sum(one, [])} & {*sum(other, [])})
     with self.assertRaisesRegex(ValueError, 'share a part'):
       read(0, [(0, 1, 2), (2, 3, 0)])
+
+  def test_processes_have_as_many_batches_of_an_epoch(self):
+    def read(index):
+      part = self.make_batches(shuffle=False)
+      with absltest.mock.patch.object(
+          batches.jax, 'process_index', lambda: index
+      ):
+        part.place([(0, 1), (2, 3)])
+      return [batch['index'][:, 0].tolist() for batch in part]
+
+    self.assertEqual(read(0), [[0, 1], [4, 5], [8, 9]])
+    self.assertEqual(read(1), [[2, 3], [6, 7], [8, 9]])
 
   def test_without_shuffling_ends_after_one_full_epoch(self):
     rows = [b['index'][:, 0].tolist() for b in self.make_batches(shuffle=False)]
