@@ -11,7 +11,6 @@ from absl.testing import parameterized
 from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.sampling import batch
-from musiclm_jax.sampling import plan
 from musiclm_jax.sampling import prompt_list
 import numpy as np
 
@@ -38,14 +37,6 @@ class FakeModel:
     rng = np.random.default_rng(list(digest))
     samples = round(seconds * self.sample_rate)
     return rng.uniform(-1, 1, samples).astype(np.float32)
-
-
-class PlanModel(FakeModel):
-  """Keeps the pieces it is asked for."""
-
-  def generate(self, pieces, seed, progress, config=None, **fields):
-    self.calls.append((list(pieces), config, fields))
-    return np.zeros((len(pieces), 800), np.float32)
 
 
 class RowModel(FakeModel):
@@ -132,36 +123,6 @@ class BatchTest(BatchTestCase):
     self.assertRegex(
         str(summary), '^2 made, 0 skipped, 0 failed; .* s of audio per second$'
     )
-
-  def test_plans_of_their_own_are_made_together(self):
-    lines = self.lines(
-        {'prompt': 'a', 'plan': {'bpm': 96, 'chords': 'C'}, 'top_k': 3},
-        {'prompt': 'b', 'top_k': 3},
-    )
-    model = PlanModel()
-    self.run_shards('out', lines, model=model)
-    [(pieces, config, fields)] = model.calls
-    self.assertEqual([p.prompt for p in pieces], ['a', 'b', 'b', 'b'])
-    expected = [plan.Plan(bpm=96, chords='C'), None, None, None]
-    self.assertEqual([p.plan for p in pieces], expected)
-    self.assertEqual({p.seconds for p in pieces}, {0.1})
-    self.assertEqual((config['*'].top_k, fields), (3, {}))
-
-  def test_melodies_are_read_and_a_bad_one_fails_alone(self):
-    audio = np.sin(np.arange(4000)).astype(np.float32)
-    io.write_audio(self.dir / 'hum.wav', audio, PlanModel.sample_rate)
-    (self.dir / 'text.wav').write_text('no audio')
-    lines = self.lines(
-        {'prompt': 'a', 'melody': str(self.dir / 'hum.wav')},
-        {'prompt': 'b', 'melody': str(self.dir / 'text.wav')},
-        {'prompt': 'c'},
-    )
-    model = PlanModel()
-    [summary] = self.run_shards('out', lines, model=model)
-    self.assertEqual((summary.made, summary.failed), (2, 1))
-    self.assertIn('text.wav', (summary.failures).read_text())
-    melody = next(p.melody for p in model.calls[-2][0] if p.prompt == 'a')
-    np.testing.assert_allclose(melody, audio, atol=1e-3)
 
   def test_always_as_many_rows(self):
     self.run_shards('out', self.many(), num_shards=3)

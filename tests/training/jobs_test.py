@@ -82,12 +82,17 @@ class JobsTest(absltest.TestCase):
         losses_and_norms, self.expected, atol=1e-5, rtol=0, err_msg=name
     )
 
-  def test_four_processes_train_as_one_on_every_mesh(self):
-    self.running = start(4, 1, 'meshes')
+  def on_meshes(self, num_processes, num_devices):
+    """Yields what each process found, once its training is as expected."""
+    self.running = start(num_processes, num_devices, 'meshes')
     for process in self.running:
       found = json.loads(finish(process).splitlines()[-1])
       for name in job.MESHES:
         self.assert_as_expected(found[name], name)
+      yield found
+
+  def test_four_processes_train_as_one_on_every_mesh(self):
+    for found in self.on_meshes(4, 1):
       self.assertEqual(found['decided'], 0)
       self.assertIsNone(found['same'])
       self.assertEqual(found['not_same'], 'not [1, 2, 3]')
@@ -95,11 +100,7 @@ class JobsTest(absltest.TestCase):
       self.assertRegex(found['other_rows'], 'must make the same row')
 
   def test_hosts_of_several_devices_train_as_one_on_every_mesh(self):
-    self.running = start(2, 2, 'meshes')
-    for process in self.running:
-      found = json.loads(finish(process).splitlines()[-1])
-      for name in job.MESHES:
-        self.assert_as_expected(found[name], name)
+    self.assertLen(list(self.on_meshes(2, 2)), 2)
 
   def train(self, step):
     """Starts a job, and returns its processes once it took some steps."""

@@ -8,6 +8,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from musiclm_jax.metrics.embedders import base
 from musiclm_jax.metrics.embedders import table
+import numpy as np
 
 
 class Deaf(base.Embedder):
@@ -16,7 +17,7 @@ class Deaf(base.Embedder):
     self.identity = base.Identity(name, 'a', 1, 1.0, 1)
 
   def embed_audio(self, audio):
-    raise NotImplementedError
+    return np.zeros((1, 1))
 
 
 class TableTest(parameterized.TestCase):
