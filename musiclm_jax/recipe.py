@@ -371,12 +371,20 @@ class Recipe:
     from musiclm_jax.audio import io
     from musiclm_jax.data import datasets
     from musiclm_jax.sampling import musiclm
+    from musiclm_jax.sampling import provenance
 
     prompt = datasets.open_dataset('music', self.data_dir, 'test')[0]
     prompt = prompt['captions'][0]
     model = musiclm.MusicLM.from_pretrained(self.model_dir)
-    audio = model.generate([prompt], seconds=10)
-    io.write_audio(self.output / 'sample.wav', audio[0], model.sample_rate)
+    [take] = model.takes([prompt], seconds=10)
+    origin = provenance.manifest(self.model_dir)
+    io.write_audio(
+        self.output / 'sample.wav',
+        model.render(take),
+        model.sample_rate,
+        provenance.take_comment(take, origin),
+        provenance.seal,
+    )
     return {'prompt': prompt}
 
   def _evaluate(self) -> Result:

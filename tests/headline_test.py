@@ -10,6 +10,7 @@ from absl.testing import absltest
 import gin
 from musiclm_jax import cli
 from musiclm_jax.models import parts
+from musiclm_jax.sampling import provenance
 import numpy as np
 import pytest
 import soundfile
@@ -135,6 +136,12 @@ class HeadlineTest(HeadlineCase):
       self.assertGreaterEqual(record['seconds'], 0, step)
     self.assertRegex(told, rf'(?m)^{last} +nats per token +\d')
     self.assert_is_music(self.output / 'sample.wav', 10)
+    origin, is_whole = provenance.read(self.output / 'sample.wav')
+    self.assertTrue(is_whole)
+    self.assertEqual(
+        origin[provenance.MANIFEST]['parts'],
+        provenance.manifest(self.model)['parts'],
+    )
 
   def test_from_recordings_to_music(self):
     write_recordings(self.data)

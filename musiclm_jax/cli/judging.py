@@ -195,11 +195,12 @@ def _made(
       ]
       for prompt in prompts.prompts
   }
+  sha256 = provenance.model_sha256(model)
   shard = batch.Shard(
       [line for lines in takes.values() for line in lines],
       args.output_dir,
       {
-          'model': provenance.model_sha256(model),
+          'model': sha256,
           'dtype': pretrained.dtype_in_words(model, 'auto'),
       },
       _BATCH_SIZE,
@@ -222,6 +223,7 @@ def _made(
       f'{model} in {args.output_dir}' + ', without plans' * bool(unread),
       {id_: made[0] for id_, made in there.items() if made},
       {id_: tuple(made) for id_, made in there.items() if len(made) > 1},
+      sha256,
   )
 
 
@@ -254,6 +256,7 @@ def _coded(
   from musiclm_jax.metrics.music import reports
   from musiclm_jax.metrics.music import rows
   from musiclm_jax.sampling import pretrained
+  from musiclm_jax.sampling import provenance
   from musiclm_jax.tokenizers import table
 
   reference = _check_paired(reference)
@@ -265,7 +268,12 @@ def _coded(
       id_: reference.paired[id_] for id_ in seconds if id_ in reference.paired
   }
   made = coding.code_all(codec, true, seconds, args.codec_passed)
-  return reports.System(rows.CODED, f'the codec of {model}', made)
+  return reports.System(
+      rows.CODED,
+      f'the codec of {model}',
+      made,
+      model_sha256=provenance.model_sha256(model),
+  )
 
 
 def add_music(evaluate: argparse.ArgumentParser) -> None:

@@ -16,6 +16,8 @@ from musiclm_jax.cli import judging
 from musiclm_jax.metrics.embedders import table
 from musiclm_jax.metrics.music import ears
 from musiclm_jax.metrics import obedience
+from musiclm_jax.sampling import pretrained
+from musiclm_jax.sampling import provenance
 import numpy as np
 from tests.metrics.music import bands
 from tests import needs
@@ -103,6 +105,10 @@ class JudgingTest(parameterized.TestCase):
     found = json.loads((self.dir / 'found.json').read_text())
     values = {(x['measure'], x['system']): x for x in found['rows']}
     self.assertEqual(values['timbre between takes', 'model']['count'], 2)
+    self.assertEqual(
+        found['about']['systems']['model']['model_sha256'],
+        provenance.model_sha256(pretrained.find(None)),
+    )
     self.assertIn(('pulse clarity', 'reference'), values)
     # Another run makes nothing anew.
     self.model.asked.clear()

@@ -56,7 +56,11 @@ class _Judge:
             'missing': list(self._list.missing),
         },
         'systems': {
-            system.name: {'source': system.source, 'clips': len(system.clips)}
+            system.name: {
+                'source': system.source,
+                'clips': len(system.clips),
+                'model_sha256': system.model_sha256,
+            }
             for system in self._systems
         },
         'reference': reference

@@ -75,7 +75,11 @@ def _summary(about: Mapping[str, Any]) -> list[str]:
   ]
   lines += [f'missing: {x}' for x in prompts['missing']]
   for name, system in about['systems'].items():
-    lines.append(f"{name}: {system['clips']} clips of {system['source']}")
+    sha256 = system.get('model_sha256')  # Reports of old versions lack it.
+    model = f', sha256 {sha256[:16]}' if sha256 else ''
+    lines.append(
+        f"{name}: {system['clips']} clips of {system['source']}{model}"
+    )
   if about['reference']:
     true = about['reference']
     lines.append(

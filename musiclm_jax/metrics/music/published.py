@@ -6,12 +6,11 @@ import json
 import pathlib
 from typing import Any
 
+from musiclm_jax.metrics.embedders import vggish
 from musiclm_jax.metrics.music import prompts as prompts_lib
 from musiclm_jax.metrics.music import rows
 
 _PATH = pathlib.Path(__file__).with_suffix('.json')
-# Embedders of one public release of weights, which files of any format hold.
-_RELEASED = ('vggish',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,20 +21,20 @@ class Figure:
     system: What made the clips.
     source: Where the figure stands.
     benchmark: Which benchmark it is of.
-    clips: Clips that it was measured on.
     figure: What was measured.
-    embedder: By which embedder or tagger.
+    embedder: By which embedder, tagger or estimator.
     value: The figure.
+    clips: Clips that it was measured on; 0 if that is not said.
     hidden: Why nobody else can measure it; '' if one can.
   """
 
   system: str
   source: str
   benchmark: str
-  clips: int
   figure: str
   embedder: str
   value: float
+  clips: int = 0
   hidden: str = ''
 
 
@@ -63,7 +62,9 @@ def reasons(
     reference_count: Clips of true audio that ours were held beside.
     row: Ours.
   """
-  found = [figure.hidden] if figure.hidden else []
+  if figure.hidden:
+    return [figure.hidden]
+  found = []
   if prompts.benchmark != figure.benchmark:
     found.append(f'the prompts are not those of {figure.benchmark}')
   if row.count != figure.clips:
@@ -75,7 +76,7 @@ def reasons(
   ours = row.details.get('embedder')
   if ours != figure.embedder:
     found.append(f'it is by {figure.embedder}, ours by {ours}')
-  elif ours not in _RELEASED:
+  elif not row.details.get('variant', '').endswith(vggish.RELEASE):
     found.append(f'the weights of {figure.embedder} may be others')
   return found
 
@@ -121,4 +122,4 @@ def beside(
 
 def _is_like(row: rows.Row, figure: Figure) -> bool:
   is_system = row.system not in (rows.REFERENCE, rows.CODED)
-  return is_system and row.details.get('figure') == figure.figure
+  return is_system and row.details.get('figure', row.measure) == figure.figure

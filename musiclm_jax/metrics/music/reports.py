@@ -22,6 +22,7 @@ class System:
     source: Where its clips are, for people.
     clips: A clip of each prompt, by the prompt's id.
     takes: All takes of a prompt, by its id, where there are two or more.
+    model_sha256: Hash of the model that made them; '' of other systems.
   """
 
   name: str
@@ -30,6 +31,7 @@ class System:
   takes: Mapping[str, tuple[sounds.Sound, ...]] = dataclasses.field(
       default_factory=dict
   )
+  model_sha256: str = ''
 
 
 @dataclasses.dataclass

@@ -69,6 +69,18 @@ class VGGishTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, 'embeddings.0.*240 channels'):
       vggish.load('vggish', str(self.path))
 
+  def test_tells_the_release_by_what_its_smoke_test_expects(self):
+    for scale, is_release in ((0.343, True), (0.5, False)):
+      # The last layer gives any mean and deviation over 128 dimensions.
+      bias = torch.tensor([-1.0, 1.0]).repeat(64) * scale
+      last = {
+          'embeddings.4.weight': torch.zeros(128, 12),
+          'embeddings.4.bias': bias,
+      }
+      safetensors_torch.save_file({**self.weights, **last}, self.path)
+      variant = vggish.load('vggish', str(self.path)).identity.variant
+      self.assertEqual(variant == vggish.RELEASE, is_release)
+
   def test_of_an_onnx_file(self):
     path = self.folder / 'vggish.onnx'
     layer, _ = tiny_graphs.write(path, (1, 96, 64), 8)

@@ -4,6 +4,7 @@ import dataclasses
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from musiclm_jax.metrics.embedders import vggish
 from musiclm_jax.metrics.music import prompts as prompts_lib
 from musiclm_jax.metrics.music import published
 from musiclm_jax.metrics.music import rows
@@ -16,7 +17,11 @@ OURS = rows.Row(
     5.0,
     0.1,
     5521,
-    details={'figure': FRECHET, 'embedder': 'vggish'},
+    details={
+        'figure': FRECHET,
+        'embedder': 'vggish',
+        'variant': vggish.RELEASE,
+    },
 )
 
 
@@ -50,6 +55,12 @@ class PublishedTest(parameterized.TestCase):
           5521,
           'by vggish, ours by mulan',
       ),
+      (
+          {'details': {'figure': FRECHET, 'embedder': 'vggish'}},
+          'musiccaps',
+          5521,
+          'the weights of vggish may be others',
+      ),
       ({'system': rows.REFERENCE}, 'musiccaps', 5521, 'ours was not measured'),
       ({'system': rows.CODED}, 'musiccaps', 5521, 'ours was not measured'),
   )
@@ -70,9 +81,16 @@ class PublishedTest(parameterized.TestCase):
       self.assertIn('not public', reasons[0])
 
   def test_other_benchmarks_are_not_mentioned(self):
-    for name in ('obedience', ''):
-      found = published.beside([OURS], prompts(name), 200)
-      self.assertEqual(found, ([], []))
+    found = published.beside([OURS], prompts(''), 200)
+    self.assertEqual(found, ([], []))
+
+  def test_obedience_of_others_is_not_comparable(self):
+    ours = rows.Row('obedience', 'key', 'model', 0.3, 0.1, 200)
+    fitting, others = published.beside([ours], prompts('obedience'), 200)
+    self.assertEmpty(fitting)
+    reasons = {x['measure'].partition(' (')[0]: x['reason'] for x in others}
+    self.assertIn('prompts and estimators are others', reasons['key'])
+    self.assertIn('not measured', reasons['tempo within 4%'])
 
 
 if __name__ == '__main__':
