@@ -23,7 +23,7 @@ WINDOW_SECONDS = 2.0
 DEFAULT = pathlib.Path(__file__).with_suffix('.json')
 _QUANTILES = (0.1, 0.5, 0.9)
 _MAX_BYTES = 1 << 24
-_UNITS = 64  # In the hidden layer.
+_UNITS = 128  # In the hidden layer.
 _PENALTY = 1.0  # On the squares of weights.
 _DIGITS = 4  # Of weights that are kept.
 

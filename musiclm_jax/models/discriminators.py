@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from musiclm_jax import errors
 from musiclm_jax.audio import dsp
 from musiclm_jax.models import layers
+from musiclm_jax.models import patch_discriminator
 
 Judgement = tuple[Array, list[Array]]
 
@@ -29,7 +30,8 @@ class DiscriminatorConfig:
   """Sizes of the discriminators.
 
   Attributes:
-    stft_channels: Channels of the STFT discriminator's first layer.
+    stft_channels: Channels of the STFT discriminator's first layer; 0 for no
+      STFT discriminators.
     stft_window: Window of the STFT, in samples.
     stft_hop: Hop of the STFT, in samples.
     other_stft_windows: Windows of further STFT discriminators, each with a hop
@@ -39,6 +41,9 @@ class DiscriminatorConfig:
       multiple of 4.
     wave_scales: Number of waveform discriminators, each at half the sample rate
       of the one before; 0 for none.
+    patch_windows: Windows of discriminators of patches of spectra, in samples.
+    patch_channels: Channels of a patch.
+    patch_blocks: Blocks of each of these.
     dtype: Data type of the convolutions.
   """
 
@@ -48,6 +53,9 @@ class DiscriminatorConfig:
   other_stft_windows: tuple[int, ...] = ()
   wave_channels: int = 16
   wave_scales: int = 3
+  patch_windows: tuple[int, ...] = ()
+  patch_channels: int = 64
+  patch_blocks: int = 3
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -59,10 +67,24 @@ class DiscriminatorConfig:
             f' their bins are halved {len(_STFT_BLOCKS)} times, but one is'
             f' {window}.'
         )
+    multiple = patch_discriminator.MULTIPLE
+    for window in self.patch_windows:
+      if window <= 0 or window % multiple:
+        raise errors.UserError(
+            'windows of discriminators of patches must be multiples of'
+            f' {multiple}, but one is {window}.'
+        )
+    if not (self.stfts or self.wave_scales or self.patch_windows):
+      raise errors.UserError(
+          'there must be a discriminator, but stft_channels, wave_scales and'
+          ' patch_windows leave none. Set one of them.'
+      )
 
   @property
   def stfts(self) -> tuple[tuple[int, int], ...]:
     """Window and hop of each STFT discriminator, in samples."""
+    if not self.stft_channels:
+      return ()
     others = ((window, window // 4) for window in self.other_stft_windows)
     return ((self.stft_window, self.stft_hop), *others)
 
@@ -228,7 +250,7 @@ class WaveDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-  """STFT discriminators, and waveform discriminators at decreasing rates.
+  """Discriminators of spectra, and of waveforms at decreasing rates.
 
   Attributes:
     config: Sizes of the discriminators.
@@ -237,11 +259,19 @@ class Discriminators(nn.Module):
   config: DiscriminatorConfig
 
   def setup(self):
-    first, *others = self.config.stfts
-    self.stft = StftDiscriminator(self.config, *first)
-    self.other_stfts = [StftDiscriminator(self.config, *s) for s in others]
+    stfts = [StftDiscriminator(self.config, *s) for s in self.config.stfts]
+    if stfts:
+      self.stft = stfts[0]
+    self.other_stfts = stfts[1:]
     self.waves = [
         WaveDiscriminator(self.config) for _ in range(self.config.wave_scales)
+    ]
+    c = self.config
+    self.patches = [
+        patch_discriminator.PatchDiscriminator(
+            window, c.patch_channels, c.patch_blocks, c.dtype
+        )
+        for window in c.patch_windows
     ]
 
   def __call__(self, audio: Float[Array, 'batch samples']) -> list[Judgement]:
@@ -254,7 +284,9 @@ class Discriminators(nn.Module):
       For each discriminator its [batch, steps] float32 logits, high for real
       audio, and a list of features.
     """
-    judgements = [stft(audio) for stft in (self.stft, *self.other_stfts)]
+    first = [self.stft] if self.config.stfts else []
+    spectral = [*first, *self.other_stfts, *self.patches]
+    judgements = [discriminator(audio) for discriminator in spectral]
     for i, wave in enumerate(self.waves):
       if i > 0:
         audio = nn.avg_pool(audio[..., None], (4,), (2,), padding='SAME')[

@@ -1,6 +1,6 @@
 """Starts training from a part of a trained model, or from a run of t5x."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import os
 from typing import Any
@@ -15,6 +15,8 @@ from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import steps
 from musiclm_jax.training import t5x_checkpoints
 import numpy as np
+
+Path = tuple[str, ...]  # Names of a variable and of what holds it.
 
 
 def begin(
@@ -55,20 +57,29 @@ def begin(
       name: _fill(value, adopted[name]) if name in adopted else value
       for name, value in variables.items()
   }
-  new = [
-      '/'.join(name)
-      for name in variables
-      if name not in adopted or np.isnan(adopted[name]).any()
-  ]
-  names = ', '.join(new) or 'nothing'
+  known = {x for x in adopted if x in variables and not _has_gaps(adopted[x])}
+  names = ', '.join(_branches(variables.keys() - known, known)) or 'nothing'
   print(f'begins from {model.name} of {directory}; new: {names}')
   collections = traverse_util.unflatten_dict(merged)
   params = collections.pop('params')
   return dataclasses.replace(state, params=params, mutables=collections)
 
 
-def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+def _flatten(variables: Mapping[str, Any]) -> dict[Path, Any]:
   return traverse_util.flatten_dict(variables)
+
+
+def _has_gaps(value: np.ndarray) -> bool:
+  return bool(np.isnan(value).any())
+
+
+def _branches(new: Iterable[Path], known: Collection[Path]) -> list[str]:
+  """Returns the names of variables, or of branches where all are new."""
+  shared = {x[:i] for x in known for i in range(len(x))}
+  first = lambda x: next(
+      (i for i in range(1, len(x)) if x[:i] not in shared), len(x)
+  )
+  return sorted({'/'.join(x[: first(x)]) for x in new})
 
 
 def _check(

@@ -21,7 +21,7 @@ from musiclm_jax import errors
 
 MOST = 2**31 - 1  # Steps and seeds are counted in 32 bits.
 _POSITIVE = re.compile(
-    r'.*(_dim|_size|_period|_rate|_seconds|channels|_layers|_hop)'
+    r'(?!stft_channels).*(_dim|_size|_period|_rate|_seconds|channels|_layers|_hop)'
     r'|num_(layers|heads|mels|groups|quantizers|buckets|segments|distractors)'
     r'|num_(microbatches|model_partitions)|tower_microbatches|max_skipped_steps'
     r'|(train|eval)_steps|stft_window|width|stride|max_length|max_distance'

@@ -8,8 +8,8 @@ instruments: once to be judged, once as true audio. Then
 - order: true audio must be better than what the packaged codec makes of it, and
   that better than noise, by every measure for which more or less is better;
 - shuffled: clips must agree with the prompts of others no better than chance;
-- known answers: of clips whose tempo, metre and key are known, at least 95%
-  must come out right;
+- known answers: of clips whose tempo, metre and key are known, and of solos of
+  known families, at least 95% must come out right;
 - counts: distances of two sets of true audio of as many clips; Fréchet's
   shrinks as they grow, the others must not.
 
@@ -18,6 +18,7 @@ FOLDER, and another run goes on. The status is 1 if a check fails.
 """
 
 import argparse
+import dataclasses
 import itertools
 import pathlib
 import sys
@@ -25,7 +26,10 @@ import sys
 from musiclm_jax import errors
 from musiclm_jax.audio import io
 from musiclm_jax.audio import mixing
+from musiclm_jax.data.scores import synthesis
 from musiclm_jax.metrics import embedded_sets
+from musiclm_jax.metrics import families
+from musiclm_jax.metrics import hearing
 from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics import report
 from musiclm_jax.metrics import set_distances
@@ -39,9 +43,11 @@ from musiclm_jax.metrics.music import reports
 from musiclm_jax.metrics.music import sounds
 from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import table as tokenizers
+from musiclm_jax.tokenizers import terms
 import numpy as np
 from tests import plan_player
 from tests.benchmarks import judges
+from tests.campaigns import corpus
 
 UNSURE = 'too few clips to tell'
 _LEAST_RIGHT = 0.95
@@ -172,9 +178,42 @@ def known_rows(count):
     heard.append(obedience.hear(audio, judges.RATE))
     targets.append(obedience.Target.of_plan(plan, seconds))
   return [
-      {**row, 'verdict': 'ok' if row['mean'] >= _LEAST_RIGHT else 'FAILS'}
+      {**row, 'verdict': _known_verdict(row['mean'])}
       for row in obedience.rows(heard, targets)
       if row['score'] in _KNOWN
+  ]
+
+
+def _known_verdict(share):
+  return 'ok' if share >= _LEAST_RIGHT else 'FAILS'
+
+
+def solo_rows(count):
+  """Returns how often the family of a solo comes out right.
+
+  All families that lead play plans of the package, each by its usual
+  instrument, from the SoundFont that half of the classifier's clips are of.
+  """
+  plans = list(obedience.read_plans().values())
+  right = {}
+  for i in np.linspace(0, len(plans) - 1, count).astype(int):
+    plan, seconds = plans[i]
+    lead = plan.arrange.split()[1]
+    solo = dataclasses.replace(plan, arrange=f'0 {lead}')
+    score = plan_player.write_score(solo, seconds, int(i), first_program=True)
+    audio = synthesis.render(score, corpus.FONTS[0], judges.RATE)
+    likely = families.load().likely(hearing.Sound(audio, judges.RATE))
+    heard = terms.FAMILIES[int(np.argmax(likely))]
+    right.setdefault(lead, []).append(heard == lead)
+  every = list(itertools.chain.from_iterable(right.values()))
+  return [
+      {
+          'solo': name,
+          'right': float(np.mean(found)),
+          'clips': len(found),
+          'verdict': _known_verdict(np.mean(found)) if name == 'all' else '',
+      }
+      for name, found in (*sorted(right.items()), ('all', every))
   ]
 
 
@@ -233,6 +272,7 @@ def main():
       'order': order_rows(found),
       'shuffled': shuffled_rows(embedder, made, prompts),
       'known answers': known_rows(args.clips),
+      'known solos': solo_rows(args.clips),
       'counts': count_rows(made, others),
   }
   for title, rows in tables.items():

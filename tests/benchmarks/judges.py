@@ -6,8 +6,9 @@
   python -m tests.benchmarks.judges plans --clips 40
   python -m tests.benchmarks.judges write RENDERS
 
-`fit` makes the classifier of families from the training split of DATA, alone
-and mixed in pairs, and prints how well it tells those of the test split.
+`fit` makes the classifier of families from the training split of DATA and from
+plays of other plans than those of the package, alone and mixed in pairs, and
+prints how well it tells those of the test split and of further plays.
 `renders` measures all judges on clips of the test split, which are real music.
 `plans` measures them on the plans of the package, as FluidSynth plays them from
 a songbook: steady, plain, and each with all it should have. `write` writes
@@ -27,9 +28,12 @@ from musiclm_jax.metrics import hearing
 from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import obedience
 from musiclm_jax.metrics import report
+from musiclm_jax.sampling import plan as plan_lib
 from musiclm_jax.tokenizers import terms
 import numpy as np
 from tests import plan_player
+from tests.benchmarks import obedience_plans
+from tests.campaigns import corpus
 
 RATE = 24000
 SECONDS = 10.0
@@ -50,19 +54,41 @@ def read(data_dir, split, count):
     yield record, audio[: round(SECONDS * RATE)]
 
 
-def examples(data_dir, split, count, rng):
-  """Returns windows of clips and of mixtures: features, families, the clip."""
-  clips = [
-      (audio, np.asarray(record['families']) > 0, record['work'])
+def clips_of(data_dir, split, count):
+  """Returns the audio of clips and the families that play in each second."""
+  return [
+      (audio, np.asarray(record['families']) > 0)
       for record, audio in read(data_dir, split, count)
       if len(audio) >= 4 * RATE and len(record['families'])
   ]
+
+
+def plays(count, seed):
+  """Returns plays of drawn plans by the SoundFonts that corpora are made of."""
+  from musiclm_jax.data.scores import synthesis
+
+  found = []
+  for i in range(count):
+    rng = np.random.default_rng([seed, i])
+    line = obedience_plans.draw_plan(int(rng.integers(10_000)), rng)
+    plan = plan_lib.Plan.from_json(line['plan'])
+    score = plan_player.write_score(
+        plan, SECONDS, seed=int(rng.integers(2**31))
+    )
+    audio = synthesis.render(score, corpus.FONTS[i % len(corpus.FONTS)], RATE)
+    on = obedience.Target.of_plan(plan, SECONDS).families
+    audio = audio[: round(SECONDS * RATE)]
+    found.append((audio, np.tile(on, (round(SECONDS), 1))))
+  return found
+
+
+def examples(clips, rng):
+  """Returns windows of clips and of mixtures: features, families, the clip."""
   windows, playing, numbers = [], [], []
-  for i, (audio, on, _) in enumerate(clips):
+  for i, (audio, on) in enumerate(clips):
     made = [(audio, on)]
     for _ in range(_MIXTURES):
-      other, other_on, _ = clips[rng.integers(len(clips))]
-      made.append(mix(audio, on, other, other_on, rng))
+      made.append(mix(audio, on, *clips[rng.integers(len(clips))], rng))
     for j, (sound, families_on) in enumerate(made):
       x = families.features(hearing.Sound(sound, RATE))
       windows.append(x)
@@ -113,11 +139,15 @@ def fit(args):
   """Fits on 'train', chooses the threshold on 'validation', tests on 'test'."""
   rng = np.random.default_rng(0)
   train, validation, test = (
-      examples(args.data, split, count, rng)
-      for split, count in (
-          ('train', args.clips),
-          ('validation', args.clips // 5),
-          ('test', args.clips // 5),
+      examples(
+          [
+              *clips_of(args.data, split, args.clips // share),
+              *plays(args.plays // share, seed),
+          ],
+          rng,
+      )
+      for seed, (split, share) in enumerate(
+          (('train', 1), ('validation', 5), ('test', 5)), start=1
       )
   )
   classifier = families.fit(*train[:2], 0.5, {})
@@ -143,6 +173,7 @@ def fit(args):
   lineage = {
       'works': len(works),
       'works_sha256': hashlib.sha256('\n'.join(works).encode()).hexdigest(),
+      'plays': args.plays,
       'windows': len(train[0]),
       'test_clips': len(true),
       'test_f1': {row['family']: round(row['F1'], 3) for row in rows},
@@ -198,6 +229,7 @@ def main():
       verb.add_argument('data', type=pathlib.Path)
     if run is fit:
       verb.add_argument('output', type=pathlib.Path)
+      verb.add_argument('--plays', type=int, default=1200)
     if run is write:
       verb.add_argument('folder', type=pathlib.Path)
     verb.add_argument('--clips', type=int, default=clips)

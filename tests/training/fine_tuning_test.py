@@ -165,6 +165,18 @@ class FineTuningTest(parameterized.TestCase):
       fine_tuning.begin(model, state, directory, make_data())
     self.assertIn('new: nothing', printed.getvalue())
 
+  def test_names_branches_where_all_is_new(self):
+    known = [('params', 'generator', 'first')]
+    new = [
+        ('params', 'generator', 'last'),
+        *(('params', 'discriminator', x, 'bias') for x in ('a', 'b')),
+        ('step', 'step'),
+    ]
+    self.assertEqual(
+        fine_tuning._branches(new, known),
+        ['params/discriminator', 'params/generator/last', 'step'],
+    )
+
   @parameterized.parameters(
       ({'embed_dim': 32}, r'is \(.*32,?\), not \(.*16,?\)'),
       ({'num_layers': 1}, 'has no params/layers_1/'),
