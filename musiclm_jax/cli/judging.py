@@ -53,7 +53,7 @@ def music(args: argparse.Namespace) -> None:
   if args.json:
     page.write_json(args.json, found)
   if args.report:
-    page.write(args.report, found, prompts, systems)
+    page.write(args.report, found, prompts, systems, reference)
     progress.say(f"the page is '{pathlib.Path(args.report) / page.PAGE}'")
 
 

@@ -17,8 +17,12 @@ evaluate music --benchmark obedience --reference RENDERS`.
 """
 
 import argparse
+from concurrent import futures
 import dataclasses
+import functools
 import hashlib
+import multiprocessing
+import os
 import pathlib
 
 from musiclm_jax.audio import io
@@ -63,44 +67,47 @@ def clips_of(data_dir, split, count):
   ]
 
 
-def plays(count, seed):
-  """Returns plays of drawn plans by the SoundFonts that corpora are made of."""
+def play(seed, index):
+  """Returns a play of a drawn plan by a SoundFont that corpora are made of.
+
+  Of every third, all rest but the lead.
+  """
   from musiclm_jax.data.scores import synthesis
 
-  found = []
-  for i in range(count):
-    rng = np.random.default_rng([seed, i])
-    line = obedience_plans.draw_plan(int(rng.integers(10_000)), rng)
-    plan = plan_lib.Plan.from_json(line['plan'])
-    score = plan_player.write_score(
-        plan, SECONDS, seed=int(rng.integers(2**31))
-    )
-    audio = synthesis.render(score, corpus.FONTS[i % len(corpus.FONTS)], RATE)
-    on = obedience.Target.of_plan(plan, SECONDS).families
-    audio = audio[: round(SECONDS * RATE)]
-    found.append((audio, np.tile(on, (round(SECONDS), 1))))
-  return found
+  rng = np.random.default_rng([seed, index])
+  line = obedience_plans.draw_plan(int(rng.integers(10_000)), rng)
+  plan = plan_lib.Plan.from_json(line['plan'])
+  if index % 3 == 0:
+    lead = plan.arrange.split()[1]
+    plan = dataclasses.replace(plan, arrange=f'0 {lead}')
+  score = plan_player.write_score(plan, SECONDS, seed=int(rng.integers(2**31)))
+  audio = synthesis.render(score, corpus.FONTS[rng.integers(2)], RATE)
+  on = obedience.Target.of_plan(plan, SECONDS).families
+  return audio[: round(SECONDS * RATE)], np.tile(on, (round(SECONDS), 1))
 
 
-def examples(clips, rng):
+def window_rows(audio, on):
+  """Returns the features of windows of a clip, and the families in them."""
+  x = families.features(hearing.Sound(audio, RATE))
+  # Windows of two seconds begin each second.
+  return x, np.stack([on[k : k + 2].any(axis=0) for k in range(len(x))])
+
+
+def examples(clips, rng, pool):
   """Returns windows of clips and of mixtures: features, families, the clip."""
-  windows, playing, numbers = [], [], []
-  for i, (audio, on) in enumerate(clips):
-    made = [(audio, on)]
+  made = []
+  for audio, on in clips:
+    made.append((audio, on))
     for _ in range(_MIXTURES):
       made.append(mix(audio, on, *clips[rng.integers(len(clips))], rng))
-    for j, (sound, families_on) in enumerate(made):
-      x = families.features(hearing.Sound(sound, RATE))
-      windows.append(x)
-      # Windows of two seconds begin each second.
-      pairs = [families_on[k : k + 2].any(axis=0) for k in range(len(x))]
-      playing.append(pairs)
-      numbers += [i * (1 + _MIXTURES) + j] * len(x)
-  nothing = np.zeros((len(_NOISES), len(terms.FAMILIES)), bool)
+  found = list(pool.map(window_rows, *zip(*made), chunksize=8))
+  noises = list(noise_windows(rng))
+  nothing = np.zeros((1, len(terms.FAMILIES)), bool)
+  numbers = [np.full(len(x), i) for i, (x, _) in enumerate(found)]
   return (
-      np.concatenate([*windows, *noise_windows(rng)]),
-      np.concatenate([*playing, *nothing[:, np.newaxis]]),
-      np.array([*numbers, *(-1 - np.arange(len(_NOISES)))]),
+      np.concatenate([*(x for x, _ in found), *noises]),
+      np.concatenate([*(y for _, y in found), *[nothing] * len(noises)]),
+      np.concatenate([*numbers, -1 - np.arange(len(noises))]),
   )
 
 
@@ -138,18 +145,23 @@ def f1(found, true):
 def fit(args):
   """Fits on 'train', chooses the threshold on 'validation', tests on 'test'."""
   rng = np.random.default_rng(0)
-  train, validation, test = (
-      examples(
-          [
-              *clips_of(args.data, split, args.clips // share),
-              *plays(args.plays // share, seed),
-          ],
-          rng,
-      )
-      for seed, (split, share) in enumerate(
-          (('train', 1), ('validation', 5), ('test', 5)), start=1
-      )
-  )
+  context = multiprocessing.get_context('spawn')
+  with futures.ProcessPoolExecutor(os.cpu_count(), context) as pool:
+    train, validation, test = (
+        examples(
+            [
+                *clips_of(args.data, split, args.clips // share),
+                *pool.map(
+                    functools.partial(play, seed), range(args.plays // share)
+                ),
+            ],
+            rng,
+            pool,
+        )
+        for seed, (split, share) in enumerate(
+            (('train', 1), ('validation', 5), ('test', 5)), start=1
+        )
+    )
   classifier = families.fit(*train[:2], 0.5, {})
   likely, true = by_clip(classifier, *validation)
   scores = [f1(likely >= t, true) for t in _THRESHOLDS]
@@ -229,7 +241,7 @@ def main():
       verb.add_argument('data', type=pathlib.Path)
     if run is fit:
       verb.add_argument('output', type=pathlib.Path)
-      verb.add_argument('--plays', type=int, default=1200)
+      verb.add_argument('--plays', type=int, default=1500)
     if run is write:
       verb.add_argument('folder', type=pathlib.Path)
     verb.add_argument('--clips', type=int, default=clips)

@@ -8,15 +8,19 @@ from typing import Any
 
 from musiclm_jax import files
 from musiclm_jax import progress
+from musiclm_jax.metrics import held_out
 from musiclm_jax.metrics import report as report_lib
 from musiclm_jax.metrics.music import measures
 from musiclm_jax.metrics.music import plots
 from musiclm_jax.metrics.music import prompts as prompts_lib
 from musiclm_jax.metrics.music import reports
 from musiclm_jax.metrics.music import rows
+from musiclm_jax.metrics.music import sounds
 
 PAGE, DATA = 'report.md', 'report.json'
 _NUM_LEFT_OUT = 20
+_NUM_SIDE_BY_SIDE = 12  # Prompts whose clips are drawn beside true audio.
+_SIDE_BY_SIDE = 'side by side'
 _MEANINGS = {
     measures.COVERAGE: (
         'For how many prompts there is a clip that can be heard. All other'
@@ -120,6 +124,7 @@ def write(
     report: reports.Report,
     prompts: prompts_lib.Prompts,
     systems: Sequence[reports.System],
+    reference: prompts_lib.Reference | None = None,
 ) -> None:
   """Writes a page with tables and plots, and the JSON of it.
 
@@ -128,6 +133,7 @@ def write(
     report: What was found.
     prompts: What it was found for.
     systems: The clips of each.
+    reference: True audio, if there is any.
 
   Raises:
     WriteError: If the system refuses.
@@ -136,6 +142,12 @@ def write(
   with progress.telling(f"drawing plots into '{directory}'"):
     pictures = _draw_groups(directory, report)
     pictures |= _draw_examples(directory, report, prompts, systems)
+    columns = {system.name: system.clips for system in systems}
+    if reference and reference.paired:
+      columns[rows.REFERENCE] = reference.paired
+    left_out = {x['id'] for x in report.left_out}
+    heard = [prompt for prompt in prompts.prompts if prompt.id not in left_out]
+    pictures |= _draw_side_by_side(directory, heard, columns)
   write_json(directory / DATA, report)
   files.write_text(directory / PAGE, _markdown(report, pictures))
 
@@ -170,8 +182,33 @@ def _draw_examples(
     }
     if clips:
       drawn[_key(system.name)] = f'clips-{number}.png'
-      plots.draw_clips(directory / drawn[_key(system.name)], clips)
+      plots.draw_clips(directory / drawn[_key(system.name)], [clips])
   return drawn
+
+
+def _draw_side_by_side(
+    directory: pathlib.Path,
+    prompts: Sequence[prompts_lib.Prompt],
+    columns: Mapping[str, Mapping[str, sounds.Sound]],
+) -> dict[str, str]:
+  """Draws clips of some prompts, in a column for each system."""
+  shared = [
+      prompt
+      for prompt in prompts
+      if all(prompt.id in clips for clips in columns.values())
+  ]
+  if len(columns) < 2 or not shared:
+    return {}
+  picks = held_out.spread(len(shared), _NUM_SIDE_BY_SIDE)
+  grid = [
+      {
+          f'{prompt.id}: {name}': (clips[prompt.id], prompt.seconds)
+          for name, clips in columns.items()
+      }
+      for prompt in (shared[int(i)] for i in picks)
+  ]
+  plots.draw_clips(directory / 'side-by-side.png', grid)
+  return {_SIDE_BY_SIDE: 'side-by-side.png'}
 
 
 def _key(system: str) -> str:
@@ -188,6 +225,9 @@ def _markdown(report: reports.Report, pictures: Mapping[str, str]) -> str:
       lines += _table(rows.table(own, report.columns), without='about')
       lines += ['', f'![{group}]({pictures[group]})']
   lines += _clips(report, pictures)
+  if _SIDE_BY_SIDE in pictures:
+    lines += ['', '## Side by side', '']
+    lines += [f'![{_SIDE_BY_SIDE}]({pictures[_SIDE_BY_SIDE]})']
   if report.comparable:
     lines += ['', '## Published figures', '', *_table(report.comparable)]
   if report.others:

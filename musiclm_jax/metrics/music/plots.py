@@ -64,24 +64,26 @@ def _draw_panel(
 
 
 def draw_clips(
-    path: pathlib.Path, clips: Mapping[str, tuple[sounds.Sound, float]]
+    path: pathlib.Path,
+    rows: Sequence[Mapping[str, tuple[sounds.Sound, float]]],
 ) -> None:
   """Draws the log-mel spectrograms of clips side by side.
 
   Args:
     path: A .png, .svg or .pdf file.
-    clips: Each clip, and how much of it is heard, by its title.
+    rows: Of each row, each clip, and how much of it is heard, by its title.
   """
   from matplotlib import figure
 
-  drawing = figure.Figure((4 * len(clips), 2.5), layout='constrained')
-  for axes, (title, (clip, seconds)) in zip(
-      drawing.subplots(1, len(clips), squeeze=False)[0], clips.items()
-  ):
-    audio = sounds.read_first(clip, seconds, ears.SAMPLE_RATE)
-    log_mel = hearing.Sound(audio, ears.SAMPLE_RATE).log_mel
-    extent = (0, len(audio) / ears.SAMPLE_RATE, 0, len(log_mel))
-    axes.imshow(log_mel, origin='lower', aspect='auto', extent=extent)
-    axes.set_title(title, fontsize=9)
-    axes.set_xlabel('s')
+  columns = max(map(len, rows))
+  drawing = figure.Figure((4 * columns, 2.5 * len(rows)), layout='constrained')
+  grid = drawing.subplots(len(rows), columns, squeeze=False)
+  for places, clips in zip(grid, rows):
+    for axes, (title, (clip, seconds)) in zip(places, clips.items()):
+      audio = sounds.read_first(clip, seconds, ears.SAMPLE_RATE)
+      log_mel = hearing.Sound(audio, ears.SAMPLE_RATE).log_mel
+      extent = (0, len(audio) / ears.SAMPLE_RATE, 0, len(log_mel))
+      axes.imshow(log_mel, origin='lower', aspect='auto', extent=extent)
+      axes.set_title(title, fontsize=9)
+      axes.set_xlabel('s')
   _save(path, drawing)

@@ -144,11 +144,14 @@ class EvaluationTest(absltest.TestCase):
 
   def test_the_page_says_it_all(self):
     folder = self.dir / 'page'
-    page.write(folder, self.report, self.prompts, self.systems)
+    page.write(folder, self.report, self.prompts, self.systems, self.reference)
     text = (folder / page.PAGE).read_text()
     for part in ('## Obedience', '| pulse clarity |', 'Not measured', '2 of 3'):
       self.assertIn(part, text)
-    for picture in ('obedience.png', 'clips-0.png', 'clips-1.png'):
+    for picture in (
+        *('obedience.png', 'clips-0.png', 'clips-1.png'),
+        'side-by-side.png',
+    ):
       self.assertIn(picture, text)
       self.assertGreater((folder / picture).stat().st_size, 1000)
     found = json.loads((folder / page.DATA).read_text())
