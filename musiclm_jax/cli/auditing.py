@@ -86,15 +86,20 @@ def _nearest(args: argparse.Namespace, rest: Sequence[str]) -> None:
     from musiclm_jax.metrics import nearest
     from musiclm_jax.metrics import report
 
-  rows = nearest.find(args.file, args.data, args.model, args.count)
-  print(report.render(rows))
+  found = nearest.find(args.files, args.data, args.model, args.count)
+  for path, rows in zip(args.files, found):
+    if len(args.files) > 1:
+      print(f'\n{path}')
+    print(report.render(rows), flush=True)
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
   nearest = verbs.add_parser(
-      'nearest', help='print the training clips that a file is nearest to'
+      'nearest', help='print the training clips that files are nearest to'
   )
-  nearest.add_argument('file', help='audio, e.g. an output of musiclm generate')
+  nearest.add_argument(
+      'files', nargs='+', help='audio, e.g. outputs of musiclm generate'
+  )
   nearest.add_argument('--data', required=True, help='tfds data directory')
   nearest.add_argument(
       '--model',

@@ -5,7 +5,7 @@ texts. By pitch classes: the same harmony and melody, at any transposition and
 at any offset. By fingerprint: the very same recording.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import os
 from typing import Any
 
@@ -97,45 +97,47 @@ def attribution(clip: Mapping[str, Any]) -> str:
 
 
 def find(
-    path: str | os.PathLike[str],
+    files: Sequence[str | os.PathLike[str]],
     data_dir: str | os.PathLike[str],
     model_dir: str | os.PathLike[str] | None = None,
     count: int = 5,
-) -> list[Row]:
-  """Returns the nearest training clips of a file.
+) -> Iterator[list[Row]]:
+  """Yields the nearest training clips of each of some files.
 
   Args:
-    path: Path of an audio file.
+    files: Paths of audio files.
     data_dir: Folder of the dataset `music`; its index is made if need be.
     model_dir: Model whose network embeds audio; None for the one in the
       package.
     count: Clips of each measure.
 
-  Returns:
+  Yields:
     Rows of each measure, the nearest clip first.
 
   Raises:
     NotFoundError: If there is no such file, dataset or model.
-    UserError: If one of them is damaged, or the file too short.
+    UserError: If one of them is damaged, or a file too short.
   """
   directory = caching.local(model_dir or parts.embedded_model())
   embedder = table.Tokenizers(directory).text_embedder
-  audio = io.read_audio(path, embedder.sample_rate)
+  first = io.read_audio(files[0], embedder.sample_rate)  # Before a long wait.
   index = nearest_index.ensure(data_dir, embedder)
-  rows = []
-  for measure, values in scores(
-      audio, embedder.sample_rate, index, embedder
-  ).items():
-    for i in np.argsort(-values, kind='stable')[:count]:
-      clip = index.clips[int(i)]
-      rows.append(
-          {
-              'measure': measure,
-              'score': float(values[i]),
-              'clip': clip['id'],
-              'work': clip['work'],
-              'from second': round(clip['start'], 1),
-              'attribution': attribution(clip),
-          }
-      )
-  return rows
+  for i, path in enumerate(files):
+    audio = io.read_audio(path, embedder.sample_rate) if i else first
+    found = scores(audio, embedder.sample_rate, index, embedder)
+    yield [
+        _row(measure, float(values[k]), index.clips[int(k)])
+        for measure, values in found.items()
+        for k in np.argsort(-values, kind='stable')[:count]
+    ]
+
+
+def _row(measure: str, score: float, clip: Mapping[str, Any]) -> Row:
+  return {
+      'measure': measure,
+      'score': score,
+      'clip': clip['id'],
+      'work': clip['work'],
+      'from second': round(clip['start'], 1),
+      'attribution': attribution(clip),
+  }

@@ -192,6 +192,12 @@ class NearestTest(parameterized.TestCase):
         argv = ['nearest', path, '--data', self.data, '--count=2']
         self.assertEqual(cli.main([str(x) for x in argv]), 0)
         self.assertEqual(cli.main(['data', 'index', str(self.data)]), 0)
+      several = io.StringIO()
+      with contextlib.redirect_stdout(several):
+        argv = ['nearest', path, path, '--data', self.data, '--count=2']
+        self.assertEqual(cli.main([str(x) for x in argv]), 0)
+    rows = '\n'.join(out.getvalue().splitlines()[:7])
+    self.assertEqual(several.getvalue(), f'\n{path}\n{rows}\n' * 2)
     lines = out.getvalue().splitlines()
     self.assertLen(lines, 8)
     for line in (lines[3], lines[5]):
