@@ -8,8 +8,8 @@ instruments: once to be judged, once as true audio. Then
 - order: true audio must be better than what the packaged codec makes of it, and
   that better than noise, by every measure for which more or less is better;
 - shuffled: clips must agree with the prompts of others no better than chance;
-- known answers: of clips whose tempo, metre and key leave no doubt, and of solos
-  of each family, at least 95% must come out right;
+- known answers: of clips whose tempo, metre and key leave no doubt, and of
+  solos of each family, at least 95% must come out right;
 - counts: distances of two sets of true audio of as many clips; Fréchet's
   shrinks as they grow, the others must not.
 
