@@ -37,7 +37,7 @@ class SpectralCodecTest(parameterized.TestCase):
     # Those of SoundStream, in the files of a size, are others.
     config = model.discriminators.config
     self.assertEqual(config.wave_scales, 0)
-    self.assertEqual(config.stfts, ((1024, 256), (256, 64), (2048, 512)))
+    self.assertEqual((config.stfts, config.patch_windows), ((), (512, 2048)))
     self.assertEqual(model.discriminator_start, 10000)
     weights = model.weights.adversarial, model.weights.feature
     self.assertEqual(weights, (1.0, 10.0))
