@@ -13,6 +13,9 @@ from musiclm_jax.metrics.music import sounds
 _COLUMNS = 3
 _ERRORS = 2  # Standard errors on either side of a value: 95%.
 
+# Inches of a spectrogram: in a row, and in a grid.
+_PANEL, _SMALL_PANEL = (4, 2.5), (2.2, 1.3)
+
 
 def _save(path: pathlib.Path, drawing: Any) -> None:
   with files.replacing(path) as unfinished:
@@ -76,7 +79,10 @@ def draw_clips(
   from matplotlib import figure
 
   columns = max(map(len, rows))
-  drawing = figure.Figure((4 * columns, 2.5 * len(rows)), layout='constrained')
+  width, height = _PANEL if len(rows) == 1 else _SMALL_PANEL
+  drawing = figure.Figure(
+      (width * columns, height * len(rows)), layout='constrained'
+  )
   grid = drawing.subplots(len(rows), columns, squeeze=False)
   for places, clips in zip(grid, rows):
     for axes, (title, (clip, seconds)) in zip(places, clips.items()):
@@ -84,6 +90,6 @@ def draw_clips(
       log_mel = hearing.Sound(audio, ears.SAMPLE_RATE).log_mel
       extent = (0, len(audio) / ears.SAMPLE_RATE, 0, len(log_mel))
       axes.imshow(log_mel, origin='lower', aspect='auto', extent=extent)
-      axes.set_title(title, fontsize=9)
-      axes.set_xlabel('s')
+      axes.set_title(title, fontsize=9 if len(rows) == 1 else 7)
+      axes.tick_params(labelsize=7)
   _save(path, drawing)
