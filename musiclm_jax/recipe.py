@@ -368,24 +368,8 @@ class Recipe:
     records.tokenize_corpus(self.data_dir, self.model_dir)
 
   def _sample(self) -> Result:
-    from musiclm_jax.audio import io
-    from musiclm_jax.data import datasets
-    from musiclm_jax.sampling import musiclm
-    from musiclm_jax.sampling import provenance
-
-    prompt = datasets.open_dataset('music', self.data_dir, 'test')[0]
-    prompt = prompt['captions'][0]
-    model = musiclm.MusicLM.from_pretrained(self.model_dir)
-    [take] = model.takes([prompt], seconds=10)
-    origin = provenance.manifest(self.model_dir)
-    io.write_audio(
-        self.output / 'sample.wav',
-        model.render(take),
-        model.sample_rate,
-        provenance.take_comment(take, origin),
-        provenance.seal,
-    )
-    return {'prompt': prompt}
+    path = self.output / 'sample.wav'
+    return {'prompt': steps.write_sample(self.data_dir, self.model_dir, path)}
 
   def _evaluate(self) -> Result:
     from musiclm_jax.metrics import report

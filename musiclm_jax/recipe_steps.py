@@ -1,4 +1,4 @@
-"""The records that the steps of a recipe leave, and what interrupts say."""
+"""What the steps of a recipe leave: records, a sample, and words."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -8,6 +8,7 @@ import pathlib
 import signal
 from typing import Any
 
+from musiclm_jax import caching
 from musiclm_jax import errors
 from musiclm_jax import files
 from musiclm_jax import paths
@@ -66,3 +67,20 @@ def check_output(data: pathlib.Path, output: paths.Path) -> None:
         f"--output must be outside of --data, but '{output}' is in '{data}'."
         ' Choose a folder beside it.'
     )
+
+
+def write_sample(
+    data_dir: paths.Path, model_dir: paths.Path, path: paths.Path
+) -> str:
+  """Writes ten seconds for the first caption of the test split; returns it."""
+  from musiclm_jax.data import datasets
+  from musiclm_jax.sampling import musiclm
+  from musiclm_jax.sampling import provenance
+
+  prompt = datasets.open_dataset('music', data_dir, 'test')[0]['captions'][0]
+  directory = caching.local(model_dir)
+  model = musiclm.MusicLM.from_pretrained(directory)
+  [take] = model.takes([prompt], seconds=10)
+  origin, audio = provenance.manifest(directory), model.render(take)
+  provenance.write_take(path, take, audio, model.sample_rate, origin)
+  return prompt

@@ -215,21 +215,19 @@ def _made(args: argparse.Namespace) -> tuple[Any, Any, int]:
 def _make(args: argparse.Namespace, written: list[str]) -> None:
   """Makes a piece and adds to `written` the files that it is in."""
   take, audio, rate = working.interruptible(lambda: _made(args))
-  from musiclm_jax.audio import io
   from musiclm_jax.sampling import pretrained
   from musiclm_jax.sampling import provenance
 
   model = provenance.manifest(pretrained.find(args.model))
-  comment = provenance.take_comment(take, model)
   outputs: dict[str, working.Write] = {
-      args.output: lambda path: io.write_audio(
-          path, audio, rate, comment, provenance.seal
+      args.output: lambda path: provenance.write_take(
+          path, take, audio, rate, model
       )
   }
   if args.save_take:
     outputs[args.save_take] = take.save
   if args.manifest:
-    origin = json.loads(comment)
+    origin = json.loads(provenance.take_comment(take, model))
     outputs[args.manifest] = lambda path: provenance.write_json(path, origin)
   working.write_all(outputs, written)
   print(f'{args.output}: {len(audio) / rate:.2f} s')

@@ -2,8 +2,8 @@
 
 A network of the kind of ConvNeXt (arXiv 2201.03545) judges patches of a
 spectrum as Vision Transformers cut pictures (arXiv 2010.11929). All of its work
-is large matrix products; convolutions of few channels, which discriminators
-otherwise start with, take a CPU five times as long.
+is large matrix products: XLA for CPUs is slow at convolutions of few channels,
+which discriminators otherwise start with.
 """
 
 from flax import linen as nn

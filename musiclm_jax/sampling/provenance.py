@@ -16,6 +16,7 @@ import re
 import tempfile
 from typing import Any
 
+from jaxtyping import Float
 from musiclm_jax import __version__
 from musiclm_jax import errors
 from musiclm_jax import files
@@ -26,6 +27,7 @@ from musiclm_jax.models import ledgers
 from musiclm_jax.models import parts
 from musiclm_jax.sampling import prompt_list
 from musiclm_jax.sampling import take as take_lib
+import numpy as np
 
 MANIFEST = 'manifest'
 # Characters that are kept of a value: of a request, a take, and a manifest.
@@ -110,6 +112,25 @@ def take_comment(take: take_lib.Take, model: Mapping[str, Any]) -> str:
       'model': take.hashes,
   }
   return _text(values, _OF_TAKE, model)
+
+
+def write_take(
+    path: str | os.PathLike[str],
+    take: take_lib.Take,
+    audio: Float[np.ndarray, ' samples'],
+    sample_rate: int,
+    model: Mapping[str, Any],
+) -> None:
+  """Writes the audio of a take, with its origin.
+
+  Args:
+    path: Where to write it; the suffix says the format.
+    take: The take that is played.
+    audio: [samples] its audio.
+    sample_rate: Sample rate, in Hz.
+    model: The `manifest` of the model that made it.
+  """
+  io.write_audio(path, audio, sample_rate, take_comment(take, model), seal)
 
 
 def _text(

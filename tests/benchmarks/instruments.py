@@ -8,8 +8,9 @@ instruments: once to be judged, once as true audio. Then
 - order: true audio must be better than what the packaged codec makes of it, and
   that better than noise, by every measure for which more or less is better;
 - shuffled: clips must agree with the prompts of others no better than chance;
-- known answers: of clips whose tempo, metre and key leave no doubt, and of
-  solos of each family, at least 95% must come out right;
+- plans as tones, and known answers: of the plans as plain tones, of clips whose
+  tempo, metre and key leave no doubt, and of solos of each family, at least 95%
+  must come out right;
 - counts: distances of two sets of true audio of as many clips; Fréchet's
   shrinks as they grow, the others must not.
 
@@ -199,6 +200,27 @@ def known_clips(count, leads, others):
     yield plan, audio[: round(judges.SECONDS * judges.RATE)]
 
 
+def _verdicts(heard, targets, scores):
+  return [
+      {**row, 'verdict': 'ok' if row['mean'] >= _LEAST_RIGHT else 'FAILS'}
+      for row in obedience.rows(heard, targets)
+      if row['score'] in scores
+  ]
+
+
+def tone_rows(count):
+  """Returns how often estimators are right on plans played by plain tones."""
+  heard, targets = [], []
+  plans = list(obedience.read_plans().values())
+  for i in np.linspace(0, len(plans) - 1, count).astype(int):
+    plan, seconds = plans[i]
+    score = plan_player.write_score(plan, seconds, seed=int(i))
+    audio = plan_player.synthesize(score, judges.RATE, seconds)
+    heard.append(obedience.hear(audio, judges.RATE))
+    targets.append(obedience.Target.of_plan(plan, seconds))
+  return _verdicts(heard, targets, ('tempo within 8%', *_KNOWN[1:]))
+
+
 def known_rows(count):
   """Returns how often estimators are right where there is no doubt."""
   plans = [plan for plan, _ in obedience.read_plans().values()]
@@ -213,11 +235,7 @@ def known_rows(count):
     for plan, audio in clips:
       heard.append(obedience.hear(audio, judges.RATE))
       targets.append(obedience.Target.of_plan(plan, judges.SECONDS))
-    rows += [
-        {**row, 'verdict': 'ok' if row['mean'] >= _LEAST_RIGHT else 'FAILS'}
-        for row in obedience.rows(heard, targets)
-        if row['score'] in scores
-    ]
+    rows += _verdicts(heard, targets, scores)
   return rows
 
 
@@ -275,6 +293,7 @@ def main():
   tables = {
       'order': order_rows(found),
       'shuffled': shuffled_rows(embedder, made, prompts),
+      'plans as tones': tone_rows(args.clips),
       'known answers': known_rows(args.clips),
       'counts': count_rows(made, others),
   }
