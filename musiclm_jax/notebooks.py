@@ -1,6 +1,7 @@
 """What notebooks show: audio to hear and to see, and how a training goes."""
 
 from collections.abc import Sequence
+import contextlib
 import os
 import pathlib
 import queue
@@ -111,8 +112,14 @@ def _show(folder: str | os.PathLike[str] | None, lines: Sequence[str]) -> None:
   print('\n'.join(lines[-_LINES:]))
 
 
-def _start(arguments: Sequence[str]) -> tuple[Any, 'queue.Queue[str]']:
-  """Starts the command `musiclm`; returns it and the lines that it says."""
+def _start(
+    arguments: Sequence[str],
+) -> tuple[Any, 'queue.Queue[str | None]']:
+  """Starts the command `musiclm`.
+
+  Returns:
+    The process, and the lines that it says as they come; None after the last.
+  """
   beside = pathlib.Path(sys.executable).parent
   path = os.pathsep.join([str(beside), os.environ.get('PATH', '')])
   process = subprocess.Popen(
@@ -121,11 +128,12 @@ def _start(arguments: Sequence[str]) -> tuple[Any, 'queue.Queue[str]']:
       stderr=subprocess.STDOUT,
       text=True,
   )
-  said: queue.Queue[str] = queue.Queue()
+  said: queue.Queue[str | None] = queue.Queue()
 
   def listen():
     for line in process.stdout:
       said.put(line.rstrip())
+    said.put(None)
 
   threading.Thread(target=listen, daemon=True).start()
   return process, said
@@ -152,11 +160,12 @@ def watch(
   lines: list[str] = []
   drawn = 0.0
   try:
-    while process.poll() is None or not said.empty():
-      try:
-        lines.append(said.get(timeout=0.2))
-      except queue.Empty:
-        pass
+    while True:
+      with contextlib.suppress(queue.Empty):
+        line = said.get(timeout=0.2)
+        if line is None:
+          break
+        lines.append(line)
       if time.monotonic() - drawn > period:
         _show(folder, lines)
         drawn = time.monotonic()
@@ -164,6 +173,7 @@ def watch(
     process.send_signal(signal.SIGINT)
     process.wait()
     raise
+  process.wait()
   _show(folder, lines)
   if process.returncode:
     raise errors.UserError(

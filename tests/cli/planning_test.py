@@ -47,7 +47,7 @@ class PlanningTest(parameterized.TestCase):
         mock.patch.object(
             musiclm.MusicLM, 'from_pretrained', lambda *args: loaded
         ),
-        mock.patch.object(provenance, 'take_comment', lambda *args: ''),
+        mock.patch.object(provenance, 'write_take'),
     ):
       status, err = running_test.run(*map(str, (*argv, *output, *flags)))
     asked = loaded.takes.call_args
