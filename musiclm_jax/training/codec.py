@@ -61,7 +61,7 @@ class CodecModel(model.TrainableModel):
         from a trained codec, see `adopt`.
     """
     if decoder_only:
-      optimizer_def = optimizers.only(optimizer_def, self._is_trained)
+      optimizer_def = optimizers.only(optimizer_def, self.is_trained)
     super().__init__(optimizer_def)
     self.decoder_only = decoder_only
     self.config = config
@@ -268,13 +268,13 @@ class CodecModel(model.TrainableModel):
         'codebooks': variables['codebooks'],
     }
 
-  def _is_trained(self, path: tuple[str, ...]) -> bool:
+  def is_trained(self, path: tuple[str, ...]) -> bool:
     """Whether the parameter at a path is of the decoder or a discriminator."""
     return path[0] != 'generator' or path[1].startswith(self.decoder_prefixes)
 
   def _hold(self, generator: model.Variables) -> model.Variables:
     """Returns the parameters without gradients but for those of the decoder."""
-    is_trained = lambda name: self._is_trained(('generator', name))
+    is_trained = lambda name: self.is_trained(('generator', name))
     return {
         name: x if is_trained(name) else jax.lax.stop_gradient(x)
         for name, x in generator.items()

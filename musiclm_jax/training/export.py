@@ -20,6 +20,7 @@ from musiclm_jax.models import ledgers
 from musiclm_jax.models import parts
 from musiclm_jax.tokenizers import table
 from musiclm_jax.training import checkpoints
+from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import gin_flags
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import run_files
@@ -115,6 +116,9 @@ def export(
   lineage = model.lineage(data_dir)
   if model.decoder_only and initial_model is not None:
     begun = caching.local(initial_model)
+    variables = fine_tuning.keep(
+        model, variables, parts.load(begun, model.name)
+    )
     lineage[model.name] = parts.tokens_of(begun, model.name)
   with progress.telling(f'fitting and writing the part {model.name!r}'):
     sha256 = model.export(variables, output, clips_to_fit, lineage, dtype)

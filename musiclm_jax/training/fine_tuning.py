@@ -1,4 +1,4 @@
-"""Starts training from a part of a trained model, or from a run of t5x."""
+"""Training that goes on from a part of a trained model, or a run of t5x."""
 
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
@@ -63,6 +63,41 @@ def begin(
   collections = traverse_util.unflatten_dict(merged)
   params = collections.pop('params')
   return dataclasses.replace(state, params=params, mutables=collections)
+
+
+def keep(
+    model: model_lib.TrainableModel,
+    variables: model_lib.Variables,
+    part: parts.Part,
+) -> dict[str, Any]:
+  """Returns variables with all that is not trained as in a part.
+
+  A moving average rounds that, too.
+
+  Args:
+    model: The model that was trained, with `decoder_only`.
+    variables: Of its run.
+    part: The part that the run began from.
+
+  Raises:
+    UserError: If it began from another.
+  """
+  ours = _flatten(jax.device_get(variables))
+  kept = {
+      name: value
+      for name, value in _flatten(jax.device_get(model.adopt(part))).items()
+      if name[0] != 'params' or not model.is_trained(name[1:])
+  }
+  for name, value in kept.items():
+    found = ours.get(name, np.array(np.nan))
+    if found.shape != value.shape or not np.allclose(found, value, 1e-3, 1e-5):
+      raise errors.UserError(
+          f"a run of the decoder alone must begin from the '{part.name}' of"
+          f' INITIAL_MODEL, but its {"/".join(name)} is another. Name the model'
+          ' that it began from; under t5x, begin from a checkpoint of'
+          ' `musiclm export --t5x`.'
+      )
+  return traverse_util.unflatten_dict({**ours, **kept})
 
 
 def _flatten(variables: Mapping[str, Any]) -> dict[Path, Any]:

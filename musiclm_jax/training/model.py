@@ -128,6 +128,11 @@ class TrainableModel(abc.ABC):
         ' begin from a trained part. Leave it out.'
     )
 
+  def is_trained(self, path: tuple[str, ...]) -> bool:
+    """Whether the parameter at a path of names is trained, not kept."""
+    del path
+    return True
+
   @abc.abstractmethod
   def export(
       self,

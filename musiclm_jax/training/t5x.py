@@ -7,7 +7,22 @@ from musiclm_jax import errors
 from musiclm_jax.training import model as model_lib
 from musiclm_jax.training import optimizers
 import optax
+from optax import contrib
 from t5x import optimizers as t5x_optimizers
+
+_AxesOf = t5x_optimizers.OptaxStatePartitionRules
+
+
+def _muon_axes(
+    state: contrib.MuonState, params_axes: core.FrozenDict
+) -> contrib.MuonState:
+  """Returns the axes of Muon's state, whose momenta are as the parameters."""
+  mu = _AxesOf.derive_params_axes(state.mu, params_axes)
+  return contrib.MuonState(count=None, mu=mu, ns_coeffs=None)
+
+
+# t5x knows the states of optax alone, not of its contributions.
+_AxesOf._RULES.setdefault(contrib.MuonState, _muon_axes)  # pylint: disable=protected-access
 
 
 def adapt(model: model_lib.TrainableModel) -> model_lib.TrainableModel:

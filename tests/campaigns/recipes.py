@@ -3,7 +3,9 @@
   python -m tests.campaigns.recipes --command=ENVIRONMENT/bin/musiclm
 
 The command is best of a wheel in an environment of its own. Prints what each
-step of each recipe took, and what is said that is not a line of ours.
+step of each recipe took, and what is said that is not a line of ours. With
+--bucket, all but the music is in an emulated bucket. Flags that are not known
+are the recipe's; without any, it is of size tiny.
 """
 
 import argparse
@@ -14,9 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 
+from etils import epath
 from musiclm_jax.audio import io
 import numpy as np
+from tests import bucket
 
 RATE = 24000
 SECONDS = 15
@@ -54,62 +59,89 @@ def write_music(folder: pathlib.Path, count: int) -> None:
   (folder / 'captions.csv').write_text('\n'.join(rows) + '\n')
 
 
-def run(command: str, count: int, folder: pathlib.Path) -> int:
-  """Runs a recipe and uses the model; returns how many commands failed."""
-  music, output = folder / 'my_music', folder / 'out'
+def run(
+    command: str,
+    count: int,
+    flags: list[str],
+    folder: pathlib.Path,
+    there: epath.Path,
+) -> int:
+  """Runs a recipe and uses the model.
+
+  Args:
+    command: That is run.
+    count: Pieces of music.
+    flags: Of the recipe.
+    folder: Of the music.
+    there: Of all that is written; maybe in a bucket.
+
+  Returns:
+    How many commands failed.
+  """
+  music, output = folder / 'my_music', there / 'out'
   music.mkdir()
   write_music(music, count)
-  (folder / 'prompts.txt').write_text('a slow tune on a flute\na fast tune\n')
+  prompts = folder / 'prompts.txt'
+  prompts.write_text('a slow tune on a flute\na fast tune\n')
   steps = (
-      ['recipe', '--gin_file=sizes/tiny.gin', '--data', music, '--output',
-       output],
+      ['recipe', *flags, '--data', music, '--output', output],
       ['generate', 'a slow tune on an organ', '--seconds=5', '--model',
-       output / 'model', '--output', folder / 'tune.wav'],
-      ['batch', folder / 'prompts.txt', '--seconds=3', '--model',
-       output / 'model', '--output_dir', folder / 'made'],
+       output / 'model', '--output', there / 'tune.wav'],
+      ['show', there / 'tune.wav'],
+      ['batch', prompts, '--seconds=3', '--model', output / 'model',
+       '--output_dir', there / 'made'],
       ['evaluate', '--data', output / 'data', '--model', output / 'model'],
       ['doctor', output],
   )  # fmt: skip
-  failed = 0
-  for argv in steps:
-    start = time.monotonic()
-    done = subprocess.run(
-        [command, *map(str, argv)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        errors='replace',
-    )
-    failed += bool(done.returncode)
-    said = re.split(r'[\r\n]', done.stdout + done.stderr)
-    foreign = [line for line in said if not _OURS.match(line.strip())]
-    seconds = time.monotonic() - start
-    print(
-        f'{count:3} pieces  {argv[0]:9} status {done.returncode} '
-        f' {seconds:5.0f} s  {len(foreign)} lines not known as ours',
-        flush=True,
-    )
-    for line in [*foreign[:5], *(said[-5:] if done.returncode else [])]:
-      print(f'    | {line:.160}', flush=True)
-    if argv[0] == 'recipe':
-      for path in sorted(
-          (output / 'steps').glob('*.json'), key=lambda p: p.stat().st_mtime
-      ):
-        took = json.loads(path.read_text()).get('seconds')
-        if took is not None:
-          print(f'            {path.stem:12} {took:6.0f} s', flush=True)
-  return failed
+  failed = sum(_step([command, *map(str, x)], count, folder) for x in steps)
+  return failed + _report(output)
+
+
+def _step(argv: list[str], count: int, folder: pathlib.Path) -> int:
+  """Runs a command and prints what is strange; returns 1 if it failed."""
+  start = time.monotonic()
+  done = subprocess.run(
+      argv, capture_output=True, text=True, cwd=folder, errors='replace'
+  )
+  said = re.split(r'[\r\n]', done.stdout + done.stderr)
+  foreign = [line for line in said if not _OURS.match(line.strip())]
+  seconds = time.monotonic() - start
+  print(
+      f'{count:3} pieces  {argv[1]:9} status {done.returncode} '
+      f' {seconds:5.0f} s  {len(foreign)} lines not known as ours',
+      flush=True,
+  )
+  for line in [*foreign[:5], *(said[-5:] if done.returncode else [])]:
+    print(f'    | {line:.160}', flush=True)
+  return int(bool(done.returncode))
+
+
+def _report(output: epath.Path) -> int:
+  """Prints what each step of a recipe took; returns 1 if none ended."""
+  records = sorted(
+      (output / 'steps').glob('*.json'), key=lambda path: path.stat().mtime
+  )
+  for path in records:
+    seconds = json.loads(path.read_text()).get('seconds')
+    print(f'            {path.stem:12} {seconds or 0:6.0f} s', flush=True)
+  return int(not records)
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--command', default='musiclm')
   parser.add_argument('--counts', type=int, nargs='+', default=[8, 12, 25])
-  args = parser.parse_args()
-  failed = 0
+  parser.add_argument('--bucket', action='store_true')
+  args, flags = parser.parse_known_args()
+  flags = flags or ['--gin_file=sizes/tiny.gin']
+  case, failed = unittest.TestCase(), 0
+  place = epath.Path(bucket.start(case)) if args.bucket else None
   for count in args.counts:
-    with tempfile.TemporaryDirectory() as folder:
-      failed += run(args.command, count, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+      folder = pathlib.Path(name)
+      there = place / str(count) if place else epath.Path(name)
+      failed += run(args.command, count, flags, folder, there)
+  case.doCleanups()
   return failed
 
 

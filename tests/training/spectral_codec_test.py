@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from musiclm_jax.models import discriminators
 from musiclm_jax.models import layers
 from musiclm_jax.models import parts
+from musiclm_jax.training import fine_tuning
 from musiclm_jax.training import losses
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import programs
@@ -230,6 +231,22 @@ class DecoderOnlyTest(absltest.TestCase):
         adopted['params']['generator'],
         jax.device_get(params['generator']),
     )
+    # A moving average rounds; what is written has the same tokens all the same.
+    rounded = jax.tree.map(lambda x: x * np.float32(1 + 1e-6), made)
+    kept = fine_tuning.keep(further, rounded, part)
+    jax.tree.map(
+        np.testing.assert_array_equal, kept['codebooks'], made['codebooks']
+    )
+    was, now = params['generator'], kept['params']['generator']
+    self.assertEqual(now.keys(), was.keys())
+    for name in ('to_embedding', 'last'):
+      same = np.array_equal(now[name]['kernel'], was[name]['kernel'])
+      self.assertEqual(same, name != 'last')
+    other = jax.tree.map(lambda x: x + np.float32(0.1), made)
+    with self.assertRaisesRegex(
+        ValueError, 'must begin from the .* of INITIAL'
+    ):
+      fine_tuning.keep(further, other, part)
 
 
 class SpectralLossesTest(absltest.TestCase):

@@ -107,6 +107,13 @@ class T5xTest(parameterized.TestCase):
               "--gin.transformer.TransformerConfig.remat='dots'",
           ],
       ),
+      (
+          [
+              '--gin.SEMANTIC_OPTIMIZER=@semantic/optimizers.muon()',
+              '--gin.optimizers.muon.peak_learning_rate=4e-3',
+              '--gin.optimizers.muon.warmup_steps=5',
+          ],
+      ),
   )
   def test_a_stage_trains(self, flags):
     folder = self.enterContext(tempfile.TemporaryDirectory())
