@@ -30,6 +30,7 @@ INSTRUMENTS = {'organ': (1, 0.5, 0.3), 'flute': (1, 0.1), 'buzz': (1, 1, 1, 1)}
 _OURS = re.compile(
     r'\S*: +\d+%|musiclm: |step \d+/|warning: |\S+: (done|…)|part  '
     r'|[\w/]+ +\w|[a-z0-9_]+: |.*: [\d.]+ s$|$'
+    r'|["{}\[\]\d]|null|true|false'  # Of the JSON of `musiclm show`.
 )
 
 
