@@ -137,12 +137,14 @@ def main() -> int:
   flags = flags or ['--gin_file=sizes/tiny.gin']
   case, failed = unittest.TestCase(), 0
   place = epath.Path(bucket.start(case)) if args.bucket else None
-  for count in args.counts:
-    with tempfile.TemporaryDirectory() as name:
-      folder = pathlib.Path(name)
-      there = place / str(count) if place else epath.Path(name)
-      failed += run(args.command, count, flags, folder, there)
-  case.doCleanups()
+  try:
+    for count in args.counts:
+      with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        there = place / str(count) if place else epath.Path(name)
+        failed += run(args.command, count, flags, folder, there)
+  finally:
+    case.doCleanups()  # Stops the server.
   return failed
 
 

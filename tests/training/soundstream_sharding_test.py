@@ -44,9 +44,10 @@ def train(num_devices):
   return history, state
 
 def difference(a, b):
-  # At least 1e-8: biases whose branches begin at zero have moved by 1e-10 only,
-  # in sums that cancel, where others have by 1e-5.
-  return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-8))
+  # At least 1e-9: biases whose branches begin at zero have moved by 1e-10 only,
+  # in sums that cancel, where others have by 1e-5. A device that is left out
+  # changes them by more than that, too.
+  return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-9))
 
 (one, one_state), (eight, eight_state) = train(1), train(8)
 params = [jax.device_get(s.params) for s in (one_state, eight_state)]
